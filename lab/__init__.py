@@ -1,0 +1,1 @@
+"""The generator: labels, datasets, noise schedules, networks, training, guidance, sampling, checkpoints, sweep."""

@@ -1,0 +1,140 @@
+"""What can be chosen about the generator, as frozen dataclasses; the command line is made of them.
+
+They stand apart from what they configure for one reason: importing this file does not import torch, so `--help`
+answers at once. Each range is checked where it is declared.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.errors import LabError
+
+
+def require_range(field: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raise LabError unless low <= value <= high and value is finite."""
+    if not (math.isfinite(value) and low <= value <= high):
+        allowed = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
+        raise LabError(f"--{field.replace('_', '-')} is {value}; allowed is a finite number, {allowed}")
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """The ContextUnet. With batch norm, zero null condition, scalar time and pool 7 it is the coursework's network."""
+
+    n_feat: int = 64
+    """Channels of the first block; the second down block and everything below it have twice as many."""
+    activation: Literal["gelu", "relu"] = "gelu"
+    """Activation in the residual blocks, the embeddings and the bottleneck vector."""
+    norm: Literal["group", "batch"] = "group"
+    """Normalisation in the residual blocks: GroupNorm of 8 groups, or the coursework's BatchNorm."""
+    null_condition: Literal["learned", "zeros"] = "learned"
+    """What "no label asked" looks like to the network: embeddings of its own, or the embedding of a row of zeros."""
+    time: Literal["sinusoidal", "scalar"] = "sinusoidal"
+    """How time enters: sines and cosines of t, or the coursework's single number (t + 1) / T."""
+    pool: int = 0
+    """Side of the average pooling at the bottleneck, in pixels; 0 pools the whole map. The coursework's is 7."""
+
+    def __post_init__(self) -> None:
+        require_range("denoiser.n_feat", self.n_feat, 8, 1024)
+        if self.n_feat % 8:
+            raise LabError(f"--denoiser.n-feat is {self.n_feat}; allowed is a multiple of 8 (GroupNorm has 8 groups)")
+        require_range("denoiser.pool", self.pool, 0)
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The noise schedule alpha_bar[t]."""
+
+    kind: Literal["linear", "cosine", "cyclic_cosine"] = "cosine"
+    """linear betas (Ho 2020), cosine alpha_bar (Nichol & Dhariwal 2021), or betas that swing with a period of 50."""
+    timesteps: int = 400
+    """T, the number of noise levels the denoiser is trained on."""
+    beta_start: float = 1e-4
+    """First (or, when cyclic, lowest) beta. The cosine schedule does not use it."""
+    beta_end: float = 0.02
+    """Last (or, when cyclic, highest) beta. The cosine schedule does not use it."""
+
+    def __post_init__(self) -> None:
+        require_range("schedule.timesteps", self.timesteps, 2, 100_000)
+        require_range("schedule.beta_start", self.beta_start, 1e-8, 0.999)
+        require_range("schedule.beta_end", self.beta_end, self.beta_start, 0.999)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the denoiser is trained: epsilon loss, AdamW, warm-up and decay, gradient clipping, EMA."""
+
+    epochs: int = 100
+    """Passes over the generator's split."""
+    batch_size: int = 128
+    """Images in one optimizer step; the last, smaller batch of an epoch is trained on too."""
+    learning_rate: float = 1e-3
+    """AdamW's learning rate at its highest."""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay."""
+    warmup_steps: int = 100
+    """Optimizer steps over which the learning rate rises from 0."""
+    decay: Literal["cosine", "linear", "none"] = "cosine"
+    """How the learning rate falls to 0 from the end of the warm-up to the last step."""
+    max_gradient_norm: float = 1.0
+    """Gradients are scaled down to this norm where they exceed it."""
+    context_dropout: float = 0.1
+    """Probability, for each image on its own, that its condition is replaced by the null condition."""
+    ema_decay: float = 0.999
+    """Decay of the EMA copy once warmed up; before that it is (1 + n) / (10 + n) after n updates."""
+    checkpoints: int = 4
+    """How many checkpoints are kept, evenly spaced, the last at the end."""
+
+    def __post_init__(self) -> None:
+        require_range("training.epochs", self.epochs, 1)
+        require_range("training.batch_size", self.batch_size, 1)
+        require_range("training.learning_rate", self.learning_rate, 0)
+        require_range("training.weight_decay", self.weight_decay, 0)
+        require_range("training.warmup_steps", self.warmup_steps, 0)
+        require_range("training.max_gradient_norm", self.max_gradient_norm, 1e-12)
+        require_range("training.context_dropout", self.context_dropout, 0, 1)
+        require_range("training.ema_decay", self.ema_decay, 0, 0.999999)
+        require_range("training.checkpoints", self.checkpoints, 1, self.epochs)
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How starting noise becomes an image."""
+
+    kind: Literal["ancestral", "ddim", "dpm_solver"] = "dpm_solver"
+    """ancestral DDPM with variance beta_t (Ho 2020), DDIM (Song 2021), or DPM-Solver++(2M) (Lu 2022)."""
+    sampling_steps: int = 8
+    """Steps from noise to image."""
+    eta: float = 0.0
+    """DDIM's share of fresh noise: 0 is deterministic, 1 is ancestral DDPM with the posterior variance."""
+    clamp: bool = True
+    """Clamp the predicted clean image to [-1, 1] at every step."""
+
+    def __post_init__(self) -> None:
+        require_range("sampler.sampling_steps", self.sampling_steps, 1)
+        require_range("sampler.eta", self.eta, 0, 1)
+        if self.eta and self.kind != "ddim":
+            raise LabError(f"--sampler.eta is {self.eta:g}, which only --sampler.kind ddim uses; found {self.kind}")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Which sweep cells are sampled from every kept checkpoint."""
+
+    guidance_weights: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.0, 2.0, 4.0)
+    """w in eps = (1 + w) eps_conditional - w eps_unconditional: -1 unconditional, 0 conditional, above 0 guided."""
+    seeds: int = 5
+    """Images drawn for every label set, each from its own starting noise."""
+    batch_size: int = 500
+    """Images sampled together; it changes speed and memory, not the images."""
+
+    def __post_init__(self) -> None:
+        if not self.guidance_weights:
+            raise LabError("--sweep.guidance-weights is empty; give at least one weight, like 0 2")
+        for weight in self.guidance_weights:
+            require_range("sweep.guidance_weights", weight, -1, 100)
+            if self.guidance_weights.count(weight) > 1:
+                raise LabError(f"--sweep.guidance-weights holds {weight:g} twice; name each weight once")
+        require_range("sweep.seeds", self.seeds, 1, 10_000)
+        require_range("sweep.batch_size", self.batch_size, 1)

@@ -1,0 +1,17 @@
+"""The one exception a user is meant to see: what was wrong, where, what is allowed and what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class LabError(Exception):
+    """A mistake the user can mend, told in one or two lines.
+
+    The command line prints the message and exits with status 2. Anything else that escapes is a bug of the lab.
+    """
+
+
+def nearest(found: str, allowed: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the allowed name closest to `found`, or "" where none is close."""
+    matches = get_close_matches(found, list(allowed), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,159 @@
+"""Class vocabularies, label sets and the conditions made of them.
+
+A class vocabulary (`objects.json`) is the ordered list of class names. A label set is the list of class names asked
+of one image; a label-set file (`test.json`) is a JSON list of them. A condition is a label set as a multi-hot row.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lab.errors import LabError, nearest
+from lab.types import Conditions
+
+LabelSet = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassVocabulary:
+    """The ordered class names; a class's position is its index in every condition and every logit row.
+
+    Raises:
+        LabError: no name at all, an empty name, or a name twice.
+    """
+
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.names:
+            raise LabError("a class vocabulary needs at least one class name, and this one has none")
+        for name in self.names:
+            if not name.strip():
+                raise LabError(f"a class vocabulary holds an empty class name: {list(self.names)}")
+            if self.names.count(name) > 1:
+                raise LabError(f"class {name!r} stands twice in the class vocabulary; names must be distinct")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def index(self, name: str) -> int:
+        """Return the index of a class name.
+
+        Raises:
+            LabError: the name is not in the vocabulary; the message holds the nearest one.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise LabError(f"unknown class {name!r}{nearest(name, self.names) or self._allowed()}") from None
+
+    def _allowed(self) -> str:
+        shown = ", ".join(map(repr, self.names[:6]))
+        return f"; the {len(self.names)} classes are {shown}{', ...' if len(self.names) > 6 else ''}"
+
+    def conditions(self, label_sets: Sequence[LabelSet]) -> Conditions:
+        """Return the multi-hot conditions of label sets, shape (len(label_sets), K), float32."""
+        conditions = torch.zeros(len(label_sets), len(self))
+        for row, label_set in enumerate(label_sets):
+            for name in label_set:
+                conditions[row, self.index(name)] = 1.0
+        return conditions
+
+    def label_sets(self, conditions: Conditions) -> list[LabelSet]:
+        """Return the label set each multi-hot row stands for, in index order."""
+        return [tuple(self.names[k] for k in row.nonzero().flatten().tolist()) for row in conditions]
+
+
+def load_vocabulary(path: Path) -> ClassVocabulary:
+    """Read `objects.json`: an object from class name to index 0 to K - 1, or a plain list of names in order.
+
+    Raises:
+        LabError: the file is missing, is not JSON, or does not number distinct names from 0 without a gap.
+    """
+    content = _load_json(path, "class vocabulary")
+    allowed = 'allowed is {"name": 0, "other name": 1, ...} or a list of names'
+    if isinstance(content, dict):
+        if any(type(index) is not int for index in content.values()):
+            raise LabError(f"{path}: a class index is not a whole number; {allowed}")
+        if sorted(content.values()) != list(range(len(content))):
+            raise LabError(f"{path}: class indices are {sorted(content.values())}; they must be 0 to {len(content) - 1}")
+        names: list[object] = sorted(content, key=lambda name: content[name])
+    elif isinstance(content, list):
+        names = content
+    else:
+        raise LabError(f"{path}: found {_kind(content)}; {allowed}")
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise LabError(f"{path}: class {place} is {_kind(name)}, not a name; {allowed}")
+    try:
+        return ClassVocabulary(tuple(map(str, names)))
+    except LabError as error:
+        raise LabError(f"{path}: {error}") from None
+
+
+def load_label_sets(path: Path, vocabulary: ClassVocabulary) -> tuple[LabelSet, ...]:
+    """Read a label-set file: a JSON list of lists of class names, one list an image.
+
+    Raises:
+        LabError: the file is missing, not JSON, not a list of lists of names, or empty; or a label set is empty,
+            holds an unknown class or one class twice. The message counts label sets from 1.
+    """
+    content = _load_json(path, "label-set file")
+    allowed = 'allowed is a list of lists of class names, like [["7"], ["red cube", "blue sphere"]]'
+    if not isinstance(content, list):
+        raise LabError(f"{path}: found {_kind(content)}; {allowed}")
+    if not content:
+        raise LabError(f"{path}: holds no label set; {allowed}")
+    label_sets: list[LabelSet] = []
+    for number, label_set in enumerate(content, start=1):
+        place = f"{path}, label set {number} of {len(content)}"
+        if not isinstance(label_set, list):
+            raise LabError(f"{place}: found {_kind(label_set)}; {allowed}")
+        if not label_set:
+            raise LabError(f"{place}: is empty; a label set names at least one class")
+        for name in label_set:
+            if not isinstance(name, str):
+                raise LabError(f"{place}: found {_kind(name)}; {allowed}")
+            try:
+                vocabulary.index(name)
+            except LabError as error:
+                raise LabError(f"{place}: {error}") from None
+            if label_set.count(name) > 1:
+                raise LabError(f"{place}: class {name!r} stands twice; name each class once")
+        label_sets.append(tuple(label_set))
+    return tuple(label_sets)
+
+
+def _load_json(path: Path, noun: str) -> object:
+    def refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        content: dict[str, object] = {}
+        for name, value in pairs:
+            if name in content:
+                raise LabError(f"{path}: {name!r} stands twice; names must be distinct")
+            content[name] = value
+        return content
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        siblings = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
+        raise LabError(f"{path}: no such {noun}{nearest(path.name, siblings)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabError(f"{path}: cannot read this {noun} ({error})") from None
+    try:
+        return json.loads(text, object_pairs_hook=refuse_repeats)
+    except json.JSONDecodeError as error:
+        raise LabError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); a {noun} is a JSON file"
+        ) from None
+    except RecursionError:
+        raise LabError(f"{path}: nested too deeply for a {noun}") from None
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "the text", bool: "the truth value", type(None): "null"}
+    kind = kinds.get(type(value), "the number")
+    return f"{kind} {value!r:.40}" if isinstance(value, str | int | float) else kind

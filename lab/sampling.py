@@ -1,0 +1,208 @@
+"""Samplers: from starting noise to an image, by calling a noise predictor.
+
+At every timestep the predicted noise gives the predicted clean image (Song et al. 2021, equation 9)
+
+    x_0 = (x_t - sqrt(1 - alpha_bar_t) eps) / sqrt(alpha_bar_t)
+
+and a stepper moves from alpha_bar_t to the alpha_bar of the next timestep on the grid; after the last one
+alpha_bar = 1, the clean image. A stepper knows two points and nothing of the grid; the grid nothing of the stepper.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.configuration import SamplerConfig
+from lab.errors import LabError
+from lab.schedules import NoiseSchedule
+from lab.types import Conditions, Images, NoisePredictor
+
+
+class NoiseSource:
+    """The noise of a batch of images, drawn on the CPU, each image's from a generator of its own.
+
+    Image i of seed s gets the same noise whatever other images are in the batch, and on every device.
+
+    Args:
+        seeds: one (seed, image index) pair for each image.
+        image_shape: (channels, height, width).
+    """
+
+    def __init__(self, seeds: Sequence[tuple[int, int]], image_shape: tuple[int, int, int]) -> None:
+        self.image_shape = image_shape
+        self.generators = [torch.Generator().manual_seed(_mixed_seed(pair)) for pair in seeds]
+
+    def draw(self) -> Images:
+        """Return the next standard normal noise of every image, shape (len(seeds), C, H, W), float32 on the CPU."""
+        return torch.stack([torch.randn(self.image_shape, generator=generator) for generator in self.generators])
+
+
+def _mixed_seed(pair: tuple[int, int]) -> int:
+    low, high = np.random.SeedSequence(pair).generate_state(2)
+    return int(low) | (int(high) & 0x7FFFFFFF) << 32
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a trajectory stands: the signal share at a timestep and the clean image predicted there.
+
+    Args:
+        alpha_bar: share of signal variance, in (0, 1).
+        x_0: predicted clean images, shape (B, C, H, W).
+    """
+
+    alpha_bar: float
+    x_0: Images
+
+    @property
+    def signal(self) -> float:
+        """sqrt(alpha_bar)"""
+        return float(np.sqrt(self.alpha_bar))
+
+    @property
+    def sigma(self) -> float:
+        """sqrt(1 - alpha_bar)"""
+        return float(np.sqrt(1 - self.alpha_bar))
+
+    @property
+    def log_snr_half(self) -> float:
+        """lambda = log(signal / sigma), half the log signal-to-noise ratio"""
+        return float(np.log(self.signal / self.sigma))
+
+
+Draw = Callable[[], Images]
+Stepper = Callable[[Images, Point, Point | None, float, Draw], Images]
+"""(x_t, point at t, point before it or None, alpha_bar of the next timestep, fresh noise) -> x at the next timestep."""
+
+
+def ancestral_step(x_t: Images, here: Point, before: Point | None, next_alpha_bar: float, draw: Draw) -> Images:
+    """Ancestral DDPM with variance beta_t (Ho et al. 2020, equations 6 and 7), over any jump from t to s < t.
+
+    With alpha = alpha_bar_t / alpha_bar_s and beta = 1 - alpha:
+    x_s = (sqrt(alpha_bar_s) beta x_0 + sqrt(alpha) (1 - alpha_bar_s) x_t) / (1 - alpha_bar_t) + sqrt(beta) noise,
+    without noise where s is the clean image. The posterior variance instead of beta is DDIM with eta = 1.
+    """
+    alpha = here.alpha_bar / next_alpha_bar
+    variance_t = 1 - here.alpha_bar
+    mean = (np.sqrt(next_alpha_bar) * (1 - alpha) / variance_t) * here.x_0 + (
+        np.sqrt(alpha) * (1 - next_alpha_bar) / variance_t
+    ) * x_t
+    if next_alpha_bar == 1:
+        return mean
+    return mean + float(np.sqrt(1 - alpha)) * draw()
+
+
+def ddim_step(eta: float) -> Stepper:
+    """DDIM (Song et al. 2021, equations 12 and 16): first order, deterministic at eta = 0.
+
+    sigma = eta sqrt((1 - alpha_bar_s) / (1 - alpha_bar_t)) sqrt(1 - alpha_bar_t / alpha_bar_s)
+    x_s = sqrt(alpha_bar_s) x_0 + sqrt(1 - alpha_bar_s - sigma^2) eps + sigma noise
+    """
+
+    def step(x_t: Images, here: Point, before: Point | None, next_alpha_bar: float, draw: Draw) -> Images:
+        eps = (x_t - here.signal * here.x_0) / here.sigma
+        variance = eta**2 * (1 - next_alpha_bar) / (1 - here.alpha_bar) * (1 - here.alpha_bar / next_alpha_bar)
+        x_s = np.sqrt(next_alpha_bar) * here.x_0 + float(np.sqrt(1 - next_alpha_bar - variance)) * eps
+        return x_s + float(np.sqrt(variance)) * draw() if variance > 0 else x_s
+
+    return step
+
+
+def dpm_solver_step(x_t: Images, here: Point, before: Point | None, next_alpha_bar: float, draw: Draw) -> Images:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, deterministic, one evaluation a step.
+
+    With lambda = log(signal / sigma), h = lambda_s - lambda_t and h_before the step before:
+    D = x_0 + h / (2 h_before) (x_0 - x_0_before)
+    x_s = (sigma_s / sigma_t) x_t + signal_s (1 - exp(-h)) D
+    The first step and the last one, where h is infinite, are first order: D = x_0.
+    """
+    if next_alpha_bar == 1:
+        return here.x_0
+    there = Point(next_alpha_bar, here.x_0)
+    h = there.log_snr_half - here.log_snr_half
+    x_0 = here.x_0
+    if before is not None:
+        h_before = here.log_snr_half - before.log_snr_half
+        x_0 = x_0 + h / (2 * h_before) * (x_0 - before.x_0)
+    return (there.sigma / here.sigma) * x_t - there.signal * float(np.expm1(-h)) * x_0
+
+
+STEPPERS: dict[str, Callable[[SamplerConfig], Stepper]] = {
+    "ancestral": lambda config: ancestral_step,
+    "ddim": lambda config: ddim_step(config.eta),
+    "dpm_solver": lambda config: dpm_solver_step,
+}
+
+
+def timestep_grid(timesteps: int, sampling_steps: int) -> list[int]:
+    """Return `sampling_steps` timesteps from T - 1 down, evenly spaced so that the next after the last would be -1.
+
+    Raises:
+        LabError: more steps than timesteps.
+    """
+    if sampling_steps > timesteps:
+        raise LabError(f"--sampler.sampling-steps is {sampling_steps}; allowed is at most the {timesteps} timesteps")
+    return [round(timesteps * (sampling_steps - i) / sampling_steps) - 1 for i in range(sampling_steps)]
+
+
+def trajectory(
+    predictor: NoisePredictor,
+    schedule: NoiseSchedule,
+    stepper: Stepper,
+    grid: Sequence[int],
+    conditions: Conditions,
+    noise: NoiseSource,
+    clamp: bool,
+) -> Iterator[Images]:
+    """Yield x at every timestep of the grid, the starting noise first and the finished images last.
+
+    Args:
+        predictor: predicts the noise; guidance, where wanted, is already around it.
+        schedule: the noise schedule the predictor was trained on.
+        stepper: one of STEPPERS.
+        grid: falling timesteps.
+        conditions: (B, K), on the device to compute on.
+        noise: starting noise and, for stochastic steppers, the noise of each step.
+        clamp: clamp every predicted clean image to [-1, 1].
+
+    Yields:
+        len(grid) + 1 batches of shape (B, C, H, W), on the device of `conditions`.
+    """
+    device = conditions.device
+    alpha_bars = [float(schedule.alpha_bar[t]) for t in grid] + [1.0]
+
+    def draw() -> Tensor:
+        return noise.draw().to(device)
+
+    x_t = draw()
+    before: Point | None = None
+    yield x_t
+    for t, alpha_bar, next_alpha_bar in zip(grid, alpha_bars, alpha_bars[1:], strict=False):
+        eps = predictor(x_t, torch.full((len(x_t),), t, device=device), conditions)
+        x_0 = (x_t - float(np.sqrt(1 - alpha_bar)) * eps) / float(np.sqrt(alpha_bar))
+        here = Point(alpha_bar, x_0.clamp(-1, 1) if clamp else x_0)
+        x_t = stepper(x_t, here, before, next_alpha_bar, draw)
+        before = here
+        yield x_t
+
+
+@torch.inference_mode()
+def sample(
+    predictor: NoisePredictor,
+    schedule: NoiseSchedule,
+    config: SamplerConfig,
+    conditions: Conditions,
+    noise: NoiseSource,
+) -> Images:
+    """Return finished images, one for each condition, shape (B, C, H, W), about in [-1, 1].
+
+    Args: see `trajectory`; the configuration names the stepper, the number of steps and the clamping.
+    """
+    grid = timestep_grid(schedule.timesteps, config.sampling_steps)
+    stepper = STEPPERS[config.kind](config)
+    for images in trajectory(predictor, schedule, stepper, grid, conditions, noise, config.clamp):
+        finished = images
+    return finished

@@ -1,0 +1,193 @@
+"""Training of a denoiser: a generator of steps.
+
+    loss = mean (eps(x_t, t, condition) - noise)^2,    t uniform over the timesteps
+
+with each image's condition replaced by the null condition with probability `context_dropout` (Ho & Salimans 2022,
+algorithm 1). All randomness is derived from (seed, epoch) and (seed, step), so training resumes without RNG state.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from lab.configuration import TrainingConfig
+from lab.datasets import LabelledImages, to_float
+from lab.errors import LabError
+from lab.schedules import NoiseSchedule
+from lab.types import Conditions
+
+EPOCH_STREAM, STEP_STREAM = 0, 1
+
+
+def generator_for(seed: int, stream: int, index: int) -> torch.Generator:
+    """Return the CPU generator of one epoch (stream 0) or one step (stream 1) of a run."""
+    return torch.Generator().manual_seed((seed * 2 + stream) * 1_000_000_007 + index)
+
+
+def drop_context(conditions: Conditions, probability: float, generator: torch.Generator) -> Conditions:
+    """Replace each row by the null condition with this probability, each row on its own."""
+    dropped = torch.rand(len(conditions), generator=generator) < probability
+    return conditions.masked_fill(dropped.to(conditions.device)[:, None], 0.0)
+
+
+def learning_rate_factor(config: TrainingConfig, step: int, total_steps: int) -> float:
+    """Return the share of the highest learning rate used in optimizer step `step`, counted from 0.
+
+    It rises linearly over `warmup_steps`, then falls from 1 to 0 over the remaining steps.
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    return DECAYS[config.decay](progress)
+
+
+DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "linear": lambda progress: 1 - progress,
+    "none": lambda progress: 1.0,
+}
+
+
+def ema_update(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """Return torch's multi_avg_fn for an EMA whose decay is warmed up: min(decay, (1 + n) / (10 + n)).
+
+    Without the warm-up the copy is mostly its random initialisation for the first 1 / (1 - decay) updates.
+    """
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
+        warm = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        for average, current in zip(averages, currents, strict=True):
+            if average.is_floating_point():
+                average.lerp_(current, 1 - warm)
+            else:
+                average.copy_(current)
+
+    return update
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did.
+
+    Args:
+        step: optimizer steps done so far, this one included.
+        epoch: the epoch it belongs to, counted from 1.
+        ends_epoch: True where it is its epoch's last.
+        loss: mean squared error of the predicted noise, before the step.
+        learning_rate: the rate it was taken with.
+        images: images in its batch.
+    """
+
+    step: int
+    epoch: int
+    ends_epoch: bool
+    loss: float
+    learning_rate: float
+    images: int
+
+
+class Trainer:
+    """A denoiser in training: the network, its EMA copy, its optimizer and the number of steps done.
+
+    Args:
+        denoiser: the network to train, in place, on the device it is on.
+        schedule: the noise schedule.
+        dataset: the generator's split.
+        config: how to train.
+        seed: of the order, the noise, the timesteps and the context dropout.
+    """
+
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        schedule: NoiseSchedule,
+        dataset: LabelledImages,
+        config: TrainingConfig,
+        seed: int,
+    ) -> None:
+        self.denoiser = denoiser
+        self.ema = AveragedModel(denoiser, multi_avg_fn=ema_update(config.ema_decay), use_buffers=True)
+        self.optimizer = torch.optim.AdamW(
+            denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.schedule = schedule
+        self.dataset = dataset
+        self.config = config
+        self.seed = seed
+        self.step = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the dataset."""
+        return math.ceil(len(self.dataset) / self.config.batch_size)
+
+    def steps(self) -> Iterator[Step]:
+        """Train from the step reached so far to the end, yielding after the optimizer and the EMA have stepped.
+
+        Raises:
+            LabError: the loss is no longer finite. The network of the last finite step is still in place.
+        """
+        total_steps = self.config.epochs * self.steps_per_epoch
+        device = next(self.denoiser.parameters()).device
+        self.denoiser.train()
+        while self.step < total_steps:
+            epoch, batch = divmod(self.step, self.steps_per_epoch)
+            order = torch.randperm(len(self.dataset), generator=generator_for(self.seed, EPOCH_STREAM, epoch))
+            chosen = order[batch * self.config.batch_size : (batch + 1) * self.config.batch_size]
+            learning_rate = self.config.learning_rate * learning_rate_factor(self.config, self.step, total_steps)
+            loss = self._optimize(chosen, learning_rate, device)
+            self.ema.update_parameters(self.denoiser)
+            self.step += 1
+            yield Step(
+                step=self.step,
+                epoch=epoch + 1,
+                ends_epoch=batch + 1 == self.steps_per_epoch,
+                loss=loss,
+                learning_rate=learning_rate,
+                images=len(chosen),
+            )
+
+    def _optimize(self, chosen: Tensor, learning_rate: float, device: torch.device) -> float:
+        generator = generator_for(self.seed, STEP_STREAM, self.step)
+        x_0 = to_float(self.dataset.pixels[chosen])
+        noise = torch.randn(x_0.shape, generator=generator)
+        timesteps = torch.randint(self.schedule.timesteps, (len(chosen),), generator=generator)
+        conditions = drop_context(self.dataset.conditions[chosen], self.config.context_dropout, generator)
+        x_t = self.schedule.noised(x_0, timesteps, noise)
+
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        predicted = self.denoiser(x_t.to(device), timesteps.to(device), conditions.to(device))
+        loss = nn.functional.mse_loss(predicted, noise.to(device))
+        if not math.isfinite(value := loss.item()):
+            raise LabError(
+                f"training stopped at step {self.step}: the loss is {value}; lower --training.learning-rate "
+                f"(now {self.config.learning_rate:g}). Checkpoints saved so far are intact"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
+        nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.max_gradient_norm)
+        self.optimizer.step()
+        return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on from here, as tensors and primitives."""
+        return {
+            "step": self.step,
+            "denoiser": self.denoiser.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned for the same configuration."""
+        self.denoiser.load_state_dict(state["denoiser"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])

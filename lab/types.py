@@ -1,0 +1,42 @@
+"""The shapes that travel between the rooms, and the two calls everything is built around.
+
+Shapes are jaxtyping annotations: documentation in normal use, checked while pytest runs.
+"""
+
+from typing import Protocol
+
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+Images = Float[Tensor, "batch channel height width"]
+"""Images, clean or noisy. Clean images are in [-1, 1]."""
+
+PixelImages = UInt8[Tensor, "batch channel height width"]
+"""Images as a PNG file stores them: 8 bits a channel, 0 to 255."""
+
+Conditions = Float[Tensor, "batch class"]
+"""A multi-hot row for each image: 1 where the class is asked for. A row of zeros is the null condition."""
+
+Timesteps = Int64[Tensor, "batch"]
+"""Timesteps 0 to T - 1; `alpha_bar[t]` is the share of signal variance left at t."""
+
+ClassLogits = Float[Tensor, "batch class"]
+"""The evaluator's opinion of each class, before the sigmoid. Larger means more likely to be in the image."""
+
+ClassChoices = Bool[Tensor, "batch class"]
+"""A row for each image: True at the classes asked for, or at the classes the evaluator saw."""
+
+
+class NoisePredictor(Protocol):
+    """Anything that tells the noise in `x_t`: a denoiser, its EMA copy, a guidance around either.
+
+    For x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise it returns an estimate of `noise`, shaped like x_t.
+    """
+
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images: ...
+
+
+class Classifier(Protocol):
+    """Anything that maps clean images in [-1, 1] to a logit for each class."""
+
+    def __call__(self, images: Images) -> ClassLogits: ...
