@@ -6,6 +6,7 @@ answers at once. Each range is checked where it is declared.
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from lab.errors import LabError
@@ -16,6 +17,35 @@ def require_range(field: str, value: float, low: float, high: float = math.inf) 
     if not (math.isfinite(value) and low <= value <= high):
         allowed = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
         raise LabError(f"--{field.replace('_', '-')} is {value}; allowed is a finite number, {allowed}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The images, the label-set files, and who may see which images."""
+
+    dataset: Literal["digits"] = "digits"
+    """digits: scikit-learn's 1,797 real handwritten digits, 8x8."""
+    label_sets: tuple[Path, ...] = (Path("data/digits/test.json"), Path("data/digits/new_test.json"))
+    """Label-set files. The first one ranks; the others have no say in the ranking and are reported beside it."""
+    evaluator_share: float = 0.3
+    """Share of the images that trains the evaluator. The generator trains on what the other two leave."""
+    held_out_share: float = 0.2
+    """Share of the images that nothing is trained on."""
+
+    def __post_init__(self) -> None:
+        if not self.label_sets:
+            raise LabError("--data.label-sets is empty; give at least one file, like data/digits/test.json")
+        stems = [path.stem for path in self.label_sets]
+        for stem in stems:
+            if stems.count(stem) > 1:
+                raise LabError(f"--data.label-sets holds two files called {stem!r}; tables need distinct names")
+        require_range("data.evaluator_share", self.evaluator_share, 0.01, 0.98)
+        require_range("data.held_out_share", self.held_out_share, 0.01, 0.98)
+        if self.evaluator_share + self.held_out_share > 0.99:
+            raise LabError(
+                f"--data.evaluator-share {self.evaluator_share:g} and --data.held-out-share {self.held_out_share:g} "
+                f"leave no image for the generator; their sum may be 0.99 at most"
+            )
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,9 @@ def load_vocabulary(path: Path) -> ClassVocabulary:
         if any(type(index) is not int for index in content.values()):
             raise LabError(f"{path}: a class index is not a whole number; {allowed}")
         if sorted(content.values()) != list(range(len(content))):
-            raise LabError(f"{path}: class indices are {sorted(content.values())}; they must be 0 to {len(content) - 1}")
+            raise LabError(
+                f"{path}: class indices are {sorted(content.values())}; they must be 0 to {len(content) - 1}"
+            )
         names: list[object] = sorted(content, key=lambda name: content[name])
     elif isinstance(content, list):
         names = content

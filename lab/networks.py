@@ -46,6 +46,7 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
         first = self.first(features)
         second: Tensor = self.second(first)
         if not self.skip:
@@ -65,6 +66,7 @@ class Up(nn.Module):
         )
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        """Map two maps of side H, of in_channels together, to one of out_channels and side 2 H."""
         out: Tensor = self.layers(torch.cat((features, skip), dim=1))
         return out
 
@@ -91,9 +93,7 @@ class ContextUnet(nn.Module):
         LabError: the side is not square and divisible by 4, or `pool` does not fit the map at the bottleneck.
     """
 
-    def __init__(
-        self, config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int, timesteps: int
-    ) -> None:
+    def __init__(self, config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int, timesteps: int) -> None:
         super().__init__()
         channels, height, width = image_shape
         if height != width or height % 4 or height == 0:

@@ -8,6 +8,7 @@ and a stepper moves from alpha_bar_t to the alpha_bar of the next timestep on th
 alpha_bar = 1, the clean image. A stepper knows two points and nothing of the grid; the grid nothing of the stepper.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -60,17 +61,17 @@ class Point:
     @property
     def signal(self) -> float:
         """sqrt(alpha_bar)"""
-        return float(np.sqrt(self.alpha_bar))
+        return math.sqrt(self.alpha_bar)
 
     @property
     def sigma(self) -> float:
         """sqrt(1 - alpha_bar)"""
-        return float(np.sqrt(1 - self.alpha_bar))
+        return math.sqrt(1 - self.alpha_bar)
 
     @property
     def log_snr_half(self) -> float:
         """lambda = log(signal / sigma), half the log signal-to-noise ratio"""
-        return float(np.log(self.signal / self.sigma))
+        return math.log(self.signal / self.sigma)
 
 
 Draw = Callable[[], Images]
@@ -87,12 +88,12 @@ def ancestral_step(x_t: Images, here: Point, before: Point | None, next_alpha_ba
     """
     alpha = here.alpha_bar / next_alpha_bar
     variance_t = 1 - here.alpha_bar
-    mean = (np.sqrt(next_alpha_bar) * (1 - alpha) / variance_t) * here.x_0 + (
-        np.sqrt(alpha) * (1 - next_alpha_bar) / variance_t
+    mean = (math.sqrt(next_alpha_bar) * (1 - alpha) / variance_t) * here.x_0 + (
+        math.sqrt(alpha) * (1 - next_alpha_bar) / variance_t
     ) * x_t
     if next_alpha_bar == 1:
         return mean
-    return mean + float(np.sqrt(1 - alpha)) * draw()
+    return mean + math.sqrt(1 - alpha) * draw()
 
 
 def ddim_step(eta: float) -> Stepper:
@@ -105,8 +106,8 @@ def ddim_step(eta: float) -> Stepper:
     def step(x_t: Images, here: Point, before: Point | None, next_alpha_bar: float, draw: Draw) -> Images:
         eps = (x_t - here.signal * here.x_0) / here.sigma
         variance = eta**2 * (1 - next_alpha_bar) / (1 - here.alpha_bar) * (1 - here.alpha_bar / next_alpha_bar)
-        x_s = np.sqrt(next_alpha_bar) * here.x_0 + float(np.sqrt(1 - next_alpha_bar - variance)) * eps
-        return x_s + float(np.sqrt(variance)) * draw() if variance > 0 else x_s
+        x_s = math.sqrt(next_alpha_bar) * here.x_0 + math.sqrt(1 - next_alpha_bar - variance) * eps
+        return x_s + math.sqrt(variance) * draw() if variance > 0 else x_s
 
     return step
 
@@ -127,7 +128,7 @@ def dpm_solver_step(x_t: Images, here: Point, before: Point | None, next_alpha_b
     if before is not None:
         h_before = here.log_snr_half - before.log_snr_half
         x_0 = x_0 + h / (2 * h_before) * (x_0 - before.x_0)
-    return (there.sigma / here.sigma) * x_t - there.signal * float(np.expm1(-h)) * x_0
+    return (there.sigma / here.sigma) * x_t - there.signal * math.expm1(-h) * x_0
 
 
 STEPPERS: dict[str, Callable[[SamplerConfig], Stepper]] = {
@@ -182,7 +183,7 @@ def trajectory(
     yield x_t
     for t, alpha_bar, next_alpha_bar in zip(grid, alpha_bars, alpha_bars[1:], strict=False):
         eps = predictor(x_t, torch.full((len(x_t),), t, device=device), conditions)
-        x_0 = (x_t - float(np.sqrt(1 - alpha_bar)) * eps) / float(np.sqrt(alpha_bar))
+        x_0 = (x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)
         here = Point(alpha_bar, x_0.clamp(-1, 1) if clamp else x_0)
         x_t = stepper(x_t, here, before, next_alpha_bar, draw)
         before = here

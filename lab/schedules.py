@@ -49,9 +49,9 @@ class NoiseSchedule:
         if left <= PURE_NOISE_ALPHA_BAR:
             return None
         return (
-            f"this noise schedule leaves alpha_bar_T = {left:.2g} of the signal variance at its last timestep, and sampling "
-            f"starts from pure noise, which training never saw; raise --schedule.timesteps or --schedule.beta-end, or "
-            f"take --schedule.kind cosine"
+            f"this noise schedule leaves alpha_bar_T = {left:.2g} of the signal variance at its last timestep, and "
+            f"sampling starts from pure noise, which training never saw; raise --schedule.timesteps or "
+            f"--schedule.beta-end, or take --schedule.kind cosine"
         )
 
 

@@ -7,8 +7,9 @@ algorithm 1). All randomness is derived from (seed, epoch) and (seed, step), so 
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -53,14 +54,17 @@ DECAYS: dict[str, Callable[[float], float]] = {
 }
 
 
-def ema_update(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def ema_update(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Return torch's multi_avg_fn for an EMA whose decay is warmed up: min(decay, (1 + n) / (10 + n)).
 
     Without the warm-up the copy is mostly its random initialisation for the first 1 / (1 - decay) updates.
     """
 
     @torch.no_grad()
-    def update(averages: list[Tensor], currents: list[Tensor], updates: Tensor | int) -> None:
+    def update(averages: Tensors, currents: Tensors, updates: Tensor | int) -> None:
         warm = min(decay, (1 + int(updates)) / (10 + int(updates)))
         for average, current in zip(averages, currents, strict=True):
             if average.is_floating_point():
@@ -92,6 +96,33 @@ class Step:
     images: int
 
 
+@dataclass
+class EpochLog:
+    """The rows of `training.csv`, gathered step by step; it travels with the training's state."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    loss_sum: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+
+    def add(self, step: Step, seconds: float) -> None:
+        """Take a step and how long it took into account; a row is added where it ends its epoch."""
+        self.loss_sum += step.loss * step.images
+        self.images += step.images
+        self.seconds += seconds
+        if step.ends_epoch:
+            self.rows.append(
+                {
+                    "epoch": step.epoch,
+                    "step": step.step,
+                    "loss": self.loss_sum / self.images,
+                    "learning_rate": step.learning_rate,
+                    "images_per_second": self.images / self.seconds,
+                }
+            )
+            self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0
+
+
 class Trainer:
     """A denoiser in training: the network, its EMA copy, its optimizer and the number of steps done.
 
@@ -121,6 +152,12 @@ class Trainer:
         self.config = config
         self.seed = seed
         self.step = 0
+        self.log = EpochLog()
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.config.epochs * self.steps_per_epoch
 
     @property
     def steps_per_epoch(self) -> int:
@@ -133,18 +170,18 @@ class Trainer:
         Raises:
             LabError: the loss is no longer finite. The network of the last finite step is still in place.
         """
-        total_steps = self.config.epochs * self.steps_per_epoch
         device = next(self.denoiser.parameters()).device
         self.denoiser.train()
-        while self.step < total_steps:
+        while self.step < self.total_steps:
             epoch, batch = divmod(self.step, self.steps_per_epoch)
             order = torch.randperm(len(self.dataset), generator=generator_for(self.seed, EPOCH_STREAM, epoch))
             chosen = order[batch * self.config.batch_size : (batch + 1) * self.config.batch_size]
-            learning_rate = self.config.learning_rate * learning_rate_factor(self.config, self.step, total_steps)
+            learning_rate = self.config.learning_rate * learning_rate_factor(self.config, self.step, self.total_steps)
+            started = time.perf_counter()
             loss = self._optimize(chosen, learning_rate, device)
             self.ema.update_parameters(self.denoiser)
             self.step += 1
-            yield Step(
+            done = Step(
                 step=self.step,
                 epoch=epoch + 1,
                 ends_epoch=batch + 1 == self.steps_per_epoch,
@@ -152,6 +189,8 @@ class Trainer:
                 learning_rate=learning_rate,
                 images=len(chosen),
             )
+            self.log.add(done, time.perf_counter() - started)
+            yield done
 
     def _optimize(self, chosen: Tensor, learning_rate: float, device: torch.device) -> float:
         generator = generator_for(self.seed, STEP_STREAM, self.step)
@@ -183,6 +222,7 @@ class Trainer:
             "denoiser": self.denoiser.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "log": asdict(self.log),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -191,3 +231,4 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
+        self.log = EpochLog(**state["log"])

@@ -33,10 +33,6 @@ class NoisePredictor(Protocol):
     For x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise it returns an estimate of `noise`, shaped like x_t.
     """
 
-    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images: ...
-
-
-class Classifier(Protocol):
-    """Anything that maps clean images in [-1, 1] to a logit for each class."""
-
-    def __call__(self, images: Images) -> ClassLogits: ...
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return the noise estimated in x_t, shaped like it."""
+        ...

@@ -1,0 +1,69 @@
+"""Classifiers: networks that say which classes an image shows, one logit a class.
+
+A logit is for one class against its absence, so that an image may show any number of classes; one-label data is the
+case of one.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from evaluator.configuration import EvaluatorConfig
+from lab.types import ClassLogits, Images
+
+
+class ConvClassifier(nn.Module):
+    """A small convolutional classifier: twice two 3x3 convolutions, pooled to 2x2, and one linear layer.
+
+    Args:
+        config: width and dropout; see `EvaluatorConfig`.
+        channels: of the images; their side may be any of at least 4 pixels.
+        classes: K, the number of logits.
+    """
+
+    def __init__(self, config: EvaluatorConfig, channels: int, classes: int) -> None:
+        super().__init__()
+        width = config.width
+        self.features = nn.Sequential(
+            *_convolution(channels, width),
+            *_convolution(width, width),
+            nn.MaxPool2d(2),
+            *_convolution(width, 2 * width),
+            *_convolution(2 * width, 2 * width),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+        )
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(8 * width, classes))
+
+    def forward(self, images: Images) -> ClassLogits:
+        """Return a logit for each class; (B, C, H, W) in [-1, 1] to (B, K)."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+
+def _convolution(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU()
+
+
+def build_classifier(config: EvaluatorConfig, channels: int, classes: int, seed: int) -> ConvClassifier:
+    """Return a freshly initialised classifier; the seed decides its weights and the global RNG is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ConvClassifier(config, channels, classes)
+
+
+@torch.inference_mode()
+def logits_in_batches(
+    classifier: nn.Module, images: Tensor, as_float: Callable[[Tensor], Images], batch_size: int = 1000
+) -> ClassLogits:
+    """Return the logits of any number of images, on the CPU.
+
+    Args:
+        classifier: in evaluation mode.
+        images: (N, C, H, W), in any form that `as_float` turns into float images in [-1, 1].
+        as_float: applied to a batch at a time.
+        batch_size: images classified together.
+    """
+    device = next(classifier.parameters()).device
+    return torch.cat([classifier(as_float(batch).to(device)).cpu() for batch in torch.split(images, batch_size)])

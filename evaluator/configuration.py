@@ -1,0 +1,40 @@
+"""What can be chosen about the evaluator; importing this does not import torch."""
+
+from dataclasses import dataclass
+
+from lab.configuration import require_range
+
+
+@dataclass(frozen=True)
+class EvaluatorConfig:
+    """The classifier that judges the images, and how it is trained on its own split."""
+
+    width: int = 32
+    """Channels of the first two convolutions; the next two have twice as many."""
+    epochs: int = 40
+    """Passes over the evaluator's split."""
+    batch_size: int = 64
+    """Images in one optimizer step."""
+    learning_rate: float = 3e-3
+    """AdamW's learning rate at its highest, in one cycle of warm-up and decay."""
+    weight_decay: float = 0.05
+    """AdamW's decoupled weight decay."""
+    dropout: float = 0.3
+    """Dropout before the last layer."""
+    rotation_degrees: float = 12.0
+    """Training images are turned by up to this many degrees either way,"""
+    scaling: float = 0.1
+    """enlarged or reduced by up to this share,"""
+    shift: float = 0.1
+    """and moved by up to this share of their side."""
+
+    def __post_init__(self) -> None:
+        require_range("evaluator.width", self.width, 1, 1024)
+        require_range("evaluator.epochs", self.epochs, 1)
+        require_range("evaluator.batch_size", self.batch_size, 2)
+        require_range("evaluator.learning_rate", self.learning_rate, 0)
+        require_range("evaluator.weight_decay", self.weight_decay, 0)
+        require_range("evaluator.dropout", self.dropout, 0, 0.99)
+        require_range("evaluator.rotation_degrees", self.rotation_degrees, 0, 180)
+        require_range("evaluator.scaling", self.scaling, 0, 0.9)
+        require_range("evaluator.shift", self.shift, 0, 1)

@@ -1,0 +1,144 @@
+"""Figures of a report, each legible at the size it is saved: 6.5 inches wide, a page's text width."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evaluator.intervals import Interval
+from lab.files import whole_file
+
+matplotlib.use("Agg")
+# Class names come from a file: a dollar sign in one must be a dollar sign, not the start of a formula.
+matplotlib.rcParams["text.parse_math"] = False
+
+WIDTH = 6.5
+DPI = 150
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's colours, which colour-blind readers can tell apart."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+@contextmanager
+def saved_figure(path: Path, height: float) -> Iterator[Figure]:
+    """Yield an empty figure of the page's width and this height in inches, and save it as a PNG file."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    yield figure
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+
+
+def weight_name(weight: float) -> str:
+    """Return "w = 0.5", with the words for the two weights that have some."""
+    return {-1.0: "w = -1\nunconditional", 0.0: "w = 0\nconditional"}.get(weight, f"w = {weight:g}")
+
+
+def image_grid(
+    path: Path, images: np.ndarray, row_names: Sequence[str], column_names: Sequence[str], title: str
+) -> None:
+    """Save a grid of images with a name for each row and column.
+
+    Args:
+        path: of the PNG file.
+        images: (rows, columns, C, H, W), 8 bits, C of 1 or 3.
+        row_names: one a row.
+        column_names: one a column; long ones are turned upright.
+        title: above the grid.
+    """
+    rows, columns = images.shape[:2]
+    longest = max(len(line) for name in column_names for line in name.split("\n"))
+    upright = longest > 60 / columns
+    names_width = 0.95
+    side = (WIDTH - names_width) / columns
+    with saved_figure(path, height=rows * side + 0.5 + (0.09 * longest if upright else 0.2)) as figure:
+        figure.suptitle(title, fontsize=10)
+        axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+        for r in range(rows):
+            for c in range(columns):
+                axis: Axes = axes[r, c]
+                axis.set_xticks([])
+                axis.set_yticks([])
+                axis.imshow(
+                    images[r, c].transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest"
+                )
+                if r == 0:
+                    axis.set_title(column_names[c], fontsize=8, rotation=90 if upright else 0)
+                if c == 0:
+                    axis.set_ylabel(row_names[r], fontsize=8, rotation=0, ha="right", va="center")
+
+
+def _curve(axis: Axes, place: int, x: pd.Series, rows: pd.DataFrame, label: str) -> None:
+    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    axis.fill_between(x, rows["accuracy_low"], rows["accuracy_high"], color=colour, alpha=0.15, linewidth=0)
+    axis.plot(x, rows["accuracy"], color=colour, marker=marker, markersize=4, linewidth=1.3, label=label)
+
+
+def accuracy_against_weight(path: Path, rows: pd.DataFrame, ceiling: Interval, chance: float, title: str) -> None:
+    """Save accuracy against guidance weight, a curve and 95 % band for each label-set file, between chance and ceiling.
+
+    Args:
+        path: of the PNG file.
+        rows: the sweep rows of one checkpoint.
+        ceiling: accuracy of real held-out images.
+        chance: accuracy of guessing.
+        title: above the axes.
+    """
+    with saved_figure(path, height=3.6) as figure:
+        axis = figure.subplots()
+        axis.axhspan(ceiling.low, ceiling.high, color="0.5", alpha=0.25, linewidth=0)
+        axis.axhline(ceiling.value, color="0.3", linewidth=1, linestyle="--", label="real held-out images")
+        axis.axhline(chance, color="0.3", linewidth=1, linestyle=":", label="chance")
+        for place, (name, group) in enumerate(rows.groupby("label_set", sort=False)):
+            ordered = group.sort_values("guidance_weight")
+            _curve(axis, place, ordered["guidance_weight"], ordered, f"{name}.json")
+        weights = sorted(rows["guidance_weight"].unique())
+        axis.set_xticks(weights, [f"{weight:g}" for weight in weights])
+        axis.set_xlabel("guidance weight w   (-1 unconditional, 0 conditional, above 0 guided)")
+        axis.set_ylabel("accuracy (95 % interval)")
+        axis.set_ylim(0, 1.03)
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=8, loc="lower right")
+
+
+def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str) -> None:
+    """Save accuracy against epoch, a curve and 95 % band for each guidance weight.
+
+    Args:
+        path: of the PNG file.
+        rows: the sweep rows of one label-set file.
+        title: above the axes.
+    """
+    with saved_figure(path, height=3.6) as figure:
+        axis = figure.subplots()
+        for place, (weight, group) in enumerate(rows.groupby("guidance_weight", sort=True)):
+            ordered = group.sort_values("epoch")
+            _curve(axis, place, ordered["epoch"], ordered, f"w = {weight:g}")
+        axis.set_xticks(sorted(rows["epoch"].unique()))
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("accuracy (95 % interval)")
+        axis.set_ylim(0, 1.03)
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def loss_curve(path: Path, training: pd.DataFrame) -> None:
+    """Save the training loss and the learning rate against epoch, from the rows of `training.csv`."""
+    with saved_figure(path, height=3.2) as figure:
+        axis = figure.subplots()
+        axis.plot(training["epoch"], training["loss"], color=COLOURS[0], linewidth=1.3)
+        axis.set_yscale("log")
+        axis.set_xlabel("epoch")
+        axis.set_ylabel("mean squared error of the noise", color=COLOURS[0])
+        axis.grid(alpha=0.25, which="both")
+        rate = axis.twinx()
+        rate.plot(training["epoch"], training["learning_rate"], color=COLOURS[1], linewidth=1, linestyle="--")
+        rate.set_ylabel("learning rate at the epoch's end", color=COLOURS[1])
+        rate.set_ylim(bottom=0)
+        axis.set_title("Training", fontsize=10)

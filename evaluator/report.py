@@ -1,0 +1,159 @@
+"""The report of an experiment: every table, every figure, and the page that explains them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evaluator import figures
+from evaluator.intervals import Interval
+from evaluator.results import Results
+from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
+from lab.types import PixelImages
+
+SHOWN = 10
+"""Columns of the sample figure and rows of the ranking on the page."""
+
+CAPTIONS = {
+    "samples.png": "Samples at every guidance weight. Each column starts from the same noise.",
+    "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval, the ceiling that real "
+    "held-out images reach under the same evaluator, and chance.",
+    "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
+    "denoising_strip.png": "From noise to image: moments of the sampler, at the best row.",
+    "loss.png": "Training loss and learning rate.",
+}
+
+
+def write_report(
+    folder: Path,
+    name: str,
+    results: Results,
+    evaluator: pd.DataFrame,
+    training: pd.DataFrame,
+    moments: Sequence[PixelImages],
+    warnings: Sequence[str],
+) -> None:
+    """Write everything in a report's folder but `config.json`.
+
+    Args:
+        folder: of the report.
+        name: of the experiment.
+        results: the sweep's.
+        evaluator: the row of `evaluator.csv`.
+        training: the rows of `training.csv`.
+        moments: the first images of the best row at successive moments, from noise to image.
+        warnings: what the reader should know before believing anything.
+    """
+    tables = {
+        "sweep": results.sweep,
+        "accuracy_by_checkpoint": results.by_checkpoint,
+        "ranking": results.ranking,
+        "per_class": results.per_class,
+        "baselines": results.baselines,
+        "evaluator": evaluator,
+        "training": training,
+    }
+    for table_name, table in tables.items():
+        write_csv(folder / f"{table_name}.csv", table)
+    _write_latex(folder, results)
+    _write_figures(folder, name, results, training, moments)
+    write_text(folder / "report.md", _page(name, results, evaluator, warnings))
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    return with_intervals(table).drop(columns=["guidance_method", "step"], errors="ignore")
+
+
+def top_rows(results: Results, count: int) -> str:
+    """Return the best rows of the ranking as plain text for a terminal."""
+    return _readable(results.ranking.head(count)).to_string(index=False)
+
+
+def _write_latex(folder: Path, results: Results) -> None:
+    note = "95 % intervals in parentheses, resampling images."
+    by_checkpoint = latex(
+        _readable(results.by_checkpoint), f"Accuracy by checkpoint and guidance weight. {note}", "tab:by-checkpoint"
+    )
+    best = latex(_readable(results.ranking.head(SHOWN)), f"The {SHOWN} best rows. {note}", "tab:ranking")
+    write_text(folder / "accuracy_by_checkpoint.tex", by_checkpoint)
+    write_text(folder / "ranking.tex", best)
+
+
+def _write_figures(
+    folder: Path, name: str, results: Results, training: pd.DataFrame, moments: Sequence[PixelImages]
+) -> None:
+    best, sweep = results.best, results.sweep
+    title = f"{name}, {best['checkpoint']}"
+    rows = [cell for cell in results.cells_of_best_checkpoint if cell.settings["label_set"] == results.ranked_by]
+    names = ["\n".join(label_set) for label_set in rows[0].label_sets[:SHOWN]]
+    figures.image_grid(
+        folder / "samples.png",
+        np.stack([cell.pixels[:SHOWN].numpy() for cell in rows]),
+        [figures.weight_name(cell.settings["guidance_weight"]) for cell in rows],
+        names,
+        f"{title}: a guidance weight a row, the same noise down a column",
+    )
+    ceiling = results.baselines.iloc[0]
+    figures.accuracy_against_weight(
+        folder / "accuracy_vs_weight.png",
+        sweep[sweep["checkpoint"] == best["checkpoint"]],
+        ceiling=Interval(ceiling["accuracy"], ceiling["accuracy_low"], ceiling["accuracy_high"]),
+        chance=ceiling["chance"],
+        title=title,
+    )
+    figures.accuracy_against_epoch(
+        folder / "accuracy_vs_epoch.png",
+        sweep[sweep["label_set"] == results.ranked_by],
+        f"{name}, {results.ranked_by}.json",
+    )
+    figures.loss_curve(folder / "loss.png", training)
+    # At most ten moments, evenly spaced, the noise and the finished image among them.
+    steps = sorted({round(step) for step in np.linspace(0, len(moments) - 1, 10)})
+    figures.image_grid(
+        folder / "denoising_strip.png",
+        np.stack([moments[step].numpy() for step in steps], axis=1),
+        names[: len(moments[0])],
+        [f"step {step}" for step in steps],
+        f"{title}, w = {best['guidance_weight']:g}: from noise to image",
+    )
+
+
+def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequence[str]) -> str:
+    ranked, best = results.ranking, results.best
+    files = [column for column in map(str, ranked) if f"{column}_low" in ranked]
+    told = [
+        f"{best[f]:.3f} ({best[f'{f}_low']:.3f} to {best[f'{f}_high']:.3f}) on {escape_markdown(f)}.json" for f in files
+    ]
+    honest = f", and {', '.join(told[1:])}, which had no say in the ranking" if told[1:] else ""
+    ties = int(ranked["tied_with_best"].sum()) - 1
+    parts = [
+        f"# {escape_markdown(name)}",
+        *(f"> **Warning.** {escape_markdown(warning)}" for warning in warnings),
+        f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} at guidance weight "
+        f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
+        f"{told[0]}{honest}. Its interval overlaps that of {ties} other row{'' if ties == 1 else 's'}"
+        f"{', which cannot be told from it' if ties else ''}.",
+        "Accuracy is the coursework's: of an image asked for k labels, the evaluator's k highest-scoring classes "
+        "count; it is the correct labels over all labels asked. Intervals are 95 %, resampling images. The accuracy "
+        "that a ranking is made by leans high for its best row, the largest of many; the other files' does not.",
+        "## Ranking",
+        markdown(_readable(ranked.head(SHOWN))),
+        f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
+        "## Figures",
+        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in CAPTIONS.items()),
+        "## Baselines",
+        markdown(with_intervals(results.baselines)),
+        "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "
+        "and images scored against what was asked of others, are the floor: where they do not stand at chance, the "
+        "table is not to be believed.",
+        "## Evaluator",
+        markdown(with_intervals(evaluator)),
+        "## Accuracy by checkpoint and guidance weight",
+        markdown(_readable(results.by_checkpoint)),
+        "## Files",
+        "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, `baselines.csv`, "
+        "`evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), and for LaTeX "
+        "`accuracy_by_checkpoint.tex` and `ranking.tex`.",
+    ]
+    return "\n\n".join(parts) + "\n"

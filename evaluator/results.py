@@ -1,0 +1,144 @@
+"""Results: the finished cells of a sweep, scored, and the tables made of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from evaluator.baselines import baseline_row, shuffled
+from evaluator.ranking import accuracy_by_checkpoint, ranking
+from evaluator.scoring import ScoredImages, score
+from evaluator.tables import interval_columns
+from lab.labels import ClassVocabulary, LabelSet
+from lab.types import ClassLogits, Conditions, PixelImages
+
+CELL = ["checkpoint", "epoch", "label_set", "guidance_method", "guidance_weight"]
+"""The columns that tell one cell of an experiment from another."""
+
+
+@dataclass(frozen=True)
+class JudgedCell:
+    """A cell's images and what the evaluator said of them.
+
+    Args:
+        settings: what was run, the first columns of `sweep.csv`; those in `CELL` are among them.
+        cost: what it took, the last columns of `sweep.csv`.
+        label_sets: what was asked of each image.
+        pixels: the images, (N, C, H, W).
+        logits: the evaluator's, (N, K).
+    """
+
+    settings: dict[str, Any]
+    cost: dict[str, Any]
+    label_sets: Sequence[LabelSet]
+    pixels: PixelImages
+    logits: ClassLogits
+
+
+@dataclass(frozen=True)
+class Results:
+    """All cells of a sweep with what is needed to read them.
+
+    Args:
+        vocabulary: the classes.
+        cells: in order; the first one's label-set file is the one that ranks.
+        held_out_logits: the evaluator's, of real held-out images.
+        held_out_conditions: what those images show.
+    """
+
+    vocabulary: ClassVocabulary
+    cells: Sequence[JudgedCell]
+    held_out_logits: ClassLogits
+    held_out_conditions: Conditions
+
+    @cached_property
+    def conditions(self) -> list[Conditions]:
+        """What was asked of the images of every cell."""
+        return [self.vocabulary.conditions(cell.label_sets) for cell in self.cells]
+
+    @cached_property
+    def scored(self) -> list[ScoredImages]:
+        """The scored images of every cell."""
+        return [score(cell.logits, conditions) for cell, conditions in zip(self.cells, self.conditions, strict=True)]
+
+    @property
+    def ranked_by(self) -> str:
+        """The label-set file that ranks."""
+        return str(self.cells[0].settings["label_set"])
+
+    @cached_property
+    def sweep(self) -> pd.DataFrame:
+        """The rows of `sweep.csv`."""
+        return pd.DataFrame(
+            cell.settings
+            | {
+                "images": len(cell.logits),
+                "labels": int(images.labels.sum()),
+                "correct_labels": int(images.correct_labels.sum()),
+                **interval_columns("accuracy", images.accuracy()),
+                **interval_columns("exact_match", images.exact_match()),
+            }
+            | cell.cost
+            for cell, images in zip(self.cells, self.scored, strict=True)
+        )
+
+    @cached_property
+    def per_class(self) -> pd.DataFrame:
+        """The rows of `per_class.csv`: a row for every cell and every class it asked for."""
+        return pd.DataFrame(
+            {column: cell.settings[column] for column in CELL} | row
+            for cell, images in zip(self.cells, self.scored, strict=True)
+            for row in images.per_class(self.vocabulary.names)
+        )
+
+    @cached_property
+    def by_checkpoint(self) -> pd.DataFrame:
+        """The rows of `accuracy_by_checkpoint.csv`."""
+        return accuracy_by_checkpoint(self.sweep)
+
+    @cached_property
+    def ranking(self) -> pd.DataFrame:
+        """The rows of `ranking.csv`."""
+        return ranking(self.by_checkpoint, self.ranked_by)
+
+    @property
+    def best(self) -> "pd.Series[Any]":
+        """The first row of the ranking."""
+        return self.ranking.iloc[0]
+
+    @cached_property
+    def cells_of_best_checkpoint(self) -> list[JudgedCell]:
+        """The cells of the best row's checkpoint, in order."""
+        return [cell for cell in self.cells if cell.settings["checkpoint"] == self.best["checkpoint"]]
+
+    @cached_property
+    def baselines(self) -> pd.DataFrame:
+        """The rows of `baselines.csv`; the ceiling first, then the floors, of the best row's checkpoint."""
+        rows = [baseline_row("real held-out images", "held out", self.held_out_logits, self.held_out_conditions)]
+        cells = [
+            (cell.settings, cell.logits, self.vocabulary.conditions(cell.label_sets))
+            for cell in self.cells_of_best_checkpoint
+        ]
+        for settings, logits, conditions in cells:
+            if settings["guidance_weight"] == -1:
+                rows.append(baseline_row("unconditional", settings["label_set"], logits, conditions))
+        for settings, logits, conditions in cells:
+            if settings["guidance_weight"] == self.best["guidance_weight"]:
+                rows.append(baseline_row("label sets shuffled", settings["label_set"], logits, shuffled(conditions)))
+        return pd.DataFrame(rows)
+
+    def evaluator(self, network: nn.Module, training_images: int) -> pd.DataFrame:
+        """Return the row of `evaluator.csv`: the classifier, and its accuracy on the held-out images."""
+        held_out = self.baselines.iloc[0]
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        row = {
+            "evaluator": type(network).__name__,
+            "parameters": parameters,
+            "training_images": training_images,
+            "held_out_images": held_out["images"],
+        }
+        measured = {column: held_out[column] for column in held_out.index if column.startswith(("accuracy", "exact"))}
+        return pd.DataFrame([row | measured])

@@ -1,0 +1,81 @@
+"""Tables of a report: CSV for machines, LaTeX and Markdown for writeups.
+
+Text from files (class names, label-set names) is escaped wherever it is printed into Markdown or LaTeX.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from evaluator.intervals import Interval
+from lab.files import whole_file
+
+
+def interval_columns(name: str, interval: Interval) -> dict[str, float]:
+    """Return NAME, NAME_low and NAME_high of an interval, rounded to 6 decimals."""
+    return {
+        name: round(interval.value, 6),
+        f"{name}_low": round(interval.low, 6),
+        f"{name}_high": round(interval.high, 6),
+    }
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, whole or not at all."""
+    with whole_file(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table with every NAME, NAME_low, NAME_high in one readable column, like 0.994 (0.986-1.000)."""
+    readable = table.copy()
+    for name in [column for column in table if f"{column}_low" in table and f"{column}_high" in table]:
+        columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
+        readable[name] = [f"{value:.3f} ({low:.3f}-{high:.3f})" for value, low, high in columns]
+        readable = readable.drop(columns=[f"{name}_low", f"{name}_high"])
+    return readable
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return the table as Markdown, every cell a piece of text in which nothing is markup."""
+    texts = table.map(_cell).map(escape_markdown)
+    return str(texts.to_markdown(index=False, disable_numparse=True))
+
+
+def latex(table: pd.DataFrame, caption: str, label: str) -> str:
+    """Return the table as a LaTeX table in booktabs style, every special character escaped."""
+    texts = table.map(_cell).rename(columns=lambda name: str(name).replace("_", " ")).map(escape_latex)
+    texts.columns = [escape_latex(str(name)) for name in texts.columns]
+    return texts.to_latex(index=False, escape=False, caption=escape_latex(caption), label=label, position="htbp")
+
+
+def escape_markdown(text: str) -> str:
+    """Return text that Markdown and the HTML in it show as it is."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def escape_latex(text: str) -> str:
+    """Return text that LaTeX shows as it is."""
+    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))

@@ -1,0 +1,138 @@
+"""Training of an evaluator on its own split, and the file it is kept in.
+
+    loss = binary cross-entropy of every class's logit against the multi-hot condition
+
+AdamW under a one-cycle learning rate; every training image is turned, scaled and shifted a little, anew each time.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from evaluator.classifiers import ConvClassifier, build_classifier
+from evaluator.configuration import EvaluatorConfig
+from lab.datasets import LabelledImages, to_float
+from lab.errors import LabError
+from lab.files import load_tensors, save_tensors
+from lab.labels import ClassVocabulary
+from lab.types import Images
+
+FORMAT = 1
+
+
+def jittered(images: Images, config: EvaluatorConfig, generator: torch.Generator) -> Images:
+    """Turn, scale and shift each image on its own; what comes in from outside is -1, the darkest.
+
+    Args:
+        images: (B, C, H, W) in [-1, 1].
+        config: rotation_degrees, scaling and shift are the largest changes, drawn uniformly either way.
+        generator: of the draws, on the CPU.
+    """
+
+    def uniform(largest: float, *shape: int) -> Tensor:
+        return (2 * torch.rand(len(images), *shape, generator=generator) - 1) * largest
+
+    angle = uniform(math.radians(config.rotation_degrees))
+    scale = 1 + uniform(config.scaling)
+    rotation = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), dim=1).view(-1, 2, 2)
+    # affine_grid's coordinates run from -1 to 1 over the side, so a share of the side is twice that.
+    motion = torch.cat((rotation * scale.view(-1, 1, 1), uniform(2 * config.shift, 2, 1)), dim=2)
+    grid = nn.functional.affine_grid(motion, list(images.shape), align_corners=False)
+    # grid_sample fills with 0, so the images are moved up by 1 to make 0 the darkest.
+    return nn.functional.grid_sample(images + 1, grid, align_corners=False) - 1
+
+
+def train_classifier(
+    classifier: nn.Module, dataset: LabelledImages, config: EvaluatorConfig, seed: int
+) -> Iterator[float]:
+    """Train a classifier in place, on the device it is on, yielding each epoch's mean loss.
+
+    The order and the jitter of epoch e come from (seed, e); dropout reads a forked global RNG seeded in the same way.
+    """
+    device = next(classifier.parameters()).device
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    total_steps = config.epochs * math.ceil(len(dataset) / config.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total_steps)
+    for epoch in range(config.epochs):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        total = 0.0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed * 1_000_003 + epoch)
+            classifier.train()
+            for chosen in torch.split(torch.randperm(len(dataset), generator=generator), config.batch_size):
+                images = jittered(to_float(dataset.pixels[chosen]), config, generator)
+                logits = classifier(images.to(device))
+                loss = nn.functional.binary_cross_entropy_with_logits(logits, dataset.conditions[chosen].to(device))
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
+                optimizer.step()
+                schedule.step()
+                total += loss.item() * len(chosen)
+        if not math.isfinite(total):
+            raise LabError(
+                f"the evaluator's loss is {total} in epoch {epoch + 1}; lower --evaluator.learning-rate "
+                f"(now {config.learning_rate:g})"
+            )
+        yield total / len(dataset)
+    classifier.eval()
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """A trained classifier with what is needed to use it again.
+
+    Args:
+        config: how it was built and trained.
+        channels: of the images it judges.
+        vocabulary: the classes of its logits.
+        classifier: in evaluation mode.
+    """
+
+    config: EvaluatorConfig
+    channels: int
+    vocabulary: ClassVocabulary
+    classifier: ConvClassifier
+
+
+def save_evaluator(path: Path, evaluator: Evaluator) -> None:
+    """Write an evaluator, whole or not at all.
+
+    Raises:
+        LabError: the file cannot be written.
+    """
+    save_tensors(
+        path,
+        {
+            "format": FORMAT,
+            "config": asdict(evaluator.config),
+            "channels": evaluator.channels,
+            "vocabulary": list(evaluator.vocabulary.names),
+            "weights": evaluator.classifier.state_dict(),
+        },
+    )
+
+
+def load_evaluator(path: Path, device: torch.device) -> Evaluator:
+    """Read an evaluator that `save_evaluator` wrote.
+
+    Raises:
+        LabError: the file is missing, damaged, of another format, or incomplete.
+    """
+    content = load_tensors(path, "evaluator")
+    if content.get("format") != FORMAT:
+        raise LabError(f"{path}: this evaluator has format {content.get('format')!r}; this lab reads format {FORMAT}")
+    try:
+        config = EvaluatorConfig(**content["config"])
+        vocabulary = ClassVocabulary(tuple(content["vocabulary"]))
+        classifier = build_classifier(config, content["channels"], len(vocabulary), seed=0)
+        classifier.load_state_dict(content["weights"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise LabError(
+            f"{path}: this evaluator is incomplete ({reason:.120}); delete it, and it is trained again"
+        ) from None
+    return Evaluator(config, content["channels"], vocabulary, classifier.to(device).eval())

@@ -1,0 +1,215 @@
+"""Checkpoints: a denoiser's EMA weights with all that is needed to sample from them again.
+
+A kept checkpoint (`epoch0040.pt`) holds the EMA copy; `training.pt`, rewritten beside it, holds the whole state of
+the training, so that it can go on. Both are tensors and primitives only.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lab.configuration import DenoiserConfig, ScheduleConfig
+from lab.errors import LabError
+from lab.files import load_tensors, save_tensors
+from lab.interrupts import Interrupts
+from lab.labels import ClassVocabulary
+from lab.networks import ContextUnet
+from lab.training import Step, Trainer
+
+FORMAT = 1
+STATE_FILE = "training.pt"
+SECONDS_BETWEEN_STATES = 30
+"""The most work a killed training loses."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A denoiser at one moment of its training.
+
+    Args:
+        denoiser: the network's configuration.
+        schedule: the noise schedule it was trained on.
+        image_shape: (channels, height, width).
+        vocabulary: the classes of its conditions.
+        epoch: passes over the data so far.
+        step: optimizer steps so far.
+        seed: of the run.
+        weights: the EMA copy's state.
+    """
+
+    denoiser: DenoiserConfig
+    schedule: ScheduleConfig
+    image_shape: tuple[int, int, int]
+    vocabulary: ClassVocabulary
+    epoch: int
+    step: int
+    seed: int
+    weights: dict[str, Tensor]
+
+    def noise_predictor(self, device: torch.device) -> ContextUnet:
+        """Return the network with these weights, on this device, ready to predict."""
+        network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)
+        network.load_state_dict(self.weights)
+        return network.to(device).eval()
+
+
+def build_denoiser(
+    config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int, schedule: ScheduleConfig, seed: int
+) -> ContextUnet:
+    """Return a freshly initialised denoiser on the CPU; the seed decides its weights and the global RNG is left alone.
+
+    Its memory format is channels_last, which convolutions are faster in on a CPU as on a GPU.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ContextUnet(config, image_shape, classes, schedule.timesteps)
+    network.to(memory_format=torch.channels_last)
+    return network
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        LabError: the file cannot be written.
+    """
+    save_tensors(
+        path,
+        {
+            "format": FORMAT,
+            "torch": str(torch.__version__),
+            **{key: getattr(checkpoint, key) for key in ("image_shape", "epoch", "step", "seed", "weights")},
+            "denoiser": asdict(checkpoint.denoiser),
+            "schedule": asdict(checkpoint.schedule),
+            "vocabulary": list(checkpoint.vocabulary.names),
+        },
+    )
+
+
+def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
+    """Read a checkpoint and refuse one of another vocabulary.
+
+    Raises:
+        LabError: the file is missing, damaged, of another format or vocabulary, or its weights do not fit its
+            own configuration.
+    """
+    content = load_tensors(path, "checkpoint")
+    require_format(path, content)
+    try:
+        checkpoint = Checkpoint(
+            denoiser=DenoiserConfig(**content["denoiser"]),
+            schedule=ScheduleConfig(**content["schedule"]),
+            image_shape=tuple(content["image_shape"]),
+            vocabulary=ClassVocabulary(tuple(content["vocabulary"])),
+            epoch=content["epoch"],
+            step=content["step"],
+            seed=content["seed"],
+            weights=content["weights"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabError(f"{path}: this checkpoint is incomplete ({error}); train it again") from None
+    require_vocabulary(path, checkpoint.vocabulary, vocabulary)
+    try:
+        checkpoint.noise_predictor(torch.device("cpu"))
+    except (RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({reason:.120})") from None
+    return checkpoint
+
+
+def require_format(path: Path, content: dict[str, Any]) -> None:
+    """Raise LabError unless the file says it is of the format this lab writes."""
+    found = content.get("format")
+    if found != FORMAT:
+        told = f"format {found}" if isinstance(found, int) else "no format number"
+        raise LabError(
+            f"{path}: this file has {told}; this lab reads format {FORMAT}. Was it written by another version?"
+        )
+
+
+def require_vocabulary(path: Path, found: ClassVocabulary, asked: ClassVocabulary) -> None:
+    """Raise LabError, naming the first difference, unless two vocabularies are the same names in the same order."""
+    if found == asked:
+        return
+    if len(found) != len(asked):
+        raise LabError(
+            f"{path}: has {len(found)} classes, but objects.json names {len(asked)}; use the file it was made with"
+        )
+    k = next(k for k in range(len(found)) if found.names[k] != asked.names[k])
+    raise LabError(
+        f"{path}: class {k} is {found.names[k]!r}, but objects.json calls it {asked.names[k]!r}; "
+        f"names and order must be the same"
+    )
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """Where a training keeps a checkpoint, and what it will hold there."""
+
+    path: Path
+    epoch: int
+    step: int
+
+
+def kept_checkpoints(folder: Path, trainer: Trainer) -> list[KeptCheckpoint]:
+    """Return the checkpoints a training keeps: evenly spaced over its epochs, the last at its end."""
+    config = trainer.config
+    epochs = [round(config.epochs * (i + 1) / config.checkpoints) for i in range(config.checkpoints)]
+    return [KeptCheckpoint(folder / f"epoch{e:04d}.pt", e, e * trainer.steps_per_epoch) for e in epochs]
+
+
+def resume(trainer: Trainer, folder: Path) -> None:
+    """Put a trainer where an earlier run of the same configuration stopped; without one, leave it as it is.
+
+    Raises:
+        LabError: the state is damaged or of another format, or a checkpoint it went past is gone.
+    """
+    path = folder / STATE_FILE
+    if not path.exists():
+        return
+    state = load_tensors(path, "training state")
+    require_format(path, state)
+    try:
+        trainer.load_state_dict(state["trainer"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise LabError(f"{path}: this training state does not fit ({reason:.120}); delete {folder}") from None
+    for kept in kept_checkpoints(folder, trainer):
+        if kept.step <= trainer.step and not kept.path.exists():
+            raise LabError(f"{kept.path} is gone, though training went past it; restore it, or delete {folder}")
+
+
+def training_steps(trainer: Trainer, untrained: Checkpoint, folder: Path) -> Iterator[Step]:
+    """Train, keeping checkpoints and the state to go on from, and yield each step once it is safe.
+
+    Ctrl-C is taken between two steps: the state is saved, then KeyboardInterrupt is raised.
+
+    Args:
+        trainer: where to train on from.
+        untrained: what every kept checkpoint says of itself, but for epoch, step and weights.
+        folder: of the checkpoints.
+
+    Raises:
+        LabError: a file cannot be written, or the loss is no longer finite.
+    """
+    kept = {checkpoint.step: checkpoint.path for checkpoint in kept_checkpoints(folder, trainer)}
+
+    def save_state() -> None:
+        save_tensors(folder / STATE_FILE, {"format": FORMAT, "trainer": trainer.state_dict()})
+
+    saved_at = time.monotonic()
+    with Interrupts() as interrupts:
+        for step in trainer.steps():
+            if step.step in kept:
+                weights = trainer.ema.module.state_dict()
+                save_checkpoint(kept[step.step], replace(untrained, epoch=step.epoch, step=step.step, weights=weights))
+            if step.step in kept or interrupts.noted or time.monotonic() - saved_at > SECONDS_BETWEEN_STATES:
+                save_state()
+                saved_at = time.monotonic()
+            interrupts.stop_if_noted()
+            yield step

@@ -1,0 +1,98 @@
+"""Files that are whole or absent, and tensor files that are what was written or an error.
+
+Importing this does not import torch.
+"""
+
+import hashlib
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, and put what was written there in its place once the block is done.
+
+    A block that fails, or a process that dies in it, leaves the old file as it was. Folders are made as needed.
+
+    Raises:
+        LabError: the folder cannot be written to, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise LabError(
+            f"{path}: cannot write ({error.strerror or error}); free some space or choose another folder"
+        ) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in this folder survive a power cut, where the system can open folders (Windows cannot)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and primitives as a torch file, whole or not at all."""
+    import torch
+
+    with whole_file(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_tensors(path: Path, noun: str) -> dict[str, Any]:
+    """Read a torch file of tensors and primitives onto the CPU, running no code from it.
+
+    torch itself loads a flipped bit in silence, so the checksums of the zip are verified first.
+
+    Args:
+        path: the file.
+        noun: what it should be, for the message.
+
+    Raises:
+        LabError: the file is missing, damaged, or holds anything but tensors and primitives.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise LabError(f"{path}: this {noun} is damaged (checksum of {damaged}); delete it, or restore a copy")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise LabError(f"{path}: no such {noun}") from None
+    except pickle.UnpicklingError:
+        raise LabError(f"{path}: this {noun} holds more than tensors and primitives, and was not loaded") from None
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LabError(f"{path}: this {noun} is damaged or not a torch file ({reason:.120}); delete it") from None
+    if not isinstance(content, dict):
+        raise LabError(f"{path}: this {noun} holds a {type(content).__name__}; a dictionary was expected")
+    return content
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, as 16 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,222 @@
+"""The sweep: every checkpoint x label-set file x guidance weight, each an independent cell.
+
+A cell samples one image for every label set and every seed, hands them to the evaluator it was given, and writes one
+file of its own, atomically. A cell whose file is there is never run again. Cells share nothing, so any engine may run
+them, in any order. All weights start from the same noise, so their rows are paired.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lab.checkpoints import Checkpoint, load_checkpoint
+from lab.configuration import SamplerConfig
+from lab.datasets import to_pixels
+from lab.errors import LabError
+from lab.files import whole_file
+from lab.guidance import ClassifierFreeGuidance, EvaluationCounter
+from lab.labels import ClassVocabulary, LabelSet
+from lab.networks import ContextUnet
+from lab.sampling import STEPPERS, NoiseSource, sample, timestep_grid, trajectory
+from lab.schedules import noise_schedule
+from lab.types import ClassLogits, Images, PixelImages
+
+Judge = Callable[[PixelImages], ClassLogits]
+
+
+@dataclass(frozen=True)
+class SweepCell:
+    """One cell of the sweep: all that decides its images and what the evaluator says of them.
+
+    Args:
+        checkpoint: name of the checkpoint, without its ending.
+        epoch: of the checkpoint.
+        step: of the checkpoint.
+        checkpoint_digest: of the checkpoint file's content.
+        evaluator_digest: of the evaluator file's content.
+        label_set: name of the label-set file, without its ending.
+        label_sets: what is asked for, one image each.
+        guidance_weight: w.
+        sampler: the sampler and its steps.
+        seeds: images for each label set; image j shows label set j mod n from the noise of (seed j div n, j mod n).
+    """
+
+    checkpoint: str
+    epoch: int
+    step: int
+    checkpoint_digest: str
+    evaluator_digest: str
+    label_set: str
+    label_sets: tuple[LabelSet, ...]
+    guidance_weight: float
+    sampler: SamplerConfig
+    seeds: int
+
+    @property
+    def key(self) -> str:
+        """A file name that is readable and different for every different cell."""
+        identity = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self.checkpoint}-{self.label_set}-w{self.guidance_weight:g}-{identity}"
+
+    @property
+    def asked(self) -> list[LabelSet]:
+        """The label set of every image, seed after seed."""
+        return list(self.label_sets) * self.seeds
+
+    @property
+    def noise_seeds(self) -> list[tuple[int, int]]:
+        """The (seed, image index) pair of every image's noise, seed after seed."""
+        return [(seed, index) for seed in range(self.seeds) for index in range(len(self.label_sets))]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a finished cell holds.
+
+    Args:
+        cell: the cell.
+        pixels: its images as 8-bit pixels, (N, C, H, W).
+        logits: what the evaluator said of them, (N, K).
+        network_evaluations: images put through the network for each image made.
+        seconds: spent sampling and judging.
+        device: where.
+        precision: of the network's arithmetic.
+    """
+
+    cell: SweepCell
+    pixels: PixelImages
+    logits: ClassLogits
+    network_evaluations: int
+    seconds: float
+    device: str
+    precision: str
+
+
+def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
+    """Return a cell's result from its file, or None where it has not been run."""
+    path = folder / f"{cell.key}.npz"
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            told = json.loads(str(arrays["told"]))
+            pixels, logits = torch.from_numpy(arrays["pixels"]), torch.from_numpy(arrays["logits"])
+            return CellResult(cell=cell, pixels=pixels, logits=logits, **told)
+    except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
+        raise LabError(f"{path}: this sweep cell is damaged ({error}); delete it, and it is run again") from None
+
+
+def run_cell(
+    cell: SweepCell, checkpoint: Checkpoint, network: ContextUnet, judge: Judge, batch_size: int, folder: Path
+) -> CellResult:
+    """Sample a cell's images, have them judged, write its file and return what it holds.
+
+    Args:
+        cell: the cell.
+        checkpoint: the checkpoint it names.
+        network: that checkpoint's noise predictor, on the device to compute on.
+        judge: maps 8-bit images to class logits.
+        batch_size: images sampled together.
+        folder: where cells are kept.
+
+    Raises:
+        LabError: an image is not finite, or the file cannot be written.
+    """
+    device = next(network.parameters()).device
+    conditions = checkpoint.vocabulary.conditions(cell.asked).to(device)
+    counter = EvaluationCounter(network)
+    predictor = ClassifierFreeGuidance(counter, cell.guidance_weight)
+    schedule = noise_schedule(checkpoint.schedule)
+    started = time.perf_counter()
+    batches: list[PixelImages] = []
+    for begin in range(0, len(conditions), batch_size):
+        part = slice(begin, begin + batch_size)
+        noise = NoiseSource(cell.noise_seeds[part], checkpoint.image_shape)
+        images = sample(predictor, schedule, cell.sampler, conditions[part], noise)
+        _require_finite(images, cell)
+        batches.append(to_pixels(images).cpu())
+    pixels = torch.cat(batches)
+    logits = judge(pixels)
+    result = CellResult(
+        cell=cell,
+        pixels=pixels,
+        logits=logits.cpu(),
+        network_evaluations=counter.evaluations // len(pixels),
+        seconds=time.perf_counter() - started,
+        device=str(device),
+        precision="float32",
+    )
+    told = {key: getattr(result, key) for key in ("network_evaluations", "seconds", "device", "precision")}
+    with whole_file(folder / f"{cell.key}.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, pixels=pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(told)))
+    return result
+
+
+def _require_finite(images: Images, cell: SweepCell) -> None:
+    if not bool(images.isfinite().all()):
+        raise LabError(
+            f"{cell.checkpoint} at w = {cell.guidance_weight:g} sampled images that are not finite; "
+            f"keep --sampler.clamp, or take a smaller weight"
+        )
+
+
+def run_sweep(
+    cells: Iterable[SweepCell],
+    checkpoints: Path,
+    vocabulary: ClassVocabulary,
+    judge: Judge,
+    batch_size: int,
+    device: torch.device,
+    folder: Path,
+) -> Iterator[CellResult]:
+    """Yield every cell's result in order, running those that have none yet.
+
+    Args:
+        cells: the cells; those of one checkpoint in a row share one loaded network.
+        checkpoints: folder of the checkpoints the cells name.
+        vocabulary: the one that the label sets are of, and that the checkpoints must be of.
+        judge, batch_size, folder: see `run_cell`.
+        device: where to compute.
+    """
+    loaded: tuple[str, Checkpoint, ContextUnet] | None = None
+    for cell in cells:
+        result = load_result(folder, cell)
+        if result is None:
+            if loaded is None or loaded[0] != cell.checkpoint:
+                checkpoint = load_checkpoint(checkpoints / f"{cell.checkpoint}.pt", vocabulary)
+                loaded = cell.checkpoint, checkpoint, checkpoint.noise_predictor(device)
+            result = run_cell(cell, loaded[1], loaded[2], judge, batch_size, folder)
+        yield result
+
+
+@torch.inference_mode()
+def denoising_strip(
+    checkpoint: Checkpoint,
+    label_sets: tuple[LabelSet, ...],
+    guidance_weight: float,
+    sampler: SamplerConfig,
+    device: torch.device,
+) -> list[PixelImages]:
+    """Return the images of every moment from starting noise to finished image: sampling_steps + 1 batches.
+
+    The noise is the sweep's own, of seed 0, so these are images that stand in the sweep too.
+    """
+    network = checkpoint.noise_predictor(device)
+    schedule = noise_schedule(checkpoint.schedule)
+    noise = NoiseSource([(0, index) for index in range(len(label_sets))], checkpoint.image_shape)
+    moments = trajectory(
+        ClassifierFreeGuidance(network, guidance_weight),
+        schedule,
+        STEPPERS[sampler.kind](sampler),
+        timestep_grid(schedule.timesteps, sampler.sampling_steps),
+        checkpoint.vocabulary.conditions(label_sets).to(device),
+        noise,
+        sampler.clamp,
+    )
+    return [to_pixels(images).cpu() for images in moments]
