@@ -392,7 +392,7 @@ def report(
     )
     moments = denoising_strip(
         load_checkpoint(experiment.checkpoints / f"{results.best['checkpoint']}.pt", held_out.vocabulary),
-        cells[0].cell.label_sets[:6],
+        cells[0].cell.label_sets[:4],
         float(results.best["guidance_weight"]),
         experiment.sampler,
         device,

@@ -19,15 +19,17 @@ matplotlib.rcParams["text.parse_math"] = False
 
 WIDTH = 6.5
 DPI = 150
+LARGEST_SIDE = 0.75
+"""Inches; an image of a grid is not drawn larger."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's colours, which colour-blind readers can tell apart."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 @contextmanager
-def saved_figure(path: Path, height: float) -> Iterator[Figure]:
-    """Yield an empty figure of the page's width and this height in inches, and save it as a PNG file."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def saved_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Figure]:
+    """Yield an empty figure of this height and width in inches, and save it as a PNG file."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     yield figure
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
@@ -54,8 +56,9 @@ def image_grid(
     longest = max(len(line) for name in column_names for line in name.split("\n"))
     upright = longest > 60 / columns
     names_width = 0.95
-    side = (WIDTH - names_width) / columns
-    with saved_figure(path, height=rows * side + 0.5 + (0.09 * longest if upright else 0.2)) as figure:
+    side = min((WIDTH - names_width) / columns, LARGEST_SIDE)
+    height = rows * side + 0.5 + (0.09 * longest if upright else 0.2)
+    with saved_figure(path, height, width=max(names_width + columns * side, WIDTH / 2)) as figure:
         figure.suptitle(title, fontsize=10)
         axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
         for r in range(rows):
@@ -81,6 +84,8 @@ def _curve(axis: Axes, place: int, x: pd.Series, rows: pd.DataFrame, label: str)
 def accuracy_against_weight(path: Path, rows: pd.DataFrame, ceiling: Interval, chance: float, title: str) -> None:
     """Save accuracy against guidance weight, a curve and 95 % band for each label-set file, between chance and ceiling.
 
+    The left axes show all of it, the right ones the weights above 0 on a scale of their own.
+
     Args:
         path: of the PNG file.
         rows: the sweep rows of one checkpoint.
@@ -88,22 +93,26 @@ def accuracy_against_weight(path: Path, rows: pd.DataFrame, ceiling: Interval, c
         chance: accuracy of guessing.
         title: above the axes.
     """
-    with saved_figure(path, height=3.6) as figure:
-        axis = figure.subplots()
-        axis.axhspan(ceiling.low, ceiling.high, color="0.5", alpha=0.25, linewidth=0)
-        axis.axhline(ceiling.value, color="0.3", linewidth=1, linestyle="--", label="real held-out images")
-        axis.axhline(chance, color="0.3", linewidth=1, linestyle=":", label="chance")
-        for place, (name, group) in enumerate(rows.groupby("label_set", sort=False)):
-            ordered = group.sort_values("guidance_weight")
-            _curve(axis, place, ordered["guidance_weight"], ordered, f"{name}.json")
-        weights = sorted(rows["guidance_weight"].unique())
-        axis.set_xticks(weights, [f"{weight:g}" for weight in weights])
-        axis.set_xlabel("guidance weight w   (-1 unconditional, 0 conditional, above 0 guided)")
-        axis.set_ylabel("accuracy (95 % interval)")
-        axis.set_ylim(0, 1.03)
-        axis.set_title(title, fontsize=10)
-        axis.grid(alpha=0.25)
-        axis.legend(fontsize=8, loc="lower right")
+    guided = rows[rows["guidance_weight"] > 0]
+    with saved_figure(path, height=3.4) as figure:
+        figure.suptitle(title, fontsize=10)
+        panels = [("all weights", rows), ("guided, enlarged", guided)][: 2 if len(guided) else 1]
+        for axis, (name, shown) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            axis.axhspan(ceiling.low, ceiling.high, color="0.5", alpha=0.25, linewidth=0)
+            axis.axhline(ceiling.value, color="0.3", linewidth=1, linestyle="--", label="real held-out images")
+            for place, (file, group) in enumerate(shown.groupby("label_set", sort=False)):
+                ordered = group.sort_values("guidance_weight")
+                _curve(axis, place, ordered["guidance_weight"], ordered, f"{file}.json")
+            weights = sorted(shown["guidance_weight"].unique())
+            axis.set_xticks(weights, [f"{weight:g}" for weight in weights])
+            axis.set_xlabel("guidance weight w")
+            axis.set_title(name, fontsize=9)
+            axis.grid(alpha=0.25)
+        whole = figure.axes[0]
+        whole.axhline(chance, color="0.3", linewidth=1, linestyle=":", label="chance")
+        whole.set_ylim(0, 1.03)
+        whole.set_ylabel("accuracy (95 % interval)")
+        whole.legend(fontsize=8, loc="lower right")
 
 
 def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str) -> None:
@@ -134,6 +143,9 @@ def loss_curve(path: Path, training: pd.DataFrame) -> None:
         axis = figure.subplots()
         axis.plot(training["epoch"], training["loss"], color=COLOURS[0], linewidth=1.3)
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.tick_params(axis="y", which="minor", labelsize=7)
         axis.set_xlabel("epoch")
         axis.set_ylabel("mean squared error of the noise", color=COLOURS[0])
         axis.grid(alpha=0.25, which="both")

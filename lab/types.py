@@ -3,7 +3,7 @@
 Shapes are jaxtyping annotations: documentation in normal use, checked while pytest runs.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
@@ -27,6 +27,7 @@ ClassChoices = Bool[Tensor, "batch class"]
 """A row for each image: True at the classes asked for, or at the classes the evaluator saw."""
 
 
+@runtime_checkable
 class NoisePredictor(Protocol):
     """Anything that tells the noise in `x_t`: a denoiser, its EMA copy, a guidance around either.
 

@@ -1,0 +1,142 @@
+"""Checkpoints and the files below them: whole, verified, and refused by name where they do not fit."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from lab.checkpoints import Checkpoint, build_denoiser, load_checkpoint, save_checkpoint
+from lab.configuration import DenoiserConfig, ScheduleConfig
+from lab.errors import LabError
+from lab.files import load_tensors, save_tensors, whole_file
+from lab.labels import ClassVocabulary
+
+VOCABULARY = ClassVocabulary(("a", "b", "c"))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(kind="linear", timesteps=50)
+    weights = build_denoiser(config, (1, 8, 8), 3, schedule, seed=3).state_dict()
+    checkpoint = Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, epoch=2, step=20, seed=3, weights=weights)
+    save_checkpoint(tmp_path / "epoch0002.pt", checkpoint)
+    return tmp_path / "epoch0002.pt"
+
+
+def test_a_checkpoint_predicts_the_same_noise_after_the_way_through_a_file(saved: Path) -> None:
+    loaded = load_checkpoint(saved, VOCABULARY)
+    original = build_denoiser(loaded.denoiser, (1, 8, 8), 3, loaded.schedule, seed=3).eval()
+    inputs = torch.randn(2, 1, 8, 8), torch.tensor([0, 49]), torch.eye(3)[:2]
+    assert torch.equal(loaded.noise_predictor(torch.device("cpu"))(*inputs), original(*inputs))
+    assert (loaded.epoch, loaded.step, loaded.seed, loaded.schedule.kind) == (2, 20, 3, "linear")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("a", "b"), "has 3 classes, but objects.json names 2"),
+        (("a", "c", "b"), "class 1 is 'b', but objects.json calls it 'c'"),
+    ],
+)
+def test_another_vocabulary_is_refused(saved: Path, names: tuple[str, ...], told: str) -> None:
+    with pytest.raises(LabError, match=told):
+        load_checkpoint(saved, ClassVocabulary(names))
+
+
+def test_a_flipped_bit_is_an_error_and_never_a_different_network(saved: Path) -> None:
+    content, weights = saved.read_bytes(), load_checkpoint(saved, VOCABULARY).weights
+    noticed = 0
+    for place in range(0, len(content), len(content) // 60):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        saved.write_bytes(flipped)
+        try:
+            loaded = load_checkpoint(saved, VOCABULARY).weights
+        except LabError:
+            noticed += 1
+        else:  # the bit was in the padding between two tensors
+            assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+    assert noticed > 40
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 0.99])
+def test_a_cut_file_is_an_error(saved: Path, share: float) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(LabError, match="damaged"):
+        load_checkpoint(saved, VOCABULARY)
+
+
+class Call:
+    """Pickles as a call that would write a file when loaded."""
+
+    def __init__(self, victim: str) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self.victim, "w")
+
+
+def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "bad.pt"
+    torch.save({"format": 1, "weights": Call(str(victim))}, path)
+    with pytest.raises(LabError, match="more than tensors and primitives"):
+        load_checkpoint(path, VOCABULARY)
+    path.write_bytes(pickle.dumps(Call(str(victim))))
+    with pytest.raises(LabError, match="damaged or not a torch file"):
+        load_checkpoint(path, VOCABULARY)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"format": 99}, "format 99; this lab reads format 1"),
+        ({"weights": {}}, "no format number"),
+        ({"format": 1}, "incomplete"),
+    ],
+)
+def test_another_format_says_so(tmp_path: Path, content: dict[str, object], told: str) -> None:
+    save_tensors(tmp_path / "x.pt", content)
+    with pytest.raises(LabError, match=told):
+        load_checkpoint(tmp_path / "x.pt", VOCABULARY)
+
+
+def test_weights_of_another_network_are_refused(saved: Path) -> None:
+    content = load_tensors(saved, "checkpoint")
+    content["denoiser"]["n_feat"] = 16
+    save_tensors(saved, content)
+    with pytest.raises(LabError, match="do not fit the checkpoint's own configuration"):
+        load_checkpoint(saved, VOCABULARY)
+
+
+def write_half_and_fail(path: Path) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text("half of the n")
+        raise RuntimeError("the process dies here")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="dies here"):
+        write_half_and_fail(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def write_to_a_full_disk(path: Path) -> None:
+    with whole_file(path) as temporary:
+        temporary.symlink_to("/dev/full")
+        temporary.write_text("new")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device on this system")
+def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(LabError, match="cannot write .No space left on device."):
+        write_to_a_full_disk(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

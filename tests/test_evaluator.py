@@ -1,0 +1,82 @@
+"""The evaluator: what its training images go through, that it learns, and that its file is checked."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluator.classifiers import build_classifier, logits_in_batches
+from evaluator.configuration import EvaluatorConfig
+from evaluator.scoring import score
+from evaluator.training import Evaluator, jittered, load_evaluator, save_evaluator, train_classifier
+from lab.datasets import digits, stratified_splits, to_float
+from lab.errors import LabError
+from lab.files import load_tensors, save_tensors
+
+CONFIG = EvaluatorConfig(width=8, epochs=12)
+STILL = replace(CONFIG, rotation_degrees=0, scaling=0, shift=0)
+
+
+def trained(config: EvaluatorConfig = CONFIG, seed: int = 0) -> tuple[Evaluator, list[float]]:
+    splits = stratified_splits(digits(), 0.3, 0.2, 0)
+    classifier = build_classifier(config, 1, 10, seed)
+    losses = list(train_classifier(classifier, splits.evaluator, config, seed))
+    return Evaluator(config, 1, splits.evaluator.vocabulary, classifier), losses
+
+
+def test_jitter_of_nothing_changes_nothing_and_fills_with_the_darkest() -> None:
+    images = to_float(digits().pixels[:20])
+    generator = torch.Generator().manual_seed(0)
+    torch.testing.assert_close(jittered(images, STILL, generator), images, atol=1e-5, rtol=0)
+    bright = torch.ones(200, 1, 8, 8)
+    moved = jittered(bright, replace(STILL, shift=0.5), generator)
+    assert float(moved.min()) == pytest.approx(-1, abs=1e-5)
+    assert float(moved.max()) <= 1 + 1e-5
+
+
+def test_jitter_shifts_by_at_most_the_share_asked_for() -> None:
+    dot = torch.full((500, 1, 21, 21), -1.0)
+    dot[:, :, 10, 10] = 1
+    moved = jittered(dot, replace(STILL, shift=0.2), torch.Generator().manual_seed(0)) + 1
+    place = torch.arange(21.0)
+    centres = (moved.sum(dim=(1, 2)) * place).sum(dim=1) / moved.sum(dim=(1, 2, 3))
+    # 0.2 of 21 pixels is 4.2; over 500 draws the largest comes close.
+    assert float((centres - 10).abs().max()) == pytest.approx(4.2, abs=0.1)
+
+
+def test_a_short_training_reads_most_held_out_digits_and_the_file_keeps_it(tmp_path: Path) -> None:
+    evaluator, losses = trained()
+    held_out = stratified_splits(digits(), 0.3, 0.2, 0).held_out
+    logits = logits_in_batches(evaluator.classifier, held_out.pixels, to_float, batch_size=7)
+    assert score(logits, held_out.conditions).accuracy().value > 0.9
+    assert losses[-1] < losses[0] / 3
+    save_evaluator(tmp_path / "evaluator.pt", evaluator)
+    loaded = load_evaluator(tmp_path / "evaluator.pt", torch.device("cpu"))
+    again = logits_in_batches(loaded.classifier, held_out.pixels, to_float)
+    torch.testing.assert_close(again, logits, atol=1e-4, rtol=1e-4)
+    assert loaded.vocabulary == evaluator.vocabulary
+
+
+def test_the_seed_decides_and_the_global_rng_has_no_say() -> None:
+    config = replace(CONFIG, epochs=1)
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    first = trained(config)[1]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert trained(config)[1] == first
+    assert trained(config, seed=1)[1] != first
+
+
+def test_a_file_of_another_format_or_shape_is_refused(tmp_path: Path) -> None:
+    evaluator, _ = trained(replace(CONFIG, epochs=1))
+    path = tmp_path / "evaluator.pt"
+    save_evaluator(path, evaluator)
+    content = load_tensors(path, "evaluator")
+    save_tensors(path, content | {"format": 7})
+    with pytest.raises(LabError, match="has format 7; this lab reads format 1"):
+        load_evaluator(path, torch.device("cpu"))
+    save_tensors(path, content | {"channels": 3})
+    with pytest.raises(LabError, match="incomplete"):
+        load_evaluator(path, torch.device("cpu"))

@@ -1,0 +1,62 @@
+"""Intervals: their known answers, and how often they cover the truth."""
+
+import numpy as np
+import pytest
+
+from evaluator.intervals import Interval, ratio_interval, wilson_interval
+
+
+def test_the_value_is_labels_over_labels_and_not_a_mean_of_images() -> None:
+    assert ratio_interval(np.array([1, 0]), np.array([1, 3])).value == 0.25
+
+
+def test_one_label_an_image_agrees_with_the_binomial() -> None:
+    correct = np.repeat([1, 0], [800, 200])
+    interval = ratio_interval(correct, np.ones(1000))
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 1000)
+    assert interval.low == pytest.approx(0.8 - half, abs=0.003)
+    assert interval.high == pytest.approx(0.8 + half, abs=0.003)
+
+
+def test_labels_right_and_wrong_together_widen_the_interval() -> None:
+    # The same 600 of 900 labels: in 300 images of three labels each, all right or all wrong; or one label an image.
+    together = ratio_interval(np.repeat([3, 0], [200, 100]), np.full(300, 3))
+    apart = ratio_interval(np.repeat([1, 0], [600, 300]), np.ones(900))
+    assert together.value == apart.value
+    assert (together.high - together.low) / (apart.high - apart.low) == pytest.approx(np.sqrt(3), rel=0.1)
+
+
+@pytest.mark.parametrize(("right", "low", "high"), [(500, 0.9924, 1.0), (0, 0.0, 0.0076)])
+def test_all_right_or_all_wrong_is_not_certainty(right: int, low: float, high: float) -> None:
+    # Wilson's interval at the ends is n / (n + z^2) and z^2 / (n + z^2): here 500 / 503.84 and 3.84 / 503.84.
+    interval = ratio_interval(np.repeat([1, 0], [right, 500 - right]), np.ones(500))
+    assert interval.low == pytest.approx(low, abs=1e-4)
+    assert interval.high == pytest.approx(high, abs=1e-4)
+
+
+def test_wilson_on_a_textbook_case() -> None:
+    # Newcombe 1998, table I: 81 of 263.
+    low, high = wilson_interval(81 / 263, 263)
+    assert low == pytest.approx(0.2553, abs=5e-5)
+    assert high == pytest.approx(0.3662, abs=5e-5)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_the_interval_covers_the_truth_as_often_as_it_says(correlated: bool) -> None:
+    generator = np.random.default_rng(0)
+    truth, images, labels, trials = 0.8, 400, 3, 1500
+    covered = 0
+    for trial in range(trials):
+        draws = generator.random((images, 1 if correlated else labels)) < truth
+        correct = draws.sum(axis=1) * (labels if correlated else 1)
+        interval = ratio_interval(correct, np.full(images, labels), seed=trial)
+        covered += interval.low <= truth <= interval.high
+    assert 0.93 <= covered / trials <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("other", "overlaps"), [((0.5, 0.4, 0.6), True), ((0.3, 0.2, 0.4), True), ((0.1, 0, 0.39), False)]
+)
+def test_overlap(other: tuple[float, float, float], overlaps: bool) -> None:
+    assert Interval(0.5, 0.4, 0.6).overlaps(Interval(*other)) is overlaps
+    assert Interval(*other).overlaps(Interval(0.5, 0.4, 0.6)) is overlaps

@@ -1,0 +1,108 @@
+"""Class vocabularies, label sets and conditions."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.errors import LabError
+from lab.labels import ClassVocabulary, load_label_sets, load_vocabulary
+
+COLOURS = ClassVocabulary(("red cube", "blue cube", "red sphere"))
+ICLEVR = Path(__file__).parents[1] / ".." / "shared" / "labels" / "iclevr"
+
+
+def written(folder: Path, content: object) -> Path:
+    path = folder / "test.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_conditions_are_multi_hot_in_vocabulary_order() -> None:
+    conditions = COLOURS.conditions([("red sphere", "red cube"), ("blue cube",)])
+    assert conditions.tolist() == [[1, 0, 1], [0, 1, 0]]
+
+
+@given(st.lists(st.sets(st.sampled_from(COLOURS.names), min_size=1), min_size=1))
+def test_label_sets_survive_the_way_to_conditions_and_back(label_sets: list[set[str]]) -> None:
+    back = COLOURS.label_sets(COLOURS.conditions([tuple(label_set) for label_set in label_sets]))
+    assert [set(label_set) for label_set in back] == label_sets
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[[", "line 1, column 3: not JSON"),
+        ({"a": 1}, "found an object; allowed is a list of lists"),
+        ("3", "found the number 3; allowed is a list of lists"),
+        ([], "holds no label set"),
+        ([["red cube"], "red cube"], "label set 2 of 2: found the text 'red cube'"),
+        ([["red cube"], []], "label set 2 of 2: is empty"),
+        ([[7]], "label set 1 of 1: found the number 7"),
+        ([["rde cube"]], "label set 1 of 1: unknown class 'rde cube'; did you mean 'red cube'?"),
+        ([["zzz"]], "unknown class 'zzz'; the 3 classes are 'red cube', 'blue cube', 'red sphere'"),
+        ([["red cube", "red cube"]], "class 'red cube' stands twice"),
+    ],
+)
+def test_a_bad_label_set_file_is_told_apart(tmp_path: Path, content: object, told: str) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(LabError) as error:
+        load_label_sets(path, COLOURS)
+    assert str(path) in str(error.value)
+    assert told in str(error.value)
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
+    written(tmp_path, [["red cube"]])
+    with pytest.raises(LabError, match=r"tset.json: no such label-set file; did you mean 'test.json'\?"):
+        load_label_sets(tmp_path / "tset.json", COLOURS)
+
+
+@pytest.mark.parametrize("content", [["a", "b"], {"b": 1, "a": 0}])
+def test_a_vocabulary_is_read_in_index_order(tmp_path: Path, content: object) -> None:
+    assert load_vocabulary(written(tmp_path, content)).names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"a": 0, "b": 2}, "must be 0 to 1"),
+        ({"a": 0, "b": 0}, "must be 0 to 1"),
+        ({"a": True}, "not a whole number"),
+        ('{"a": 0, "a": 1}', "'a' stands twice"),
+        (["a", "a"], "'a' stands twice"),
+        (["a", " "], "empty class name"),
+        (["a", None], "class 1 is null"),
+        ([], "at least one class name"),
+        ("7", "found the number 7"),
+    ],
+)
+def test_a_bad_vocabulary_is_told_apart(tmp_path: Path, content: object, told: str) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(LabError) as error:
+        load_vocabulary(path)
+    assert str(path) in str(error.value)
+    assert told in str(error.value)
+
+
+@pytest.mark.skipif(not ICLEVR.is_dir(), reason="the coursework's label files are not beside this checkout")
+@pytest.mark.parametrize(("name", "sets", "labels"), [("test", 32, 72), ("new_test", 32, 84)])
+def test_the_coursework_files_load_unchanged(name: str, sets: int, labels: int) -> None:
+    vocabulary = load_vocabulary(ICLEVR / "objects.json")
+    label_sets = load_label_sets(ICLEVR / f"{name}.json", vocabulary)
+    assert len(vocabulary) == 24
+    assert len(label_sets) == sets
+    assert vocabulary.conditions(label_sets).sum() == labels
+
+
+@pytest.mark.parametrize("name", ["test", "new_test"])
+def test_the_digits_label_sets_are_balanced(name: str) -> None:
+    folder = Path(__file__).parents[1] / "data" / "digits"
+    vocabulary = load_vocabulary(folder / "objects.json")
+    conditions = vocabulary.conditions(load_label_sets(folder / f"{name}.json", vocabulary))
+    assert vocabulary.names == tuple("0123456789")
+    assert torch.equal(conditions.sum(dim=0), torch.full((10,), 10.0))
+    assert torch.equal(conditions.sum(dim=1), torch.ones(100))

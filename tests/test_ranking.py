@@ -1,0 +1,50 @@
+"""The ranking: one file decides, the other is only shown, ties are named."""
+
+import pandas as pd
+
+from evaluator.ranking import accuracy_by_checkpoint, ranking
+
+
+def sweep() -> pd.DataFrame:
+    accuracies = {
+        ("a", 0.0, "test"): (0.80, 0.75, 0.85),
+        ("a", 2.0, "test"): (0.95, 0.92, 0.98),
+        ("b", 0.0, "test"): (0.94, 0.91, 0.97),
+        ("b", 2.0, "test"): (0.95, 0.92, 0.98),
+        ("a", 0.0, "new_test"): (0.99, 0.98, 1.00),
+        ("a", 2.0, "new_test"): (0.50, 0.45, 0.55),
+        ("b", 0.0, "new_test"): (0.51, 0.46, 0.56),
+        ("b", 2.0, "new_test"): (0.52, 0.47, 0.57),
+    }
+    return pd.DataFrame(
+        {
+            "checkpoint": checkpoint,
+            "epoch": "ab".index(checkpoint) + 1,
+            "step": 10 * ("ab".index(checkpoint) + 1),
+            "guidance_method": "plain",
+            "guidance_weight": weight,
+            "guidance_scale": 1 + weight,
+            "label_set": label_set,
+            "accuracy": accuracy,
+            "accuracy_low": low,
+            "accuracy_high": high,
+        }
+        for (checkpoint, weight, label_set), (accuracy, low, high) in accuracies.items()
+    )
+
+
+def test_a_row_for_each_candidate_and_a_column_for_each_file() -> None:
+    table = accuracy_by_checkpoint(sweep())
+    assert list(table.columns[-6:]) == ["test", "test_low", "test_high", "new_test", "new_test_low", "new_test_high"]
+    row = table[(table["checkpoint"] == "a") & (table["guidance_weight"] == 2)].iloc[0]
+    assert (row["test"], row["new_test"], row["new_test_high"]) == (0.95, 0.50, 0.55)
+    assert len(table) == 4
+
+
+def test_the_first_file_alone_decides_and_equals_go_to_the_later_checkpoint() -> None:
+    ranked = ranking(accuracy_by_checkpoint(sweep()), "test")
+    assert list(zip(ranked["checkpoint"], ranked["guidance_weight"], strict=True)) == [
+        ("b", 2.0), ("a", 2.0), ("b", 0.0), ("a", 0.0),
+    ]  # fmt: skip
+    assert list(ranked["rank"]) == [1, 2, 3, 4]
+    assert list(ranked["tied_with_best"]) == [True, True, True, False]

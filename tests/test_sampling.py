@@ -1,0 +1,203 @@
+"""Samplers against closed form on Gaussian data, and against diffusers step for step.
+
+For data N(m, s^2) the ideal noise predictor is eps = sqrt(1 - ab) (x - sqrt(ab) m) / (ab s^2 + 1 - ab), and the
+probability-flow ODE moves x along x = sqrt(ab) m + z sqrt(ab s^2 + 1 - ab) with z fixed.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.checkpoints import build_denoiser
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.errors import LabError
+from lab.guidance import ClassifierFreeGuidance
+from lab.sampling import STEPPERS, NoiseSource, Point, sample, timestep_grid, trajectory
+from lab.schedules import noise_schedule
+from lab.types import Conditions, Images, Timesteps
+
+MEAN, DEVIATION = 0.3, 0.5
+FINE = noise_schedule(ScheduleConfig(kind="linear", timesteps=4096, beta_start=1e-4 / 4, beta_end=0.02 / 4))
+START, END = 3584, 512
+
+
+class Fixed(NoiseSource):
+    """The same noise at every draw, in double precision."""
+
+    def __init__(self, noise: Images) -> None:
+        self.noise = noise
+
+    def draw(self) -> Images:
+        return self.noise
+
+
+def variance_at(t: int) -> float:
+    alpha_bar = float(FINE.alpha_bar[t])
+    return alpha_bar * DEVIATION**2 + 1 - alpha_bar
+
+
+def ideal(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+    alpha_bar = FINE.alpha_bar[timesteps].view(-1, 1, 1, 1)
+    variance = alpha_bar * DEVIATION**2 + 1 - alpha_bar
+    return (1 - alpha_bar).sqrt() * (x_t - alpha_bar.sqrt() * MEAN) / variance
+
+
+def at_the_end(config: SamplerConfig, steps: int, start: Images, fresh: Images | None = None) -> Images:
+    """Run a sampler from START to END in this many even steps."""
+    grid = [START - (START - END) * i // steps for i in range(steps + 1)]
+    noise = Fixed(start)
+    moments = trajectory(ideal, FINE, STEPPERS[config.kind](config), grid, torch.zeros(len(start), 1), noise, False)
+    for moment, images in enumerate(moments):
+        if moment == 0 and fresh is not None:
+            noise.noise = fresh
+        if moment == steps:
+            return images
+    raise AssertionError
+
+
+def order(errors: list[float]) -> float:
+    """Return how often the error halves when the steps double, over the last doubling."""
+    return math.log2(errors[-2] / errors[-1])
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"), [(SamplerConfig(kind="ddim"), 1), (SamplerConfig(kind="dpm_solver"), 2)]
+)
+def test_deterministic_samplers_converge_to_the_ode_at_their_order(config: SamplerConfig, expected: int) -> None:
+    start = torch.full((1, 1, 1, 1), 1.7, dtype=torch.float64)
+    z = (1.7 - math.sqrt(FINE.alpha_bar[START]) * MEAN) / math.sqrt(variance_at(START))
+    exact = math.sqrt(FINE.alpha_bar[END]) * MEAN + z * math.sqrt(variance_at(END))
+    errors = [abs(float(at_the_end(config, steps, start)) - exact) for steps in (32, 64, 128, 256)]
+    assert order(errors) == pytest.approx(expected, abs=0.15)
+
+
+@pytest.mark.parametrize("config", [SamplerConfig(kind="ancestral"), SamplerConfig(kind="ddim", eta=1)])
+def test_stochastic_samplers_converge_to_the_marginal_at_order_1(config: SamplerConfig) -> None:
+    # Every step is affine in x and in its fresh noise, so the variance at the end follows from two unit responses a
+    # step; the first step's input carries the exact variance of its timestep.
+    stepper = STEPPERS[config.kind](config)
+
+    def response(t: int, s: int, x: float, fresh: float) -> float:
+        x_t = torch.full((1, 1, 1, 1), x, dtype=torch.float64)
+        eps = ideal(x_t, torch.tensor([t]), torch.zeros(1, 1))
+        alpha_bar = float(FINE.alpha_bar[t])
+        here = Point(alpha_bar, (x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar))
+        return float(stepper(x_t, here, None, float(FINE.alpha_bar[s]), lambda: torch.full_like(x_t, fresh)))
+
+    errors = []
+    for steps in (64, 128, 256):
+        grid = [START - (START - END) * i // steps for i in range(steps + 1)]
+        variance = variance_at(START)
+        for t, s in zip(grid, grid[1:], strict=False):
+            still = response(t, s, 0, 0)
+            variance = (response(t, s, 1, 0) - still) ** 2 * variance + (response(t, s, 0, 1) - still) ** 2
+        errors.append(abs(variance - variance_at(END)))
+    assert order(errors) == pytest.approx(1, abs=0.15)
+
+
+def nonlinear(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+    return torch.tanh(1.3 * x_t + timesteps.view(-1, 1, 1, 1) / 400)
+
+
+SCHEDULE = noise_schedule(ScheduleConfig(kind="cosine", timesteps=400))
+THEIRS = {"num_train_timesteps": 400, "beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing"}
+
+
+@pytest.mark.parametrize("steps", [4, 10, 40])
+@pytest.mark.parametrize(
+    ("config", "clamp", "reference"),
+    [
+        (SamplerConfig(kind="ddim"), True, lambda: DDIMScheduler(**THEIRS, clip_sample=True)),
+        (SamplerConfig(kind="ddim"), False, lambda: DDIMScheduler(**THEIRS, clip_sample=False)),
+        (
+            SamplerConfig(kind="dpm_solver"),
+            False,
+            lambda: DPMSolverMultistepScheduler(**THEIRS, final_sigmas_type="zero"),
+        ),
+    ],
+)
+def test_deterministic_samplers_are_diffusers_own(
+    config: SamplerConfig, clamp: bool, reference: Callable[[], Any], steps: int
+) -> None:
+    scheduler = reference()
+    scheduler.set_timesteps(steps)
+    assert scheduler.timesteps.tolist() == timestep_grid(400, steps)
+    start = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theirs = start
+    kwargs = {"use_clipped_model_output": True} if config.kind == "ddim" else {}
+    for t in scheduler.timesteps:
+        noise = nonlinear(theirs, torch.full((3,), int(t)), torch.zeros(3, 1))
+        theirs = scheduler.step(noise, t, theirs, **kwargs).prev_sample
+    grid, stepper = timestep_grid(400, steps), STEPPERS[config.kind](config)
+    *_, ours = trajectory(nonlinear, SCHEDULE, stepper, grid, torch.zeros(3, 1), Fixed(start), clamp)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [4, 40, 400])
+@pytest.mark.parametrize(
+    ("config", "variance_type"),
+    [(SamplerConfig(kind="ancestral"), "fixed_large"), (SamplerConfig(kind="ddim", eta=1), "fixed_small")],
+)
+def test_stochastic_steps_are_diffusers_own(config: SamplerConfig, variance_type: str, steps: int) -> None:
+    scheduler = DDPMScheduler(**THEIRS, variance_type=variance_type, clip_sample=True)
+    scheduler.set_timesteps(steps)
+    # Their table is float32, in which 1 - alpha_bar near t = 0 keeps only four digits.
+    scheduler.alphas_cumprod = SCHEDULE.alpha_bar
+    x_t = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for t, s in zip(grid := timestep_grid(400, steps), grid[1:], strict=False):
+        eps = nonlinear(x_t, torch.full((2,), t), torch.zeros(2, 1))
+        fresh = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(t), dtype=x_t.dtype)
+        theirs = scheduler.step(eps, t, x_t, generator=torch.Generator().manual_seed(t)).prev_sample
+        alpha_bar = float(SCHEDULE.alpha_bar[t])
+        here = Point(alpha_bar, ((x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)).clamp(-1, 1))
+        ours = STEPPERS[config.kind](config)(x_t, here, None, float(SCHEDULE.alpha_bar[s]), partial(torch.clone, fresh))
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        x_t = theirs
+
+
+@given(timesteps=st.integers(1, 2000), data=st.data())
+def test_a_grid_starts_at_the_last_timestep_and_falls(timesteps: int, data: st.DataObject) -> None:
+    steps = data.draw(st.integers(1, timesteps))
+    grid = timestep_grid(timesteps, steps)
+    assert len(grid) == steps
+    assert grid[0] == timesteps - 1
+    assert all(t > s >= 0 for t, s in zip(grid, grid[1:], strict=False))
+
+
+def test_more_steps_than_timesteps_are_refused() -> None:
+    with pytest.raises(LabError, match="allowed is at most the 400 timesteps"):
+        timestep_grid(400, 401)
+
+
+def test_the_noise_of_an_image_is_its_own() -> None:
+    pairs = [(seed, index) for seed in range(3) for index in range(5)]
+    source = NoiseSource(pairs, (1, 4, 4))
+    first, second = source.draw(), source.draw()
+    assert len({tuple(image.flatten().tolist()) for image in torch.cat((first, second))}) == 30
+    for place, pair in enumerate(pairs):
+        alone = NoiseSource([pair], (1, 4, 4))
+        assert torch.equal(alone.draw()[0], first[place])
+        assert torch.equal(alone.draw()[0], second[place])
+
+
+@pytest.mark.parametrize("kind", sorted(STEPPERS))
+def test_images_do_not_depend_on_the_batch_they_are_in(kind: str) -> None:
+    network = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 3, ScheduleConfig(), seed=0).eval()
+    predictor = ClassifierFreeGuidance(network, 2.0)
+    config = SamplerConfig(kind=kind, sampling_steps=4)  # type: ignore[arg-type]
+    conditions = torch.eye(3).repeat(4, 1)
+    pairs = [(0, index) for index in range(12)]
+
+    def sampled(part: slice) -> Images:
+        return sample(predictor, SCHEDULE, config, conditions[part], NoiseSource(pairs[part], (1, 8, 8)))
+
+    together = sampled(slice(None))
+    apart = torch.cat([sampled(slice(begin, begin + 5)) for begin in range(0, 12, 5)])
+    torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)

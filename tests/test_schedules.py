@@ -1,0 +1,70 @@
+"""Noise schedules against diffusers' and against their own definition."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab.configuration import ScheduleConfig
+from lab.errors import LabError
+from lab.schedules import BETAS, noise_schedule
+
+
+@pytest.mark.parametrize("timesteps", [50, 400, 1000])
+@pytest.mark.parametrize(("kind", "theirs"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
+def test_schedules_agree_with_diffusers(kind: str, theirs: str, timesteps: int) -> None:
+    ours = noise_schedule(ScheduleConfig(kind=kind, timesteps=timesteps))  # type: ignore[arg-type]
+    reference = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule=theirs, beta_start=1e-4, beta_end=0.02)
+    torch.testing.assert_close(ours.alpha_bar.float(), reference.alphas_cumprod, atol=1e-5, rtol=0)
+
+
+def test_the_cyclic_cosine_has_a_period_of_50_between_its_ends() -> None:
+    betas = BETAS["cyclic_cosine"](ScheduleConfig(kind="cyclic_cosine", timesteps=400))
+    torch.testing.assert_close(betas[:350], betas[50:])
+    assert float(betas[0]) == pytest.approx(1e-4)
+    assert float(betas[25]) == pytest.approx(0.02)
+    assert float(betas[12] + betas[38]) == pytest.approx(float(betas[13] + betas[37]), rel=0.2)
+
+
+@given(kind=st.sampled_from(sorted(BETAS)), timesteps=st.integers(2, 2000))
+def test_every_schedule_falls_inside_zero_and_one(kind: str, timesteps: int) -> None:
+    alpha_bar = noise_schedule(ScheduleConfig(kind=kind, timesteps=timesteps)).alpha_bar  # type: ignore[arg-type]
+    assert len(alpha_bar) == timesteps
+    assert bool((alpha_bar.diff() < 0).all())
+    assert 0 < float(alpha_bar[-1]) < float(alpha_bar[0]) < 1
+
+
+@pytest.mark.parametrize("kind", sorted(BETAS))
+def test_noising_keeps_the_variance_of_unit_data(kind: str) -> None:
+    schedule = noise_schedule(ScheduleConfig(kind=kind))  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    x_0, noise = torch.randn((2, 400, 1, 50, 50), generator=generator)
+    x_t = schedule.noised(x_0, torch.arange(400), noise)
+    # 1,000,000 draws: the standard error of a variance of 1 is 0.0014.
+    assert float(x_t.var()) == pytest.approx(1, abs=0.007)
+    still = schedule.noised(x_0, torch.arange(400), torch.zeros_like(noise))
+    shares = still.flatten(1).var(dim=1) / x_0.flatten(1).var(dim=1)
+    torch.testing.assert_close(shares, schedule.alpha_bar.float(), atol=1e-5, rtol=1e-4)
+
+
+def test_the_coursework_schedule_is_warned_of_and_the_cosine_is_not() -> None:
+    warning = noise_schedule(ScheduleConfig(kind="linear", timesteps=400)).warning()
+    assert warning is not None
+    assert "alpha_bar_T = 0.017" in warning
+    assert noise_schedule(ScheduleConfig(kind="cosine", timesteps=400)).warning() is None
+    assert noise_schedule(ScheduleConfig(kind="linear", timesteps=1000)).warning() is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"timesteps": 1}, "--schedule.timesteps is 1"),
+        ({"beta_start": float("nan")}, "--schedule.beta-start is nan; allowed is a finite number"),
+        ({"beta_end": 1.5}, "--schedule.beta-end is 1.5"),
+        ({"beta_start": 0.1, "beta_end": 0.01}, "allowed is a finite number, 0.1 to 0.999"),
+    ],
+)
+def test_ranges(settings: dict[str, float], told: str) -> None:
+    with pytest.raises(LabError, match=told):
+        ScheduleConfig(**settings)  # type: ignore[arg-type]

@@ -1,0 +1,69 @@
+"""The coursework's top-k rule, on cases made by hand and as properties."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluator.baselines import shuffled
+from evaluator.scoring import chance, score, seen_classes
+
+LOGITS = torch.tensor([[0.9, 0.1, 0.8, -5.0], [0.1, 0.2, 0.3, 0.4], [-1.0, -2.0, -3.0, -4.0]])
+
+
+def test_of_an_image_asked_for_k_labels_the_k_highest_count() -> None:
+    asked = torch.tensor([[1.0, 0, 1, 0], [0, 0, 1, 1], [0, 1, 0, 0]])
+    scored = score(LOGITS, asked)
+    assert scored.seen.tolist() == [[True, False, True, False], [False, False, True, True], [True, False, False, False]]
+    assert scored.correct_labels.tolist() == [2, 2, 0]
+    assert scored.accuracy().value == pytest.approx(4 / 5)
+    assert scored.exact_match().value == pytest.approx(2 / 3)
+
+
+def test_a_half_right_image_is_no_exact_match() -> None:
+    scored = score(LOGITS[:1], torch.tensor([[1.0, 1, 0, 0]]))
+    assert scored.accuracy().value == 0.5
+    assert scored.exact_match().value == 0
+
+
+def test_of_equal_logits_the_lower_index_counts() -> None:
+    assert seen_classes(torch.zeros(1, 4), torch.tensor([[0.0, 1, 0, 1]])).tolist() == [[True, True, False, False]]
+
+
+def test_per_class_counts_only_images_asked_for_the_class() -> None:
+    asked = torch.tensor([[1.0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]])
+    rows = score(LOGITS, asked).per_class(["a", "b", "c", "d"])
+    assert [(row["class"], row["images"], row["correct"], row["accuracy"]) for row in rows] == [
+        ("a", 2, 1, 0.5),
+        ("b", 1, 0, 0.0),
+    ]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 8))
+def test_as_many_classes_are_seen_as_asked_and_they_are_the_highest(seed: int, images: int, classes: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(images, classes, generator=generator)
+    asked = (torch.rand(images, classes, generator=generator) < 0.4).float()
+    asked[:, 0] = 1
+    seen = seen_classes(logits, asked)
+    assert torch.equal(seen.sum(dim=1), asked.sum(dim=1).long())
+    for row, mask in zip(logits, seen, strict=True):
+        if 0 < int(mask.sum()) < classes:
+            assert float(row[mask].min()) >= float(row[~mask].max())
+
+
+def test_chance_is_what_random_logits_reach() -> None:
+    generator = torch.Generator().manual_seed(0)
+    asked = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]).repeat(20_000, 1)
+    reached = score(torch.randn(asked.shape, generator=generator), asked).accuracy().value
+    assert chance(asked) == pytest.approx((1 + 4 + 9) / (4 * 6))
+    assert reached == pytest.approx(chance(asked), abs=0.005)
+
+
+def test_shuffling_keeps_what_is_asked_and_moves_it() -> None:
+    conditions = torch.eye(10).repeat(10, 1)
+    moved = shuffled(conditions)
+    assert torch.equal(moved.sum(dim=0), conditions.sum(dim=0))
+    assert float((moved == conditions).all(dim=1).float().mean()) < 0.3
+    assert np.array_equal(moved, shuffled(conditions))

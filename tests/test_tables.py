@@ -1,0 +1,44 @@
+"""Tables: what stands in a file's text must not become markup."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluator.tables import escape_latex, escape_markdown, latex, markdown, with_intervals
+
+
+def test_markdown_cells_cannot_break_the_table() -> None:
+    table = pd.DataFrame([{"class": "a|b\n<script>*x*", "accuracy": 0.5}])
+    assert markdown(table).splitlines()[-1] == r"| a\|b &lt;script&gt;\*x\* | 0.5        |"
+
+
+@given(st.text())
+def test_escaped_latex_has_no_bare_special_character(text: str) -> None:
+    rest = escape_latex(text)
+    for command in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}", *(f"\\{c}" for c in "&%$#_{}")):
+        rest = rest.replace(command, "")
+    assert not set(rest) & set("\\&%$#_{}~^\n")
+
+
+@given(st.text())
+def test_escaped_markdown_holds_no_tag_and_no_line_end(text: str) -> None:
+    assert not set(escape_markdown(text)) & set("<>\n")
+
+
+def test_intervals_are_folded_into_one_readable_column() -> None:
+    table = pd.DataFrame([{"w": 2.0, "test": 0.95, "test_low": 0.9, "test_high": 1.0}])
+    assert with_intervals(table).to_dict("records") == [{"w": 2.0, "test": "0.950 (0.900-1.000)"}]
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+def test_latex_tables_compile(tmp_path: Path) -> None:
+    table = pd.DataFrame([{"class_name": r"50% of {a} & b_c ~ ^ \ #$", "accuracy": 0.5}])
+    body = latex(table, "All of $ & %", "tab:x")
+    document = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{body}\\end{{document}}"
+    (tmp_path / "x.tex").write_text(document)
+    subprocess.run(["pdflatex", "-halt-on-error", "x.tex"], cwd=tmp_path, check=True, capture_output=True)

@@ -1,0 +1,132 @@
+"""Training: where its randomness comes from, what it averages, and that it goes on exactly."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from lab.checkpoints import build_denoiser
+from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
+from lab.datasets import digits
+from lab.errors import LabError
+from lab.schedules import noise_schedule
+from lab.training import Trainer, drop_context, ema_update, learning_rate_factor
+
+CONFIG = TrainingConfig(epochs=3, batch_size=40, learning_rate=1e-3, warmup_steps=4, checkpoints=1)
+
+
+def trainer(config: TrainingConfig = CONFIG, seed: int = 0) -> Trainer:
+    dataset = digits().subset(torch.arange(100))
+    denoiser = build_denoiser(DenoiserConfig(n_feat=8), dataset.image_shape, 10, ScheduleConfig(), seed)
+    return Trainer(denoiser, noise_schedule(ScheduleConfig()), dataset, config, seed)
+
+
+def test_context_is_dropped_for_each_image_on_its_own() -> None:
+    conditions = torch.ones(100_000, 3)
+    dropped = drop_context(conditions, 0.1, torch.Generator().manual_seed(0))
+    null = (dropped == 0).all(dim=1)
+    assert bool((null | (dropped == 1).all(dim=1)).all())
+    # Four standard errors of a rate of 0.1 over 100,000 images.
+    assert float(null.float().mean()) == pytest.approx(0.1, abs=4 * math.sqrt(0.09 / 100_000))
+    pairs = null.view(-1, 2).float()
+    assert float((pairs[:, 0] * pairs[:, 1]).mean()) == pytest.approx(0.01, abs=4 * math.sqrt(0.0099 / 50_000))
+    assert bool((conditions == 1).all())
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    config = replace(CONFIG, warmup_steps=10)
+    assert learning_rate_factor(config, 0, 110) == pytest.approx(0.1)
+    assert learning_rate_factor(config, 9, 110) == 1
+    for falling, middle in (
+        (replace(config, decay="cosine"), 0.5),
+        (replace(config, decay="linear"), 0.5),
+        (replace(config, decay="none"), 1),
+    ):
+        assert learning_rate_factor(falling, 10, 110) == 1
+        assert learning_rate_factor(falling, 60, 110) == pytest.approx(middle)
+    assert learning_rate_factor(replace(config, decay="cosine"), 109, 110) < 0.001
+
+
+def test_the_ema_is_the_warmed_up_recursion() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = AveragedModel(network, multi_avg_fn=ema_update(0.5), use_buffers=True)
+    expected = 0.0
+    for n, value in enumerate((3.0, 5.0, 9.0, 1.0, 7.0, 2.0, 8.0, 4.0, 6.0, 0.0)):
+        torch.nn.init.constant_(network.weight, value)
+        average.update_parameters(network)
+        decay = min(0.5, (1 + n) / (10 + n))
+        # torch's own first update is a copy.
+        expected = value if n == 0 else decay * expected + (1 - decay) * value
+        assert average.state_dict()["module.weight"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_ema_follows_buffers_too() -> None:
+    network = torch.nn.BatchNorm1d(1)
+    average = AveragedModel(network, multi_avg_fn=ema_update(0.9), use_buffers=True)
+    for value in (1.0, 2.0):
+        network(torch.full((4, 1), value))
+        average.update_parameters(network)
+    assert average.state_dict()["module.num_batches_tracked"].item() == 2
+    first, second = 0.1, 0.9 * 0.1 + 0.1 * 2
+    assert average.state_dict()["module.running_mean"].item() == pytest.approx(
+        2 / 11 * first + 9 / 11 * second, rel=1e-5
+    )
+
+
+def test_every_image_is_trained_on_once_an_epoch() -> None:
+    steps = list(trainer().steps())
+    assert [step.images for step in steps] == [40, 40, 20] * 3
+    assert [step.ends_epoch for step in steps] == [False, False, True] * 3
+    assert [step.epoch for step in steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [step.step for step in steps] == list(range(1, 10))
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_training_that_stopped_goes_on_to_the_same_bits(stop: int) -> None:
+    whole = trainer()
+    losses = [step.loss for step in whole.steps()]
+
+    first, second = trainer(), trainer()
+    before = []
+    for step in first.steps():
+        before.append(step.loss)
+        if step.step == stop:
+            break
+    second.load_state_dict(first.state_dict())
+    assert before + [step.loss for step in second.steps()] == losses
+    assert [row["loss"] for row in second.log.rows] == [row["loss"] for row in whole.log.rows]
+    for (name, expected), resumed in zip(whole.ema.state_dict().items(), second.ema.state_dict().values(), strict=True):
+        assert torch.equal(expected, resumed), name
+
+
+def test_the_log_holds_the_mean_loss_of_each_epoch() -> None:
+    run = trainer()
+    steps = list(run.steps())
+    for row, epoch in zip(run.log.rows, (1, 2, 3), strict=True):
+        of_epoch = [step for step in steps if step.epoch == epoch]
+        assert row["epoch"] == epoch
+        assert row["loss"] == pytest.approx(sum(step.loss * step.images for step in of_epoch) / 100)
+
+
+def test_the_seed_decides_and_the_global_rng_has_no_say() -> None:
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    first = [step.loss for step in trainer().steps()]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert [step.loss for step in trainer().steps()] == first
+    assert [step.loss for step in trainer(seed=1).steps()] != first
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_network_in_place() -> None:
+    run = trainer()
+    for step in run.steps():
+        if step.step == 2:
+            break
+    good = {name: tensor.clone() for name, tensor in run.denoiser.state_dict().items()}
+    run.dataset.conditions.fill_(float("nan"))
+    with pytest.raises(LabError, match="training stopped at step 2: the loss is nan; lower --training.learning-rate"):
+        list(run.steps())
+    assert all(torch.equal(tensor, good[name]) for name, tensor in run.denoiser.state_dict().items())
