@@ -91,7 +91,7 @@ class Experiment:
         return dict(settings)
 
 
-EVALUATOR_FILE = "evaluator.pt"
+CONFIG_FILE, EVALUATOR_FILE = "config.json", "evaluator.pt"
 
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": (
@@ -153,7 +153,8 @@ def run(experiment: Experiment) -> None:
     refuse_other_configuration(experiment)
     splits = load_splits(experiment, vocabulary)
 
-    write_config(experiment, experiment.checkpoints)
+    if not (experiment.checkpoints / CONFIG_FILE).exists():
+        write_config(experiment, experiment.checkpoints)
     evaluator = trained_evaluator(experiment, splits, device)
     checkpoints, training_log = trained_checkpoints(experiment, splits, device)
     cells = swept(experiment, evaluator, checkpoints, label_sets, device)
@@ -184,7 +185,7 @@ def chosen_device(name: str) -> torch.device:
 def refuse_other_configuration(experiment: Experiment) -> None:
     """Raise LabError where the folders of this name hold the work of another configuration."""
     for folder in (experiment.checkpoints, experiment.reports):
-        path = folder / "config.json"
+        path = folder / CONFIG_FILE
         if not path.exists():
             continue
         try:
@@ -221,7 +222,7 @@ def write_config(experiment: Experiment, folder: Path) -> None:
         "identity": experiment.identity(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
     }
-    write_text(folder / "config.json", json.dumps(content, indent=2, default=Path.as_posix) + "\n")
+    write_text(folder / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
 
 
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
@@ -263,11 +264,16 @@ def trained_checkpoints(
     """Return the kept checkpoints and the training log, going on where an earlier run stopped."""
     from tqdm import tqdm
 
-    from lab.checkpoints import Checkpoint, build_denoiser, kept_checkpoints, resume, training_steps
+    from lab.checkpoints import Checkpoint, build_denoiser, kept_checkpoints, load_training_state, training_steps
     from lab.schedules import noise_schedule
-    from lab.training import Trainer
+    from lab.training import Trainer, steps_per_epoch
 
     dataset, config, folder = splits.generator, experiment.training, experiment.checkpoints
+    kept = kept_checkpoints(folder, config, steps_per_epoch(dataset, config))
+    state = load_training_state(folder, kept)
+    if state is not None and state["step"] == kept[-1].step:
+        return kept, state["log"]["rows"]
+
     untrained = Checkpoint(
         denoiser=experiment.denoiser,
         schedule=experiment.schedule,
@@ -282,12 +288,13 @@ def trained_checkpoints(
         experiment.denoiser, dataset.image_shape, len(dataset.vocabulary), experiment.schedule, experiment.seed
     )
     trainer = Trainer(denoiser.to(device), noise_schedule(experiment.schedule), dataset, config, experiment.seed)
-    resume(trainer, folder)
+    if state is not None:
+        trainer.load_state_dict(state)
     with tqdm(desc="training", total=trainer.total_steps, initial=trainer.step, unit="step") as progress:
-        for step in training_steps(trainer, untrained, folder):
+        for step in training_steps(trainer, untrained, folder, kept):
             progress.set_postfix(epoch=step.epoch, loss=f"{step.loss:.4f}", refresh=False)
             progress.update()
-    return kept_checkpoints(folder, trainer), trainer.log.rows
+    return kept, trainer.log.rows
 
 
 def swept(

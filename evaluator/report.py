@@ -71,13 +71,16 @@ def top_rows(results: Results, count: int) -> str:
 
 
 def _write_latex(folder: Path, results: Results) -> None:
-    note = "95 % intervals in parentheses, resampling images."
-    by_checkpoint = latex(
-        _readable(results.by_checkpoint), f"Accuracy by checkpoint and guidance weight. {note}", "tab:by-checkpoint"
+    note = "w: guidance weight, s = 1 + w: guidance scale; 95 % intervals in parentheses, resampling images."
+    # Short names, so that the tables fit a page's width.
+    short = {"guidance_weight": "w", "guidance_scale": "s", "tied_with_best": "tied"}
+    by_checkpoint = _readable(results.by_checkpoint).drop(columns="epoch").rename(columns=short)
+    best = _readable(results.ranking.head(SHOWN)).drop(columns="epoch").rename(columns=short)
+    write_text(
+        folder / "accuracy_by_checkpoint.tex",
+        latex(by_checkpoint, f"Accuracy by checkpoint and guidance. {note}", "tab:by-checkpoint"),
     )
-    best = latex(_readable(results.ranking.head(SHOWN)), f"The {SHOWN} best rows. {note}", "tab:ranking")
-    write_text(folder / "accuracy_by_checkpoint.tex", by_checkpoint)
-    write_text(folder / "ranking.tex", best)
+    write_text(folder / "ranking.tex", latex(best, f"The {len(best)} best rows. {note}", "tab:ranking"))
 
 
 def _write_figures(

@@ -51,7 +51,7 @@ def _cell(value: object) -> str:
 
 def markdown(table: pd.DataFrame) -> str:
     """Return the table as Markdown, every cell a piece of text in which nothing is markup."""
-    texts = table.map(_cell).map(escape_markdown)
+    texts = table.map(_cell).map(escape_markdown).rename(columns=lambda name: escape_markdown(str(name)))
     return str(texts.to_markdown(index=False, disable_numparse=True))
 
 

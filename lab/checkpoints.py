@@ -5,7 +5,7 @@ the training, so that it can go on. Both are tensors and primitives only.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.configuration import DenoiserConfig, ScheduleConfig
+from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
 from lab.interrupts import Interrupts
@@ -156,35 +156,42 @@ class KeptCheckpoint:
     step: int
 
 
-def kept_checkpoints(folder: Path, trainer: Trainer) -> list[KeptCheckpoint]:
+def kept_checkpoints(folder: Path, config: TrainingConfig, steps_per_epoch: int) -> list[KeptCheckpoint]:
     """Return the checkpoints a training keeps: evenly spaced over its epochs, the last at its end."""
-    config = trainer.config
     epochs = [round(config.epochs * (i + 1) / config.checkpoints) for i in range(config.checkpoints)]
-    return [KeptCheckpoint(folder / f"epoch{e:04d}.pt", e, e * trainer.steps_per_epoch) for e in epochs]
+    return [KeptCheckpoint(folder / f"epoch{epoch:04d}.pt", epoch, epoch * steps_per_epoch) for epoch in epochs]
 
 
-def resume(trainer: Trainer, folder: Path) -> None:
-    """Put a trainer where an earlier run of the same configuration stopped; without one, leave it as it is.
+def load_training_state(folder: Path, kept: Sequence[KeptCheckpoint]) -> dict[str, Any] | None:
+    """Return the state where an earlier run of the same configuration stopped, for `Trainer.load_state_dict`.
+
+    Args:
+        folder: of the checkpoints.
+        kept: the checkpoints that the training keeps.
+
+    Returns:
+        The state, or None where there was no earlier run.
 
     Raises:
         LabError: the state is damaged or of another format, or a checkpoint it went past is gone.
     """
     path = folder / STATE_FILE
     if not path.exists():
-        return
-    state = load_tensors(path, "training state")
-    require_format(path, state)
-    try:
-        trainer.load_state_dict(state["trainer"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise LabError(f"{path}: this training state does not fit ({reason:.120}); delete {folder}") from None
-    for kept in kept_checkpoints(folder, trainer):
-        if kept.step <= trainer.step and not kept.path.exists():
-            raise LabError(f"{kept.path} is gone, though training went past it; restore it, or delete {folder}")
+        return None
+    content = load_tensors(path, "training state")
+    require_format(path, content)
+    state = content.get("trainer")
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise LabError(f"{path}: this training state is incomplete; delete {folder}")
+    for checkpoint in kept:
+        if checkpoint.step <= state["step"] and not checkpoint.path.exists():
+            raise LabError(f"{checkpoint.path} is gone, though training went past it; restore it, or delete {folder}")
+    return state
 
 
-def training_steps(trainer: Trainer, untrained: Checkpoint, folder: Path) -> Iterator[Step]:
+def training_steps(
+    trainer: Trainer, untrained: Checkpoint, folder: Path, kept: Sequence[KeptCheckpoint]
+) -> Iterator[Step]:
     """Train, keeping checkpoints and the state to go on from, and yield each step once it is safe.
 
     Ctrl-C is taken between two steps: the state is saved, then KeyboardInterrupt is raised.
@@ -192,12 +199,13 @@ def training_steps(trainer: Trainer, untrained: Checkpoint, folder: Path) -> Ite
     Args:
         trainer: where to train on from.
         untrained: what every kept checkpoint says of itself, but for epoch, step and weights.
-        folder: of the checkpoints.
+        folder: where the state is saved.
+        kept: the checkpoints to keep.
 
     Raises:
         LabError: a file cannot be written, or the loss is no longer finite.
     """
-    kept = {checkpoint.step: checkpoint.path for checkpoint in kept_checkpoints(folder, trainer)}
+    keep_at = {checkpoint.step: checkpoint.path for checkpoint in kept}
 
     def save_state() -> None:
         save_tensors(folder / STATE_FILE, {"format": FORMAT, "trainer": trainer.state_dict()})
@@ -205,10 +213,12 @@ def training_steps(trainer: Trainer, untrained: Checkpoint, folder: Path) -> Ite
     saved_at = time.monotonic()
     with Interrupts() as interrupts:
         for step in trainer.steps():
-            if step.step in kept:
+            if step.step in keep_at:
                 weights = trainer.ema.module.state_dict()
-                save_checkpoint(kept[step.step], replace(untrained, epoch=step.epoch, step=step.step, weights=weights))
-            if step.step in kept or interrupts.noted or time.monotonic() - saved_at > SECONDS_BETWEEN_STATES:
+                save_checkpoint(
+                    keep_at[step.step], replace(untrained, epoch=step.epoch, step=step.step, weights=weights)
+                )
+            if step.step in keep_at or interrupts.noted or time.monotonic() - saved_at > SECONDS_BETWEEN_STATES:
                 save_state()
                 saved_at = time.monotonic()
             interrupts.stop_if_noted()

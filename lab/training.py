@@ -30,6 +30,11 @@ def generator_for(seed: int, stream: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 2 + stream) * 1_000_000_007 + index)
 
 
+def steps_per_epoch(dataset: LabelledImages, config: TrainingConfig) -> int:
+    """Return the optimizer steps in one pass over a dataset; the last one may be of a smaller batch."""
+    return math.ceil(len(dataset) / config.batch_size)
+
+
 def drop_context(conditions: Conditions, probability: float, generator: torch.Generator) -> Conditions:
     """Replace each row by the null condition with this probability, each row on its own."""
     dropped = torch.rand(len(conditions), generator=generator) < probability
@@ -162,7 +167,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the dataset."""
-        return math.ceil(len(self.dataset) / self.config.batch_size)
+        return steps_per_epoch(self.dataset, self.config)
 
     def steps(self) -> Iterator[Step]:
         """Train from the step reached so far to the end, yielding after the optimizer and the EMA have stepped.

@@ -14,7 +14,7 @@ from lab.datasets import digits, stratified_splits, to_float
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
 
-CONFIG = EvaluatorConfig(width=8, epochs=12)
+CONFIG = EvaluatorConfig(width=16, epochs=20)
 STILL = replace(CONFIG, rotation_degrees=0, scaling=0, shift=0)
 
 
