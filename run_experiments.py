@@ -99,7 +99,6 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         Experiment(
             denoiser=DenoiserConfig(n_feat=32),
             training=TrainingConfig(epochs=90, batch_size=64, learning_rate=2e-3),
-            sampler=SamplerConfig(sampling_steps=5),
         ),
     ),
 }
