@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from evaluator.results import JudgedCell
-    from evaluator.training import Evaluator
+    from evaluator.weights import Evaluator
     from lab.checkpoints import KeptCheckpoint
     from lab.datasets import Splits
     from lab.labels import ClassVocabulary, LabelSet
@@ -78,6 +78,11 @@ class Experiment:
         return self.root / "checkpoints" / self.name
 
     @property
+    def evaluator_file(self) -> Path:
+        """The evaluator: the one that was asked for, or the one this experiment trains."""
+        return self.evaluator.weights or self.checkpoints / "evaluator.pt"
+
+    @property
     def reports(self) -> Path:
         """Where this experiment's report is written."""
         return self.root / "reports" / self.name
@@ -87,18 +92,18 @@ class Experiment:
         settings = json.loads(json.dumps(asdict(self), default=Path.as_posix))
         for key in ("name", "root", "device", "sampler", "sweep"):
             del settings[key]
-        del settings["data"]["label_sets"]
+        del settings["data"]["label_sets"], settings["evaluator"]["weights"]
         return dict(settings)
 
 
-CONFIG_FILE, EVALUATOR_FILE = "config.json", "evaluator.pt"
+CONFIG_FILE = "config.json"
 
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": (
         "1,797 real 8x8 digits, no download; minutes on a laptop",
         Experiment(
             denoiser=DenoiserConfig(n_feat=32),
-            training=TrainingConfig(epochs=90, batch_size=64, learning_rate=2e-3),
+            training=TrainingConfig(epochs=75, batch_size=64, learning_rate=2e-3),
         ),
     ),
 }
@@ -226,34 +231,32 @@ def write_config(experiment: Experiment, folder: Path) -> None:
 
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     """Return the dataset's three splits, after checking that `objects.json` names its classes."""
-    from lab.checkpoints import require_vocabulary
     from lab.datasets import DATASETS, stratified_splits
 
     data = experiment.data
     dataset = DATASETS[data.dataset]()
-    require_vocabulary(Path(data.dataset), dataset.vocabulary, vocabulary)
+    dataset.vocabulary.require_same(vocabulary, Path(data.dataset))
     return stratified_splits(dataset, data.evaluator_share, data.held_out_share, experiment.seed)
 
 
 def trained_evaluator(experiment: Experiment, splits: Splits, device: torch.device) -> Evaluator:
-    """Return the evaluator, from its file where there is one."""
+    """Return the evaluator: the file that was asked for, or this experiment's own, trained where there is none yet."""
     from tqdm import tqdm
 
     from evaluator.classifiers import build_classifier
-    from evaluator.training import Evaluator, load_evaluator, save_evaluator, train_classifier
-    from lab.checkpoints import require_vocabulary
+    from evaluator.training import train_classifier
+    from evaluator.weights import Evaluator, load_evaluator, save_evaluator
 
-    path = experiment.checkpoints / EVALUATOR_FILE
-    vocabulary = splits.evaluator.vocabulary
-    if not path.exists():
-        channels = splits.evaluator.image_shape[0]
-        classifier = build_classifier(experiment.evaluator, channels, len(vocabulary), experiment.seed).to(device)
-        epochs = train_classifier(classifier, splits.evaluator, experiment.evaluator, experiment.seed)
-        for _ in tqdm(epochs, desc="evaluator", total=experiment.evaluator.epochs, unit="epoch"):
+    path, config = experiment.evaluator_file, experiment.evaluator
+    vocabulary, image_shape = splits.evaluator.vocabulary, splits.evaluator.image_shape
+    if config.weights is None and not path.exists():
+        classifier = build_classifier(config, image_shape[0], len(vocabulary), experiment.seed).to(device)
+        epochs = train_classifier(classifier, splits.evaluator, config, experiment.seed)
+        for _ in tqdm(epochs, desc="evaluator", total=config.epochs, unit="epoch"):
             pass
-        save_evaluator(path, Evaluator(experiment.evaluator, channels, vocabulary, classifier))
-    evaluator = load_evaluator(path, device)
-    require_vocabulary(path, evaluator.vocabulary, vocabulary)
+        save_evaluator(path, Evaluator(config, image_shape, vocabulary, classifier))
+    evaluator = load_evaluator(path, vocabulary, device)
+    evaluator.require_image_shape(image_shape, path)
     return evaluator
 
 
@@ -315,7 +318,7 @@ def swept(
     def judge(pixels: PixelImages) -> ClassLogits:
         return logits_in_batches(evaluator.classifier, pixels, to_float)
 
-    folder, evaluator_digest = experiment.checkpoints, digest(experiment.checkpoints / EVALUATOR_FILE)
+    folder, evaluator_digest = experiment.checkpoints, digest(experiment.evaluator_file)
     cells = [
         SweepCell(
             checkpoint=kept.path.stem,

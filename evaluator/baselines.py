@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from evaluator.scoring import chance, score
-from evaluator.tables import interval_columns
 from lab.types import ClassLogits, Conditions
 
 
@@ -28,10 +27,8 @@ def baseline_row(name: str, label_set: str, logits: ClassLogits, conditions: Con
         "baseline": name,
         "label_set": label_set,
         "images": len(logits),
-        "labels": int(scored.labels.sum()),
         "chance": round(chance(conditions), 6),
-        **interval_columns("accuracy", scored.accuracy()),
-        **interval_columns("exact_match", scored.exact_match()),
+        **scored.columns(),
     }
 
 

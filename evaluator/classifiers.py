@@ -46,11 +46,37 @@ def _convolution(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU()
 
 
-def build_classifier(config: EvaluatorConfig, channels: int, classes: int, seed: int) -> ConvClassifier:
+def resnet18(channels: int, classes: int, stride1: bool) -> nn.Module:
+    """Return torchvision's ResNet-18 (He et al. 2016), freshly initialised, with a logit for each class.
+
+    Args:
+        channels: of the images.
+        classes: K, the number of logits.
+        stride1: replace the stem, which reduces 32x32 to 8x8 before the first block, by one 3x3 convolution.
+    """
+    from torchvision.models import resnet18 as torchvision_resnet18
+
+    network: nn.Module = torchvision_resnet18(weights=None, num_classes=classes)
+    if stride1:
+        network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    elif channels != 3:
+        network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    return network
+
+
+CLASSIFIERS: dict[str, Callable[[EvaluatorConfig, int, int], nn.Module]] = {
+    "conv": ConvClassifier,
+    "resnet18": lambda config, channels, classes: resnet18(channels, classes, stride1=False),
+    "resnet18_stride1": lambda config, channels, classes: resnet18(channels, classes, stride1=True),
+}
+
+
+def build_classifier(config: EvaluatorConfig, channels: int, classes: int, seed: int) -> nn.Module:
     """Return a freshly initialised classifier; the seed decides its weights and the global RNG is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ConvClassifier(config, channels, classes)
+        return CLASSIFIERS[config.kind](config, channels, classes)
 
 
 @torch.inference_mode()

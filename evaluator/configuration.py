@@ -1,6 +1,8 @@
 """What can be chosen about the evaluator; importing this does not import torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 from lab.configuration import require_range
 
@@ -9,8 +11,14 @@ from lab.configuration import require_range
 class EvaluatorConfig:
     """The classifier that judges the images, and how it is trained on its own split."""
 
+    kind: Literal["conv", "resnet18", "resnet18_stride1"] = "conv"
+    """conv: a small one, for small images. resnet18: torchvision's, as the i-CLEVR coursework has it at 64x64.
+    resnet18_stride1: the same with a gentle stem (3x3 convolution, no pooling), for 32x32 and below."""
+    weights: Path | None = None
+    """An evaluator that is trained already: the coursework's checkpoint.pth, or an evaluator.pt of this lab. The
+    settings of its training below are not used then."""
     width: int = 32
-    """Channels of the first two convolutions; the next two have twice as many."""
+    """Channels of conv's first two convolutions; the next two have twice as many. The other kinds do not use it."""
     epochs: int = 40
     """Passes over the evaluator's split."""
     batch_size: int = 64
@@ -20,7 +28,7 @@ class EvaluatorConfig:
     weight_decay: float = 0.05
     """AdamW's decoupled weight decay."""
     dropout: float = 0.3
-    """Dropout before the last layer."""
+    """Dropout before conv's last layer. The other kinds do not use it."""
     rotation_degrees: float = 12.0
     """Training images are turned by up to this many degrees either way,"""
     scaling: float = 0.1

@@ -11,7 +11,6 @@ from torch import nn
 from evaluator.baselines import baseline_row, shuffled
 from evaluator.ranking import accuracy_by_checkpoint, ranking
 from evaluator.scoring import ScoredImages, score
-from evaluator.tables import interval_columns
 from lab.labels import ClassVocabulary, LabelSet
 from lab.types import ClassLogits, Conditions, PixelImages
 
@@ -73,15 +72,7 @@ class Results:
     def sweep(self) -> pd.DataFrame:
         """The rows of `sweep.csv`."""
         return pd.DataFrame(
-            cell.settings
-            | {
-                "images": len(cell.logits),
-                "labels": int(images.labels.sum()),
-                "correct_labels": int(images.correct_labels.sum()),
-                **interval_columns("accuracy", images.accuracy()),
-                **interval_columns("exact_match", images.exact_match()),
-            }
-            | cell.cost
+            cell.settings | {"images": len(cell.logits), **images.columns()} | cell.cost
             for cell, images in zip(self.cells, self.scored, strict=True)
         )
 
@@ -140,5 +131,6 @@ class Results:
             "training_images": training_images,
             "held_out_images": held_out["images"],
         }
-        measured = {column: held_out[column] for column in held_out.index if column.startswith(("accuracy", "exact"))}
+        measures = ("accuracy", "exact_match", "image_accuracy", "unasked_rate")
+        measured = {column: held_out[column] for column in held_out.index if str(column).startswith(measures)}
         return pd.DataFrame([row | measured])

@@ -2,6 +2,9 @@
 
 The coursework's rule: of an image asked for k labels, the k highest-scoring classes count as seen. Accuracy is the
 correct labels over all labels asked; an image is an exact match where all of its labels are correct.
+
+That rule cannot see objects nobody asked for: a picture of everything is right whatever was asked. So the unasked rate
+is told beside it: the share of images in which the evaluator finds a class not asked for, at a probability above 1/2.
 """
 
 from collections.abc import Sequence
@@ -32,10 +35,12 @@ class ScoredImages:
     Args:
         asked: (N, K) bool, numpy.
         seen: (N, K) bool, numpy, as many classes in each row as in `asked`.
+        found: (N, K) bool, numpy, the classes of probability above 1/2, however many.
     """
 
     asked: np.ndarray
     seen: np.ndarray
+    found: np.ndarray
 
     @property
     def labels(self) -> np.ndarray:
@@ -51,9 +56,33 @@ class ScoredImages:
         """Return correct labels over labels asked, with its 95 % interval over images."""
         return ratio_interval(self.correct_labels, self.labels)
 
+    def image_accuracy(self) -> Interval:
+        """Return the mean over images of each image's own share of correct labels, with its 95 % interval."""
+        return ratio_interval(self.correct_labels / self.labels, np.ones(len(self.asked)))
+
     def exact_match(self) -> Interval:
         """Return the share of images whose labels are all correct, with its 95 % interval."""
         return ratio_interval(self.correct_labels == self.labels, np.ones(len(self.asked)))
+
+    @property
+    def has_unasked(self) -> np.ndarray:
+        """Whether each image shows the evaluator a class that was not asked for, (N,)."""
+        return np.asarray((self.found & ~self.asked).any(axis=1))
+
+    def unasked_rate(self) -> Interval:
+        """Return the share of images with a class nobody asked for, with its 95 % interval."""
+        return ratio_interval(self.has_unasked, np.ones(len(self.asked)))
+
+    def columns(self) -> dict[str, float]:
+        """Return every measure with its interval, as columns of a table."""
+        return {
+            "labels": int(self.labels.sum()),
+            "correct_labels": int(self.correct_labels.sum()),
+            **interval_columns("accuracy", self.accuracy()),
+            **interval_columns("exact_match", self.exact_match()),
+            **interval_columns("image_accuracy", self.image_accuracy()),
+            **interval_columns("unasked_rate", self.unasked_rate()),
+        }
 
     def per_class(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return, for every class that was asked for, how often it was asked and seen: rows of `per_class.csv`."""
@@ -69,7 +98,9 @@ class ScoredImages:
 
 def score(logits: ClassLogits, conditions: Conditions) -> ScoredImages:
     """Return what was asked of each image and what the logits say was seen."""
-    return ScoredImages(asked=(conditions > 0).numpy(), seen=seen_classes(logits, conditions).numpy())
+    return ScoredImages(
+        asked=(conditions > 0).numpy(), seen=seen_classes(logits, conditions).numpy(), found=(logits > 0).numpy()
+    )
 
 
 def chance(conditions: Conditions) -> float:

@@ -1,4 +1,4 @@
-"""Training of an evaluator on its own split, and the file it is kept in.
+"""Training of an evaluator on its own split.
 
     loss = binary cross-entropy of every class's logit against the multi-hot condition
 
@@ -7,21 +7,14 @@ AdamW under a one-cycle learning rate; every training image is turned, scaled an
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from evaluator.classifiers import ConvClassifier, build_classifier
 from evaluator.configuration import EvaluatorConfig
 from lab.datasets import LabelledImages, to_float
 from lab.errors import LabError
-from lab.files import load_tensors, save_tensors
-from lab.labels import ClassVocabulary
 from lab.types import Images
-
-FORMAT = 1
 
 
 def jittered(images: Images, config: EvaluatorConfig, generator: torch.Generator) -> Images:
@@ -79,60 +72,3 @@ def train_classifier(
             )
         yield total / len(dataset)
     classifier.eval()
-
-
-@dataclass(frozen=True)
-class Evaluator:
-    """A trained classifier with what is needed to use it again.
-
-    Args:
-        config: how it was built and trained.
-        channels: of the images it judges.
-        vocabulary: the classes of its logits.
-        classifier: in evaluation mode.
-    """
-
-    config: EvaluatorConfig
-    channels: int
-    vocabulary: ClassVocabulary
-    classifier: ConvClassifier
-
-
-def save_evaluator(path: Path, evaluator: Evaluator) -> None:
-    """Write an evaluator, whole or not at all.
-
-    Raises:
-        LabError: the file cannot be written.
-    """
-    save_tensors(
-        path,
-        {
-            "format": FORMAT,
-            "config": asdict(evaluator.config),
-            "channels": evaluator.channels,
-            "vocabulary": list(evaluator.vocabulary.names),
-            "weights": evaluator.classifier.state_dict(),
-        },
-    )
-
-
-def load_evaluator(path: Path, device: torch.device) -> Evaluator:
-    """Read an evaluator that `save_evaluator` wrote.
-
-    Raises:
-        LabError: the file is missing, damaged, of another format, or incomplete.
-    """
-    content = load_tensors(path, "evaluator")
-    if content.get("format") != FORMAT:
-        raise LabError(f"{path}: this evaluator has format {content.get('format')!r}; this lab reads format {FORMAT}")
-    try:
-        config = EvaluatorConfig(**content["config"])
-        vocabulary = ClassVocabulary(tuple(content["vocabulary"]))
-        classifier = build_classifier(config, content["channels"], len(vocabulary), seed=0)
-        classifier.load_state_dict(content["weights"])
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise LabError(
-            f"{path}: this evaluator is incomplete ({reason:.120}); delete it, and it is trained again"
-        ) from None
-    return Evaluator(config, content["channels"], vocabulary, classifier.to(device).eval())

@@ -113,7 +113,7 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise LabError(f"{path}: this checkpoint is incomplete ({error}); train it again") from None
-    require_vocabulary(path, checkpoint.vocabulary, vocabulary)
+    checkpoint.vocabulary.require_same(vocabulary, path)
     try:
         checkpoint.noise_predictor(torch.device("cpu"))
     except (RuntimeError, AttributeError) as error:
@@ -130,21 +130,6 @@ def require_format(path: Path, content: dict[str, Any]) -> None:
         raise LabError(
             f"{path}: this file has {told}; this lab reads format {FORMAT}. Was it written by another version?"
         )
-
-
-def require_vocabulary(path: Path, found: ClassVocabulary, asked: ClassVocabulary) -> None:
-    """Raise LabError, naming the first difference, unless two vocabularies are the same names in the same order."""
-    if found == asked:
-        return
-    if len(found) != len(asked):
-        raise LabError(
-            f"{path}: has {len(found)} classes, but objects.json names {len(asked)}; use the file it was made with"
-        )
-    k = next(k for k in range(len(found)) if found.names[k] != asked.names[k])
-    raise LabError(
-        f"{path}: class {k} is {found.names[k]!r}, but objects.json calls it {asked.names[k]!r}; "
-        f"names and order must be the same"
-    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from typing import Any
 
 from lab.errors import LabError
 
+LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+"""torch.serialization.MAGIC_NUMBER, as the first object in files of torch before 1.6."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -56,14 +59,17 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and primitives as a torch file, whole or not at all."""
     import torch
 
-    with whole_file(path) as temporary:
-        torch.save(content, temporary)
+    # Through an open file, because torch writes the name of a path into the content: the same tensors must give the
+    # same bytes.
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_tensors(path: Path, noun: str) -> dict[str, Any]:
     """Read a torch file of tensors and primitives onto the CPU, running no code from it.
 
-    torch itself loads a flipped bit in silence, so the checksums of the zip are verified first.
+    torch itself loads a flipped bit in silence, so the checksums of the zip are verified first. Files of torch before
+    1.6, which the coursework may still hand out, are no zips and have no checksums; they are read as they are.
 
     Args:
         path: the file.
@@ -75,10 +81,11 @@ def load_tensors(path: Path, noun: str) -> dict[str, Any]:
     import torch
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise LabError(f"{path}: this {noun} is damaged (checksum of {damaged}); delete it, or restore a copy")
+        if not _is_legacy(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise LabError(f"{path}: this {noun} is damaged (checksum of {damaged}); delete it, or restore a copy")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise LabError(f"{path}: no such {noun}") from None
@@ -90,6 +97,12 @@ def load_tensors(path: Path, noun: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise LabError(f"{path}: this {noun} holds a {type(content).__name__}; a dictionary was expected")
     return content
+
+
+def _is_legacy(path: Path) -> bool:
+    """Tell whether a file begins with the pickled magic number of torch before 1.6."""
+    with path.open("rb") as file:
+        return file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
 
 
 def digest(path: Path) -> str:

@@ -54,6 +54,24 @@ class ClassVocabulary:
         shown = ", ".join(map(repr, self.names[:6]))
         return f"; the {len(self.names)} classes are {shown}{', ...' if len(self.names) > 6 else ''}"
 
+    def require_same(self, asked: "ClassVocabulary", owner: Path) -> None:
+        """Raise LabError, naming the first difference, unless `asked` has the same names in the same order.
+
+        Args:
+            asked: what `objects.json` says.
+            owner: the file or the dataset whose vocabulary this is.
+        """
+        if len(self) != len(asked):
+            raise LabError(
+                f"{owner}: has {len(self)} classes, but objects.json names {len(asked)}; use the file it was made with"
+            )
+        for k, (own, other) in enumerate(zip(self.names, asked.names, strict=True)):
+            if own != other:
+                raise LabError(
+                    f"{owner}: class {k} is {own!r}, but objects.json calls it {other!r}; "
+                    f"names and order must be the same"
+                )
+
     def conditions(self, label_sets: Sequence[LabelSet]) -> Conditions:
         """Return the multi-hot conditions of label sets, shape (len(label_sets), K), float32."""
         conditions = torch.zeros(len(label_sets), len(self))

@@ -60,6 +60,12 @@ def test_a_flipped_bit_is_an_error_and_never_a_different_network(saved: Path) ->
     assert noticed > 40
 
 
+def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.pt", "another.pt"):
+        save_tensors(tmp_path / name, {"weights": torch.arange(5.0), "step": 3})
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "another.pt").read_bytes()
+
+
 @pytest.mark.parametrize("share", [0, 0.3, 0.99])
 def test_a_cut_file_is_an_error(saved: Path, share: float) -> None:
     content = saved.read_bytes()

@@ -9,12 +9,14 @@ import torch
 from evaluator.classifiers import build_classifier, logits_in_batches
 from evaluator.configuration import EvaluatorConfig
 from evaluator.scoring import score
-from evaluator.training import Evaluator, jittered, load_evaluator, save_evaluator, train_classifier
+from evaluator.training import jittered, train_classifier
+from evaluator.weights import Evaluator, load_evaluator, save_evaluator
 from lab.datasets import digits, stratified_splits, to_float
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
 
 CONFIG = EvaluatorConfig(width=16, epochs=20)
+CPU = torch.device("cpu")
 STILL = replace(CONFIG, rotation_degrees=0, scaling=0, shift=0)
 
 
@@ -22,7 +24,7 @@ def trained(config: EvaluatorConfig = CONFIG, seed: int = 0) -> tuple[Evaluator,
     splits = stratified_splits(digits(), 0.3, 0.2, 0)
     classifier = build_classifier(config, 1, 10, seed)
     losses = list(train_classifier(classifier, splits.evaluator, config, seed))
-    return Evaluator(config, 1, splits.evaluator.vocabulary, classifier), losses
+    return Evaluator(config, (1, 8, 8), splits.evaluator.vocabulary, classifier), losses
 
 
 def test_jitter_of_nothing_changes_nothing_and_fills_with_the_darkest() -> None:
@@ -52,7 +54,7 @@ def test_a_short_training_reads_most_held_out_digits_and_the_file_keeps_it(tmp_p
     assert score(logits, held_out.conditions).accuracy().value > 0.9
     assert losses[-1] < losses[0] / 3
     save_evaluator(tmp_path / "evaluator.pt", evaluator)
-    loaded = load_evaluator(tmp_path / "evaluator.pt", torch.device("cpu"))
+    loaded = load_evaluator(tmp_path / "evaluator.pt", evaluator.vocabulary, CPU)
     again = logits_in_batches(loaded.classifier, held_out.pixels, to_float)
     torch.testing.assert_close(again, logits, atol=1e-4, rtol=1e-4)
     assert loaded.vocabulary == evaluator.vocabulary
@@ -76,7 +78,7 @@ def test_a_file_of_another_format_or_shape_is_refused(tmp_path: Path) -> None:
     content = load_tensors(path, "evaluator")
     save_tensors(path, content | {"format": 7})
     with pytest.raises(LabError, match="has format 7; this lab reads format 1"):
-        load_evaluator(path, torch.device("cpu"))
-    save_tensors(path, content | {"channels": 3})
+        load_evaluator(path, evaluator.vocabulary, CPU)
+    save_tensors(path, content | {"image_shape": (3, 8, 8)})
     with pytest.raises(LabError, match="incomplete"):
-        load_evaluator(path, torch.device("cpu"))
+        load_evaluator(path, evaluator.vocabulary, CPU)

@@ -27,6 +27,22 @@ def test_a_half_right_image_is_no_exact_match() -> None:
     assert scored.exact_match().value == 0
 
 
+def test_the_mean_over_images_weighs_images_and_not_labels() -> None:
+    # 1 of 1 label, 1 of 3 labels: 2 of 4 labels, but a mean of 1 and 1/3 over the images.
+    scored = score(torch.tensor([[2.0, 1, 0, -1], [2, 1, 0, -1]]), torch.tensor([[1.0, 0, 0, 0], [0, 1, 1, 1]]))
+    assert scored.correct_labels.tolist() == [1, 2]
+    assert scored.accuracy().value == pytest.approx(3 / 4)
+    assert scored.image_accuracy().value == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_objects_nobody_asked_for_are_seen_beside_the_rule() -> None:
+    # Everything is in both pictures: the rule calls them right, the unasked rate does not.
+    scored = score(torch.tensor([[9.0, 8, 7, 6], [9, 8, 7, 6]]), torch.tensor([[1.0, 1, 0, 0], [1, 1, 1, 1]]))
+    assert scored.accuracy().value == 1
+    assert scored.has_unasked.tolist() == [True, False]
+    assert scored.unasked_rate().value == 0.5
+
+
 def test_of_equal_logits_the_lower_index_counts() -> None:
     assert seen_classes(torch.zeros(1, 4), torch.tensor([[0.0, 1, 0, 1]])).tolist() == [[True, True, False, False]]
 

@@ -1,0 +1,154 @@
+"""`python -m evaluator`: pictures made by any program, judged by the coursework's file or this lab's."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import resnet18
+
+from evaluator.__main__ import main
+from evaluator.classifiers import build_classifier
+from evaluator.configuration import EvaluatorConfig
+from evaluator.weights import Evaluator, load_evaluator, save_evaluator
+from lab.errors import LabError
+from lab.labels import ClassVocabulary
+
+CLASSES = tuple(f"{colour} {shape}" for shape in ("cube", "sphere", "cylinder") for colour in "abcdefgh")
+VOCABULARY = ClassVocabulary(CLASSES)
+CPU = torch.device("cpu")
+
+
+def coursework_network(classes: int = 24) -> nn.Module:
+    """The coursework's evaluator as its own script builds it, with weights and batch statistics of its own."""
+    torch.manual_seed(0)
+    network: nn.Module = resnet18(weights=None)
+    network.fc = nn.Sequential(nn.Linear(512, classes), nn.Sigmoid())
+    network.train()
+    network(torch.randn(8, 3, 64, 64))
+    return network.eval()
+
+
+@pytest.fixture(params=["zip", "before torch 1.6"])
+def coursework_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    path = tmp_path / "checkpoint.pth"
+    torch.save(
+        {"model": coursework_network().state_dict()}, path, _use_new_zipfile_serialization=request.param == "zip"
+    )
+    return path
+
+
+def test_the_coursework_file_is_read_unchanged(coursework_file: Path) -> None:
+    evaluator = load_evaluator(coursework_file, VOCABULARY, CPU)
+    images = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(evaluator.classifier(images).sigmoid(), coursework_network()(images))
+    assert evaluator.image_shape == (3, 64, 64)
+
+
+def test_a_file_of_another_number_of_classes_is_refused(coursework_file: Path) -> None:
+    with pytest.raises(LabError, match="incomplete or of another network"):
+        load_evaluator(coursework_file, ClassVocabulary(("a", "b")), CPU)
+
+
+class Call:
+    def __init__(self, victim: str) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self.victim, "w")
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+def test_code_in_the_file_is_never_run(tmp_path: Path, as_zip: bool) -> None:
+    path, victim = tmp_path / "checkpoint.pth", tmp_path / "victim"
+    torch.save({"model": Call(str(victim))}, path, _use_new_zipfile_serialization=as_zip)
+    with pytest.raises(LabError, match="more than tensors and primitives"):
+        load_evaluator(path, VOCABULARY, CPU)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(("kind", "stem"), [("resnet18", 7), ("resnet18_stride1", 3)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_resnet_takes_any_channels_and_keeps_its_stem(kind: str, stem: int, channels: int) -> None:
+    network = build_classifier(EvaluatorConfig(kind=kind), channels, 5, seed=0).eval()  # type: ignore[arg-type]
+    assert network.state_dict()["conv1.weight"].shape == (64, channels, stem, stem)
+    assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 5)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Six pictures whose class the evaluator beside them reads off their grey level, the last one of a wrong class."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, level in enumerate((0, 128, 255, 0, 128, 255)):
+        Image.fromarray(np.full((8, 8), level, dtype=np.uint8)).save(folder / f"{number}.png")
+    (tmp_path / "objects.json").write_text(json.dumps({"dark": 0, "grey": 1, "bright": 2}))
+    names = ["dark", "grey", "bright"]
+    (tmp_path / "test.json").write_text(json.dumps([[name] for name in [*names, *names[:2], "dark"]]))
+    config = EvaluatorConfig(width=4)
+    classifier = build_classifier(config, 1, 3, seed=0)
+    x = torch.linspace(-1, 1, 3).view(3, 1, 1, 1).expand(-1, 1, 8, 8)
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(classifier(x), torch.eye(3)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    vocabulary = ClassVocabulary(("dark", "grey", "bright"))
+    save_evaluator(tmp_path / "evaluator.pt", Evaluator(config, (1, 8, 8), vocabulary, classifier.eval()))
+    return folder
+
+
+def arguments(pictures: Path, *more: str) -> list[str]:
+    root = pictures.parent
+    files = {"--labels": "test.json", "--weights": "evaluator.pt", "--out": "scores.csv"}
+    return ["--images", str(pictures), *(str(part) for k, v in files.items() for part in (k, root / v)), *more]
+
+
+def test_a_folder_of_pictures_is_scored_as_a_user_does_it(pictures: Path) -> None:
+    command = [sys.executable, "-m", "evaluator", *arguments(pictures)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    row = pd.read_csv(pictures.parent / "scores.csv").iloc[0]
+    assert (row["images"], row["labels"], row["correct_labels"]) == (6, 6, 5)
+    assert row["accuracy"] == pytest.approx(5 / 6, abs=1e-6)
+    assert row["accuracy_low"] < 5 / 6 < row["accuracy_high"]
+    images = pd.read_csv(pictures.parent / "scores_images.csv")
+    assert list(images["seen"]) == ["dark", "grey", "bright", "dark", "grey", "bright"]
+    assert list(images["correct_labels"]) == [1, 1, 1, 1, 1, 0]
+    assert "0.833" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (lambda folder: (folder / "3.png").unlink(), "1 of 6 pictures cannot be scored, the first: 3.png is missing"),
+        (lambda folder: (folder / "0.png").write_bytes(b""), "the first: 0.png cannot be read"),
+        (
+            lambda folder: Image.new("L", (16, 8)).save(folder / "2.png"),
+            "the first: 2.png is 16x8 and not 8x8\nallowed are 0.png to 5.png, one a label set, each 8x8",
+        ),
+    ],
+)
+def test_pictures_that_cannot_be_scored_are_counted(
+    pictures: Path, capsys: pytest.CaptureFixture[str], break_it: Callable[[Path], object], told: str
+) -> None:
+    break_it(pictures)
+    assert main(arguments(pictures)) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.strip().splitlines()) <= 2
+    assert not (pictures.parent / "scores.csv").exists()
+
+
+def test_the_vocabulary_must_be_the_evaluators(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (pictures.parent / "objects.json").write_text(json.dumps(["grey", "dark", "bright"]))
+    assert main(arguments(pictures)) == 2
+    assert "class 0 is 'dark', but objects.json calls it 'grey'" in capsys.readouterr().err
