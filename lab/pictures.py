@@ -1,7 +1,8 @@
 """From a scene to its pictures, with Mitsuba 3 (`scalar_rgb`, one thread).
 
-The floor, the lamps and the camera never change, so a `Studio` renders the empty floor once. Each further picture is
-the one before with a window rendered anew around the object that came: the object, its shadow and what it reflects.
+The floor, the lamps and the camera never change, and the floor's albedo is chosen so that the empty floor shows given
+tones; so the empty picture is known. Each further picture is the one before with a window rendered anew around the
+object that came: inside its silhouette as rendered, around it with the change (its shadow, what it reflects) smoothed.
 Outside the window the pixels stay the same, noise included, as in i-CLEVR, whose pictures of a scene share their noise.
 
 Colours in here are linear, not sRGB, until `_png_levels`.
@@ -26,6 +27,7 @@ from lab.scenes import (
     RADIUS,
     PlacedObject,
     Scene,
+    outline,
     picture_box,
     project,
 )
@@ -48,6 +50,9 @@ ALBEDOS = {
 }
 """CLEVR's eight colours as its matte material shows them."""
 
+FILTER_RADIUS = 2.8
+"""Pixels that a sample reaches, four standard deviations of its filter: about as soft as i-CLEVR's edges."""
+
 LAMPS = (
     # where it is, where it points, half its side, radiance
     ((1.0, 5.5, 5.0), (0.0, 0.0, 0.0), 1.0, 9.0),
@@ -58,20 +63,23 @@ LAMPS = (
 SKY = 0.25
 """Radiance from everywhere else."""
 
-TONE_COLUMNS = (0, 40, 80, 120, 160, 200, 240, 280, 320)
-TONE_ROWS = (0, 30, 50, 65, 80, 95, 110, 130, 160, 200, 240)
+TONE_COLUMNS = (0, 20, 50, 80, 120, 160, 200, 240, 280, 320)
+TONE_ROWS = (0, 30, 50, 65, 80, 90, 98, 106, 114, 124, 140, 160, 200, 240)
 TONES = (
-    (105, 105, 105, 105, 105, 105, 104, 104, 103),
-    (104, 105, 105, 105, 105, 105, 104, 102, 101),
-    (103, 104, 106, 108, 108, 108, 106, 103, 100),
-    (103, 108, 113, 116, 118, 118, 114, 108, 102),
-    (104, 120, 127, 128, 133, 132, 126, 116, 106),
-    (124, 138, 136, 136, 139, 139, 132, 121, 111),
-    (158, 153, 142, 138, 141, 141, 135, 125, 116),
-    (138, 138, 136, 135, 137, 137, 135, 129, 122),
-    (121, 126, 130, 133, 137, 139, 138, 133, 125),
-    (118, 124, 130, 136, 143, 149, 150, 147, 139),
-    (118, 124, 131, 139, 149, 156, 160, 158, 152),
+    (104, 105, 105, 105, 105, 105, 105, 104, 104, 103),
+    (104, 105, 105, 105, 105, 104, 103, 102, 102, 101),
+    (103, 103, 104, 106, 108, 108, 106, 104, 101, 100),
+    (103, 104, 108, 112, 116, 118, 116, 110, 105, 101),
+    (105, 110, 120, 123, 127, 132, 130, 121, 111, 106),
+    (111, 125, 134, 132, 133, 137, 136, 127, 116, 109),
+    (128, 143, 144, 137, 137, 139, 139, 130, 119, 112),
+    (147, 156, 148, 139, 139, 140, 140, 132, 122, 114),
+    (154, 157, 147, 139, 139, 139, 139, 132, 123, 116),
+    (147, 147, 141, 136, 138, 138, 138, 132, 124, 117),
+    (132, 133, 132, 132, 134, 136, 137, 134, 128, 120),
+    (122, 124, 127, 129, 133, 137, 138, 137, 132, 126),
+    (118, 120, 124, 129, 136, 142, 147, 148, 145, 138),
+    (118, 121, 125, 131, 139, 147, 154, 157, 155, 149),
 )
 """How bright the empty floor looks at these columns and rows of the picture, in sRGB levels."""
 
@@ -85,8 +93,11 @@ FLOOR_TEXELS = 384
 
 WINDOW_MARGINS = (24, 10, 18, 20)
 """Pixels rendered anew to the left, above, to the right and below a new object's box."""
-FEATHER = 14
+FEATHER = 10
 """Pixels at the window's edges over which the new rendering takes over from the picture before."""
+
+SMOOTHING = 7
+"""Side, in pixels, of the square over which the change outside a new object is averaged; an odd number."""
 
 BEVEL = 0.07
 """Radius of a cube's rounded edges."""
@@ -103,8 +114,8 @@ class Studio:
         self._mi = load_mitsuba()
         # Pictures are the same for any number of processes only if each is summed in one order: with one thread.
         import_module("drjit").set_thread_count(1)
-        self._mi.set_log_level(self._mi.LogLevel.Error)
         self._mi.set_variant("scalar_rgb")
+        self._mi.set_log_level(self._mi.LogLevel.Error)
         self._matter = {name: self._matte(rgb) for name, rgb in ALBEDOS.items()}
         self._integrator = self._mi.load_dict({"type": "path", "max_depth": 3, "block_size": 32})
         self._fixed = {
@@ -122,11 +133,12 @@ class Studio:
         """
         picture, levels = self._empty.copy(), self._empty_levels.copy()
         for count in range(1, len(scene) + 1):
-            left, top, right, bottom = window(scene[count - 1])
-            anew = self._render(scene[:count], (left, top, right, bottom), seed=noise)
-            share = _feather(right - left, left > 0, right < PICTURE_WIDTH)[None, :, None]
-            share = share * _feather(bottom - top, top > 0, bottom < PICTURE_HEIGHT)[:, None, None]
-            picture[top:bottom, left:right] += share * (anew - picture[top:bottom, left:right])
+            left, top, right, bottom = crop = window(scene[count - 1])
+            anew = self._render(scene[:count], crop, seed=noise)
+            weight = _feather(right - left, left > 0, right < PICTURE_WIDTH)[None, :, None]
+            weight = weight * _feather(bottom - top, top > 0, bottom < PICTURE_HEIGHT)[:, None, None]
+            change = anew - picture[top:bottom, left:right]
+            picture[top:bottom, left:right] += weight * _smoothed(change, _silhouette(scene[count - 1], crop))
             levels[top:bottom, left:right] = _png_levels(picture[top:bottom, left:right])
             yield levels.copy()
 
@@ -153,7 +165,7 @@ class Studio:
                     "crop_height": bottom - top,
                     "pixel_format": "rgb",
                     "component_format": "float32",
-                    "rfilter": {"type": "gaussian"},
+                    "rfilter": {"type": "gaussian", "stddev": FILTER_RADIUS / 4},
                 },
                 "sampler": {"type": "multijitter", "sample_count": SAMPLES_PER_PIXEL},
             }
@@ -268,6 +280,35 @@ def _empty_floor() -> Linear:
     column, row = np.meshgrid(np.arange(PICTURE_WIDTH) + 0.5, np.arange(PICTURE_HEIGHT) + 0.5)
     noise = np.random.RandomState(0).standard_normal((PICTURE_HEIGHT, PICTURE_WIDTH, 1))
     return _floor_tones(column, row) * (1 + FLOOR_NOISE * noise)
+
+
+def _silhouette(placed: PlacedObject, crop: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Which pixels of a crop the object can reach, those within its filter's radius included.
+
+    A point is in a convex hull widened by r where it lies, along each direction, no further than the hull and r.
+    """
+    left, top, right, bottom = crop
+    columns, rows = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
+    hull = np.asarray(outline(placed))
+    reached = np.ones(columns.shape, dtype=bool)
+    for angle in np.arange(32) * math.pi / 16:
+        cos, sin = math.cos(angle), math.sin(angle)
+        reached &= cos * columns + sin * rows <= (hull @ (cos, sin)).max() + FILTER_RADIUS
+    return reached
+
+
+def _smoothed(change: Linear, inside: NDArray[np.bool_]) -> Linear:
+    """A change of the picture, averaged over SMOOTHING x SMOOTHING pixels wherever the new object itself is not.
+
+    There the change is a soft shadow or reflection, and all that is sharp in it is noise.
+    """
+    outside = np.where(inside, 0.0, 1.0)[..., None]
+    sums = []
+    for values in (change * outside, outside):
+        padded = np.pad(values, [(SMOOTHING // 2, SMOOTHING // 2)] * 2 + [(0, 0)])
+        rows = sum(padded[k : k + values.shape[0]] for k in range(SMOOTHING))
+        sums.append(sum(np.asarray(rows)[:, k : k + values.shape[1]] for k in range(SMOOTHING)))
+    return np.where(outside > 0, np.asarray(sums[0]) / np.maximum(sums[1], 1), change)
 
 
 def _floor_tones(column: Linear, row: Linear) -> Linear:

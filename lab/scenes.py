@@ -146,20 +146,27 @@ def project(x: Coordinate, y: Coordinate, z: Coordinate) -> tuple[Coordinate, Co
     return PICTURE_WIDTH / 2 + FOCAL_LENGTH * x / depth, PICTURE_HEIGHT / 2 + FOCAL_LENGTH * down / depth, depth
 
 
-def picture_box(placed: PlacedObject) -> Box:
-    """Return the box around an object in the picture: left, top, right, bottom, in pixels."""
+def outline(placed: PlacedObject) -> list[tuple[float, float]]:
+    """Return points (column, row) of the picture whose convex hull is the silhouette, to a quarter of a pixel."""
+    angles = [2 * math.pi * corner / 24 for corner in range(24)]
     if placed.shape == "sphere":
         column, row, depth = project(placed.x, placed.y, RADIUS)
         size = FOCAL_LENGTH * RADIUS / depth
-        return column - size, row - size, column + size, row + size
-    corners, reach, turn = (4, math.sqrt(2) * RADIUS, placed.yaw) if placed.shape == "cube" else (24, RADIUS, 0.0)
-    angles = [turn + math.pi / 4 + 2 * math.pi * corner / corners for corner in range(corners)]
+        return [(column + size * math.cos(angle), row + size * math.sin(angle)) for angle in angles]
+    reach = RADIUS
+    if placed.shape == "cube":
+        angles, reach = [placed.yaw + math.pi / 4 * corner for corner in (1, 3, 5, 7)], math.sqrt(2) * RADIUS
     points = [
         project(placed.x + reach * math.cos(angle), placed.y + reach * math.sin(angle), z)
         for angle in angles
         for z in (0.0, 2 * RADIUS)
     ]
-    columns, rows = [point[0] for point in points], [point[1] for point in points]
+    return [(column, row) for column, row, _ in points]
+
+
+def picture_box(placed: PlacedObject) -> Box:
+    """Return the box around an object in the picture: left, top, right, bottom, in pixels."""
+    columns, rows = zip(*outline(placed), strict=True)
     return min(columns), min(rows), max(columns), max(rows)
 
 
