@@ -43,7 +43,7 @@ class SceneConfig:
     """A folder of rendered scenes."""
 
     out: Path
-    """The folder: new, empty, or one that was rendered with the same seed before."""
+    """The folder: new, rendered with the same seed before, or at least without another data set's files."""
     scenes: int
     """How many scenes; each gives 3 pictures, with 1, 2 and 3 objects. i-CLEVR has 6,003."""
     seed: int = 0
@@ -64,9 +64,13 @@ def picture_name(scene: int, picture: int) -> str:
 
 def write_label_set_files(folder: Path) -> None:
     """Write `objects.json` and the three label-set files; they are the same for every seed and need no Mitsuba."""
-    _write_json(folder / "objects.json", {name: index for index, name in enumerate(CLASS_NAMES)})
-    for name, label_sets in label_set_files().items():
-        _write_json(folder / name, label_sets)
+    for name, content in _label_files().items():
+        _write(folder / name, content)
+
+
+def _label_files() -> dict[str, str]:
+    vocabulary = {name: index for index, name in enumerate(CLASS_NAMES)}
+    return {name: _json(content) for name, content in ({"objects.json": vocabulary} | label_set_files()).items()}
 
 
 def render_scenes(config: SceneConfig) -> None:
@@ -91,7 +95,7 @@ def render_scenes(config: SceneConfig) -> None:
         for i in names:
             classes = [placed.name for placed in place_scene(config.seed, i)]
             labels |= {name: classes[: k + 1] for k, name in enumerate(names[i])}
-        _write_json(out / "train.json", labels)
+        _write(out / "train.json", _json(labels))
     except OSError as error:
         raise LabError(f"--out {out}: cannot render into this folder ({error.strerror or error})") from None
 
@@ -102,9 +106,13 @@ def _claim(out: Path, seed: int) -> None:
         raise LabError(f"--out {out} is a file; allowed is a folder, new, empty or rendered before")
     mark = out / "scenes.json"
     if not mark.exists():
-        if out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
-            raise LabError(f"--out {out} holds files that this command did not write; name a new or an empty folder")
-        _write_json(mark, {"format": FORMAT, "seed": seed})
+        found_file = _foreign_file(out)
+        if found_file:
+            raise LabError(
+                f"--out {out} holds a {found_file} that this command did not write and would replace;\n"
+                "name a new or an empty folder"
+            )
+        _write(mark, _json({"format": FORMAT, "seed": seed}))
         return
     try:
         found = json.loads(mark.read_text(encoding="utf-8"))
@@ -123,6 +131,19 @@ def _claim(out: Path, seed: int) -> None:
             f"--seed is {seed}, but {out} holds scenes of seed {found_seed!r};\n"
             f"go on with --seed {found_seed}, or name another folder with --out"
         )
+
+
+def _foreign_file(out: Path) -> str | None:
+    """The name of a file of another data set that rendering into this folder would replace, if there is one.
+
+    The label files that belong to the scenes may be there already, and so may anything that is never written.
+    """
+    ours = _label_files()
+    for path in sorted(out.iterdir()) if out.exists() else []:
+        differs = path.name in ours and path.read_bytes() != ours[path.name].encode()
+        if differs or path.name == "train.json" or path.match("CLEVR_train_*.png"):
+            return path.name
+    return None
 
 
 def _render_missing(config: SceneConfig, missing: dict[int, list[str]]) -> None:
@@ -205,6 +226,10 @@ def _is_complete(path: Path) -> bool:
         return False
 
 
-def _write_json(path: Path, content: object) -> None:
+def _json(content: object) -> str:
+    return json.dumps(content) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
     with whole_file(path) as partial:
-        partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        partial.write_bytes(text.encode())

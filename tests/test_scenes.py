@@ -282,6 +282,18 @@ def test_sphere_at_the_centre_is_36_pixels_wide() -> None:
     assert np.flatnonzero(red.any(axis=1)).mean() == pytest.approx(103.5, abs=2)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_silhouette_is_where_the_object_shows(shape: str) -> None:
+    pytest.importorskip("mitsuba")
+    placed = PlacedObject("red", shape, 1.5, -2.0, 0.6)
+    (picture,) = pictures.Studio().pictures((placed,), noise=1)
+    red = picture[..., 0].astype(float) > 1.5 * picture[..., 1]
+    silhouette = pictures._silhouette(placed, (0, 0, 320, 240))
+    assert not (red & ~silhouette).any()
+    # The silhouette is wider by the filter's radius, on each side of some 50 pixels.
+    assert 1 < silhouette.sum() / red.sum() < 1.35
+
+
 def test_two_processes_and_interruptions_change_no_byte(rendered: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     render_scenes(SceneConfig(out, scenes=2, seed=7, processes=2))
@@ -318,18 +330,35 @@ def test_another_seed_is_refused(rendered: Path) -> None:
         ("{", "allowed is"),
         ('{"seed": 0}', "allowed is"),
         ('{"format": 99, "seed": 0}', r"has format 99, and this version renders format \d+;"),
-        (None, "holds files that this command did not write"),
+        (None, "holds a train.json that this command did not write"),
     ],
 )
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, mark: str | None, message: str) -> None:
     pytest.importorskip("mitsuba")
-    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / "train.json").write_text("mine")
     if mark is not None:
         (tmp_path / "scenes.json").write_text(mark)
     before = contents(tmp_path)
     with pytest.raises(LabError, match=message):
         render_scenes(SceneConfig(tmp_path, scenes=1))
     assert contents(tmp_path) == before
+
+
+def test_files_of_another_data_set_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mitsuba")
+    monkeypatch.setattr(rendering, "_render_missing", lambda *_: None)
+    write_label_set_files(tmp_path)
+    (tmp_path / "README.md").write_text("mine")
+    (tmp_path / picture_name(0, 0)).write_text("mine")
+    with pytest.raises(LabError, match=rf"holds a {picture_name(0, 0)} that this command did not write"):
+        render_scenes(SceneConfig(tmp_path, scenes=1))
+    (tmp_path / picture_name(0, 0)).unlink()
+    (tmp_path / "test.json").write_text("[]")
+    with pytest.raises(LabError, match="holds a test.json that this command did not write"):
+        render_scenes(SceneConfig(tmp_path, scenes=1))
+    write_label_set_files(tmp_path)
+    render_scenes(SceneConfig(tmp_path, scenes=1))
+    assert (tmp_path / "README.md").read_text() == "mine"
 
 
 def test_places_that_cannot_be_written_are_told(tmp_path: Path) -> None:
