@@ -354,7 +354,7 @@ def test_files_of_another_data_set_are_not_replaced(tmp_path: Path, monkeypatch:
         render_scenes(SceneConfig(tmp_path, scenes=1))
     (tmp_path / picture_name(0, 0)).unlink()
     (tmp_path / "test.json").write_text("[]")
-    with pytest.raises(LabError, match="holds a test.json that this command did not write"):
+    with pytest.raises(LabError, match=r"holds a test\.json that this command did not write"):
         render_scenes(SceneConfig(tmp_path, scenes=1))
     write_label_set_files(tmp_path)
     render_scenes(SceneConfig(tmp_path, scenes=1))
