@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -109,30 +109,51 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
 }
 
 
-def parse(arguments: Sequence[str]) -> Experiment:
-    """Return the experiment that a command line asks for."""
+def render_scenes(arguments: Sequence[str]) -> None:
+    """Render a folder in i-CLEVR's form: the command `render-scenes`."""
     import tyro
 
-    preset, rest = "digits", list(arguments)
-    if rest and not rest[0].startswith("-"):
-        preset = rest.pop(0)
+    from lab import rendering
+
+    told = "Render pictures that look like i-CLEVR, with labels and label-set files, into a folder in its form."
+    prog = "run_experiments.py render-scenes"
+    rendering.render_scenes(tyro.cli(rendering.SceneConfig, args=list(arguments), prog=prog, description=told))
+
+
+COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
+    "render-scenes": ("render a stand-in for the i-CLEVR images (extra [scenes])", render_scenes),
+}
+
+
+def parse(preset: str, arguments: Sequence[str]) -> Experiment:
+    """Return the experiment that a preset's name and the rest of a command line ask for."""
+    import tyro
+
     if preset not in PRESETS:
-        raise LabError(f"unknown preset {preset!r}{nearest(preset, PRESETS)}; the presets are {', '.join(PRESETS)}")
-    listed = "\n".join(f"  {name}: {told}" for name, (told, _) in PRESETS.items())
-    description = f"{__doc__.splitlines()[0]}\n\nPresets (the default is digits):\n{listed}"
+        allowed = [*PRESETS, *COMMANDS]
+        raise LabError(f"unknown preset {preset!r}{nearest(preset, allowed)}; allowed are {', '.join(allowed)}")
+    presets = "\n".join(f"  {name}: {told}" for name, (told, _) in PRESETS.items())
+    commands = "\n".join(f"  {name}: {told}" for name, (told, _) in COMMANDS.items())
     return tyro.cli(
         Experiment,
-        args=rest,
+        args=list(arguments),
         default=PRESETS[preset][1],
         prog=f"run_experiments.py {preset}",
-        description=description,
+        description=f"{__doc__.splitlines()[0]}\n\nPresets, of which the first is the default:\n{presets}\n\n"
+        f"Other commands, each with its own --help:\n{commands}",
     )
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status: 0 done, 2 a user's mistake, 130 interrupted, 141 unread."""
+    first, rest = next(iter(PRESETS)), list(arguments)
+    if rest and not rest[0].startswith("-"):
+        first = rest.pop(0)
     try:
-        run(parse(arguments))
+        if first in COMMANDS:
+            COMMANDS[first][1](rest)
+        else:
+            run(parse(first, rest))
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -29,7 +29,7 @@ from lab.files import whole_file
 from lab.scenes import CLASS_NAMES, PICTURES_PER_SCENE, label_set_files, place_scene
 
 if TYPE_CHECKING:
-    from lab.pictures import Studio
+    from lab.studio import Studio
 
 FORMAT = 1
 """Goes up when the pictures of a seed change, so that old and new are never mixed in one folder."""
@@ -81,7 +81,7 @@ def render_scenes(config: SceneConfig) -> None:
             cannot be written; a rendering process died.
     """
     # Here and not only in the processes, so that a missing Mitsuba is told before anything is written.
-    from lab.pictures import load_mitsuba
+    from lab.studio import load_mitsuba
 
     load_mitsuba()
     out = config.out
@@ -186,7 +186,7 @@ def _render_scene(out: Path, seed: int, index: int, lacking: list[str]) -> int:
     """Render one scene and write those of its pictures that are lacking; return how many. Runs in its own process."""
     from PIL import Image
 
-    from lab.pictures import Studio
+    from lab.studio import Studio
 
     global _studio
     _studio = _studio or Studio()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lab import pictures, rendering, scenes
+from lab import rendering, scenes, studio
 from lab.errors import LabError
 from lab.rendering import SceneConfig, picture_name, render_scenes, write_label_set_files
 from lab.scenes import CLASS_NAMES, COLOURS, SHAPES, PlacedObject, Scene, label_set_files, place_scene
@@ -30,7 +30,7 @@ HELD_OUT = {
 
 @pytest.fixture(scope="module")
 def placed() -> list[Scene]:
-    return [place_scene(seed, i) for seed in (0, 1) for i in range(1000)]
+    return [place_scene(seed, i) for seed in (0, 1) for i in range(250)]
 
 
 def test_classes_are_numbered_as_in_i_clevr() -> None:
@@ -56,8 +56,8 @@ def test_classes_are_distinct_in_a_scene_and_equally_frequent(placed: list[Scene
     assert all(len({one.name for one in scene}) == 3 for scene in placed)
     counts = Counter(one.name for scene in placed for one in scene)
     assert counts.keys() == set(CLASS_NAMES)
-    # 6,000 objects over 24 classes: 250 each, standard deviation 15.5; five of them.
-    assert max(abs(count - 250) for count in counts.values()) < 78
+    # 1,500 objects over 24 classes: 62.5 each, standard deviation 7.7; five of them.
+    assert max(abs(count - 62.5) for count in counts.values()) < 39
 
 
 def test_objects_never_intersect(placed: list[Scene]) -> None:
@@ -232,7 +232,7 @@ def test_pictures_show_their_objects_and_only_those(rendered: Path) -> None:
         scene = place_scene(7, i)
         shown = [levels(rendered / picture_name(i, k)).astype(float) for k in range(3)]
         for k in (1, 2):
-            left, top, right, bottom = pictures.window(scene[k])
+            left, top, right, bottom = studio.window(scene[k])
             changed = (shown[k] != shown[k - 1]).any(axis=2)
             assert changed[top:bottom, left:right].mean() > 0.5
             changed[top:bottom, left:right] = False
@@ -240,7 +240,7 @@ def test_pictures_show_their_objects_and_only_those(rendered: Path) -> None:
         # The first object stands in the middle column and wears its colour; only the floor is right at the top.
         column, row, _ = scenes.project(0.0, 0.0, 0.7)
         patch = shown[0][int(row) - 4 : int(row) + 5, int(column) - 4 : int(column) + 5].mean(axis=(0, 1))
-        albedo = np.array(pictures.ALBEDOS[scene[0].colour])
+        albedo = np.array(studio.ALBEDOS[scene[0].colour])
         linear = (patch / 255) ** 2.2
         assert linear @ albedo / np.linalg.norm(linear) / np.linalg.norm(albedo) > 0.98
         assert abs(shown[2][:40].mean() - 105) < 2
@@ -249,7 +249,7 @@ def test_pictures_show_their_objects_and_only_those(rendered: Path) -> None:
 def test_floor_has_the_brightness_of_i_clevr(rendered: Path) -> None:
     scene = place_scene(7, 0)
     picture = levels(rendered / picture_name(0, 0)).astype(float)
-    left, top, right, bottom = pictures.window(scene[0])
+    left, top, right, bottom = studio.window(scene[0])
     floor = np.ones((240, 320), dtype=bool)
     floor[top:bottom, left:right] = False
     assert picture[floor].mean(axis=0) == pytest.approx([125, 125, 125], abs=4)
@@ -260,17 +260,17 @@ def test_floor_has_the_brightness_of_i_clevr(rendered: Path) -> None:
 def test_a_window_joins_the_given_floor_without_a_step() -> None:
     """What Mitsuba renders of the empty floor is what is written down for it, to within a level, everywhere."""
     pytest.importorskip("mitsuba")
-    studio = pictures.Studio()
+    room = studio.Studio()
     for crop in ((0, 0, 16, 16), (304, 0, 320, 16), (0, 100, 16, 116), (150, 90, 166, 106), (304, 224, 320, 240)):
         left, top, right, bottom = crop
-        found = studio._render((), crop, seed=1).mean(axis=(0, 1))
-        wanted = studio._empty[top:bottom, left:right].mean(axis=(0, 1))
+        found = room._render((), crop, seed=1).mean(axis=(0, 1))
+        wanted = room._empty[top:bottom, left:right].mean(axis=(0, 1))
         assert found == pytest.approx(wanted, rel=0.03)
 
 
 def test_sphere_at_the_centre_is_36_pixels_wide() -> None:
     pytest.importorskip("mitsuba")
-    (picture,) = pictures.Studio().pictures((PlacedObject("red", "sphere", 0.0, 0.0, 0.0),), noise=1)
+    (picture,) = studio.Studio().pictures((PlacedObject("red", "sphere", 0.0, 0.0, 0.0),), noise=1)
     red = picture[..., 0].astype(float) > 1.5 * picture[..., 1]
     assert red.any(axis=0).sum() == pytest.approx(36, abs=2)
     assert np.flatnonzero(red.any(axis=0)).mean() == pytest.approx(159.5, abs=1)
@@ -281,9 +281,9 @@ def test_sphere_at_the_centre_is_36_pixels_wide() -> None:
 def test_the_silhouette_is_where_the_object_shows(shape: str) -> None:
     pytest.importorskip("mitsuba")
     placed = PlacedObject("red", shape, 1.5, -2.0, 0.6)
-    (picture,) = pictures.Studio().pictures((placed,), noise=1)
+    (picture,) = studio.Studio().pictures((placed,), noise=1)
     red = picture[..., 0].astype(float) > 1.5 * picture[..., 1]
-    silhouette = pictures._silhouette(placed, (0, 0, 320, 240))
+    silhouette = studio._silhouette(placed, (0, 0, 320, 240))
     assert not (red & ~silhouette).any()
     # The silhouette is wider by the filter's radius, on each side of some 50 pixels.
     assert 1 < silhouette.sum() / red.sum() < 1.35
