@@ -26,6 +26,7 @@ from lab.configuration import (
     SweepConfig,
     TrainingConfig,
     require_range,
+    require_same_settings,
 )
 from lab.errors import LabError, nearest
 
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
     from evaluator.results import JudgedCell
     from evaluator.weights import Evaluator
-    from lab.checkpoints import KeptCheckpoint
-    from lab.datasets import Splits
+    from lab.checkpoints import Checkpoint, KeptCheckpoint
+    from lab.datasets import LabelledImages, Splits
     from lab.labels import ClassVocabulary, LabelSet
     from lab.sweep import CellResult
 
@@ -63,8 +64,8 @@ class Experiment:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise LabError(f"--name is {self.name!r}; allowed are letters, digits, '.', '_' and '-', it names a folder")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise LabError(f"--name is {self.name!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
         require_range("seed", self.seed, 0, 1_000_000)
         if self.sampler.sampling_steps > self.schedule.timesteps:
             raise LabError(
@@ -80,23 +81,32 @@ class Experiment:
     @property
     def evaluator_file(self) -> Path:
         """The evaluator: the one that was asked for, or the one this experiment trains."""
-        return self.evaluator.weights or self.checkpoints / "evaluator.pt"
+        weights = self.evaluator.weights
+        return self.checkpoints / "evaluator.pt" if weights is None else self.root / weights
 
     @property
     def reports(self) -> Path:
         """Where this experiment's report is written."""
         return self.root / "reports" / self.name
 
-    def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the evaluator and the checkpoints; others may change between runs."""
-        settings = json.loads(json.dumps(asdict(self), default=Path.as_posix))
-        for key in ("name", "root", "device", "sampler", "sweep"):
-            del settings[key]
-        del settings["data"]["label_sets"], settings["evaluator"]["weights"]
-        return dict(settings)
+    def generator_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the checkpoints, as primitives; a checkpoint of others is refused."""
+        settings = {key: asdict(getattr(self, key)) for key in ("data", "denoiser", "schedule", "training")}
+        return self._primitives(settings | {"seed": self.seed})
+
+    def evaluator_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the evaluator, as primitives; one trained with others is refused."""
+        return self._primitives({"data": asdict(self.data), "evaluator": asdict(self.evaluator), "seed": self.seed})
+
+    @staticmethod
+    def _primitives(settings: dict[str, Any]) -> dict[str, Any]:
+        # Label sets decide cells, and no network.
+        del settings["data"]["label_sets"]
+        return dict(json.loads(json.dumps(settings, default=Path.as_posix)))
 
 
 CONFIG_FILE = "config.json"
+STRIP_ROWS = 4
 
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": (
@@ -169,21 +179,23 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(experiment: Experiment) -> None:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
+    from evaluator.ranking import require_column_names
     from lab.labels import load_label_sets, load_vocabulary
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
+    require_column_names([path.stem for path in label_set_files])
     vocabulary = load_vocabulary(experiment.root / "data" / experiment.data.dataset / "objects.json")
     label_sets = {path.stem: load_label_sets(path, vocabulary) for path in label_set_files}
     device = chosen_device(experiment.device)
-    refuse_other_configuration(experiment)
+    refuse_other_report(experiment)
     splits = load_splits(experiment, vocabulary)
 
-    if not (experiment.checkpoints / CONFIG_FILE).exists():
-        write_config(experiment, experiment.checkpoints)
+    # Whatever can be wrong with the generator is told before minutes are spent on the evaluator.
+    training = prepared_training(experiment, splits.generator, device)
     evaluator = trained_evaluator(experiment, splits, device)
-    checkpoints, training_log = trained_checkpoints(experiment, splits, device)
-    cells = swept(experiment, evaluator, checkpoints, label_sets, device)
-    report(experiment, evaluator, splits, training_log, cells, device)
+    log = finished_training(training)
+    cells, earlier = swept(experiment, evaluator, training.kept, label_sets, device)
+    report(experiment, evaluator, splits, log, cells, earlier, device)
 
 
 def chosen_device(name: str) -> torch.device:
@@ -199,55 +211,41 @@ def chosen_device(name: str) -> torch.device:
         present.insert(0, "mps")
     present[:0] = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if name == "auto":
-        return torch.device(present[0])
+        name = present[0]
     if name == "cuda" and "cuda:0" in present:
         name = "cuda:0"
     if name not in present:
         raise LabError(f"--device is {name!r}, which is not on this machine; here are: auto, {', '.join(present)}")
+    # float32 means float32: cuDNN would otherwise round convolutions to 10 bits, and images depend on their batch.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 
-def refuse_other_configuration(experiment: Experiment) -> None:
-    """Raise LabError where the folders of this name hold the work of another configuration."""
-    for folder in (experiment.checkpoints, experiment.reports):
-        path = folder / CONFIG_FILE
-        if not path.exists():
-            continue
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))["identity"]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise LabError(
-                f"{path}: cannot be read as a configuration; choose another --name, or delete {folder}"
-            ) from None
-        before, now = _flat(found), _flat(experiment.identity())
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                raise LabError(
-                    f"{path} is of another configuration: {key} is {before.get(key)} there and {now.get(key)} here\n"
-                    f"choose another --name, or delete {experiment.checkpoints} and {experiment.reports}"
-                )
+def refuse_other_report(experiment: Experiment) -> None:
+    """Raise LabError where the report's folder holds the report of other networks, or what is no report."""
+    path = experiment.reports / CONFIG_FILE
+    if not path.exists():
+        if (found := experiment.reports / "sweep.csv").exists():
+            raise LabError(f"{found} stands without {path.name}, which tells what it is of; choose another --name")
+        return
+    try:
+        found_settings = json.loads(path.read_text(encoding="utf-8"))["networks"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise LabError(f"{path}: no configuration of this lab; choose another --name, or delete its folder") from None
+    require_same_settings(path, found_settings, experiment.evaluator_settings() | experiment.generator_settings())
 
 
-def _flat(settings: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(settings, dict):
-        return {prefix: settings}
-    flat: dict[str, object] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else key)
-    return flat
-
-
-def write_config(experiment: Experiment, folder: Path) -> None:
-    """Write `config.json`: every setting as resolved, what identifies the work, and the versions it was made with."""
+def write_config(experiment: Experiment, device: torch.device) -> None:
+    """Write `config.json`: every setting as resolved, those that decided the networks, and the versions."""
     from evaluator.tables import write_text
 
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib")
     content = {
-        "experiment": asdict(experiment),
-        "identity": experiment.identity(),
+        "experiment": asdict(experiment) | {"device": str(device)},
+        "networks": experiment.evaluator_settings() | experiment.generator_settings(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
     }
-    write_text(folder / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
+    write_text(experiment.reports / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
 
 
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
@@ -275,28 +273,42 @@ def trained_evaluator(experiment: Experiment, splits: Splits, device: torch.devi
         epochs = train_classifier(classifier, splits.evaluator, config, experiment.seed)
         for _ in tqdm(epochs, desc="evaluator", total=config.epochs, unit="epoch"):
             pass
-        save_evaluator(path, Evaluator(config, image_shape, vocabulary, classifier))
+        settings = experiment.evaluator_settings()
+        save_evaluator(path, Evaluator(config, image_shape, vocabulary, classifier, settings))
     evaluator = load_evaluator(path, vocabulary, device)
+    if config.weights is None:
+        require_same_settings(path, evaluator.settings, experiment.evaluator_settings())
     evaluator.require_image_shape(image_shape, path)
     return evaluator
 
 
-def trained_checkpoints(
-    experiment: Experiment, splits: Splits, device: torch.device
-) -> tuple[list[KeptCheckpoint], list[dict[str, float]]]:
-    """Return the kept checkpoints and the training log, going on where an earlier run stopped."""
-    from tqdm import tqdm
+@dataclass(frozen=True)
+class Training:
+    """A training that can begin, go on, or has ended: the untrained checkpoint, those to keep, and the state so far."""
 
-    from lab.checkpoints import Checkpoint, build_denoiser, kept_checkpoints, load_training_state, training_steps
+    untrained: Checkpoint
+    kept: list[KeptCheckpoint]
+    state: dict[str, Any] | None
+    folder: Path
+    dataset: LabelledImages
+    config: TrainingConfig
+    seed: int
+    device: torch.device
+
+
+def prepared_training(experiment: Experiment, dataset: LabelledImages, device: torch.device) -> Training:
+    """Return the training of an experiment, after building its network and checking what an earlier run left."""
+    from lab.checkpoints import Checkpoint, kept_checkpoints, load_training_state
+    from lab.networks import build_denoiser
     from lab.schedules import noise_schedule
-    from lab.training import Trainer, steps_per_epoch
+    from lab.training import steps_per_epoch
 
-    dataset, config, folder = splits.generator, experiment.training, experiment.checkpoints
-    kept = kept_checkpoints(folder, config, steps_per_epoch(dataset, config))
-    state = load_training_state(folder, kept)
-    if state is not None and state["step"] == kept[-1].step:
-        return kept, state["log"]["rows"]
-
+    config, folder, settings = experiment.training, experiment.checkpoints, experiment.generator_settings()
+    if (warning := noise_schedule(experiment.schedule).warning()) is not None:
+        print(f"warning: {warning}", file=sys.stderr)
+    network = build_denoiser(
+        experiment.denoiser, dataset.image_shape, len(dataset.vocabulary), experiment.schedule, experiment.seed
+    )
     untrained = Checkpoint(
         denoiser=experiment.denoiser,
         schedule=experiment.schedule,
@@ -304,20 +316,35 @@ def trained_checkpoints(
         vocabulary=dataset.vocabulary,
         epoch=0,
         step=0,
-        seed=experiment.seed,
-        weights={},
+        settings=settings,
+        weights=network.state_dict(),
     )
-    denoiser = build_denoiser(
-        experiment.denoiser, dataset.image_shape, len(dataset.vocabulary), experiment.schedule, experiment.seed
-    )
-    trainer = Trainer(denoiser.to(device), noise_schedule(experiment.schedule), dataset, config, experiment.seed)
+    kept = kept_checkpoints(folder, config, steps_per_epoch(dataset, config))
+    state = load_training_state(folder, kept, settings)
+    return Training(untrained, kept, state, folder, dataset, config, experiment.seed, device)
+
+
+def finished_training(training: Training) -> list[dict[str, float]]:
+    """Train to the end, from where an earlier run stopped, and return the rows of `training.csv`."""
+    from tqdm import tqdm
+
+    from lab.checkpoints import training_steps
+    from lab.schedules import noise_schedule
+    from lab.training import EpochLog, Trainer
+
+    state = training.state
+    if state is not None and state["step"] == training.kept[-1].step:
+        return EpochLog(**state["log"]).rows
+    schedule = noise_schedule(training.untrained.schedule)
+    denoiser = training.untrained.noise_predictor(training.device)
+    trainer = Trainer(denoiser, schedule, training.dataset, training.config, training.seed)
     if state is not None:
         trainer.load_state_dict(state)
     with tqdm(desc="training", total=trainer.total_steps, initial=trainer.step, unit="step") as progress:
-        for step in training_steps(trainer, untrained, folder, kept):
+        for step in training_steps(trainer, training.untrained, training.folder, training.kept):
             progress.set_postfix(epoch=step.epoch, loss=f"{step.loss:.4f}", refresh=False)
             progress.update()
-    return kept, trainer.log.rows
+    return trainer.log.rows
 
 
 def swept(
@@ -326,18 +353,17 @@ def swept(
     checkpoints: list[KeptCheckpoint],
     label_sets: dict[str, tuple[LabelSet, ...]],
     device: torch.device,
-) -> list[CellResult]:
-    """Return the result of every cell of the sweep, running those that have none yet."""
+) -> tuple[list[CellResult], list[CellResult]]:
+    """Return the result of every cell of the sweep, running those that have none yet, and earlier sweeps' others."""
     from tqdm import tqdm
 
     from evaluator.classifiers import logits_in_batches
-    from lab.datasets import to_float
     from lab.files import digest
-    from lab.sweep import SweepCell, run_sweep
+    from lab.sweep import SweepCell, earlier_results, run_sweep
     from lab.types import ClassLogits, PixelImages
 
     def judge(pixels: PixelImages) -> ClassLogits:
-        return logits_in_batches(evaluator.classifier, pixels, to_float)
+        return logits_in_batches(evaluator.classifier, pixels)
 
     folder, evaluator_digest = experiment.checkpoints, digest(experiment.evaluator_file)
     cells = [
@@ -359,7 +385,8 @@ def swept(
     ]
     batch_size = experiment.sweep.batch_size
     results = run_sweep(cells, folder, evaluator.vocabulary, judge, batch_size, device, folder / "cells")
-    return list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
+    finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
+    return finished, earlier_results(folder / "cells", cells)
 
 
 def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
@@ -400,6 +427,7 @@ def report(
     splits: Splits,
     training_log: list[dict[str, float]],
     cells: list[CellResult],
+    earlier: list[CellResult],
     device: torch.device,
 ) -> None:
     """Write `reports/NAME/`, then print the five best rows and where the report is."""
@@ -409,7 +437,6 @@ def report(
     from evaluator.report import top_rows, write_report
     from evaluator.results import Results
     from lab.checkpoints import load_checkpoint
-    from lab.datasets import to_float
     from lab.schedules import noise_schedule
     from lab.sweep import denoising_strip
 
@@ -417,16 +444,18 @@ def report(
     results = Results(
         vocabulary=held_out.vocabulary,
         cells=[judged(experiment, cell) for cell in cells],
-        held_out_logits=logits_in_batches(evaluator.classifier, held_out.pixels, to_float),
+        earlier=[judged(experiment, cell) for cell in earlier],
+        held_out_logits=logits_in_batches(evaluator.classifier, held_out.pixels),
         held_out_conditions=held_out.conditions,
     )
-    moments = denoising_strip(
-        load_checkpoint(experiment.checkpoints / f"{results.best['checkpoint']}.pt", held_out.vocabulary),
-        cells[0].cell.label_sets[:4],
-        float(results.best["guidance_weight"]),
-        experiment.sampler,
-        device,
+    best = results.best
+    best_cell = next(
+        result.cell
+        for result in cells
+        if (result.cell.checkpoint, result.cell.guidance_weight) == (best["checkpoint"], best["guidance_weight"])
     )
+    checkpoint = load_checkpoint(experiment.checkpoints / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
+    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device)
     warning = noise_schedule(experiment.schedule).warning()
     write_report(
         folder,
@@ -437,7 +466,7 @@ def report(
         moments=moments,
         warnings=[warning] if warning else [],
     )
-    write_config(experiment, folder)
+    write_config(experiment, device)
     print(top_rows(results, 5))
     print(f"report: {folder / 'report.md'}")
 

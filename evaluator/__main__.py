@@ -39,7 +39,6 @@ def score_folders(scoring: Scoring) -> str:
     from evaluator.scoring import score
     from evaluator.tables import with_intervals, write_csv
     from evaluator.weights import load_evaluator
-    from lab.datasets import to_float
     from lab.labels import load_label_sets, load_vocabulary
 
     vocabulary = load_vocabulary(scoring.objects or scoring.labels.with_name("objects.json"))
@@ -50,7 +49,7 @@ def score_folders(scoring: Scoring) -> str:
     images: list[dict[str, Any]] = []
     for folder in scoring.images:
         pixels = numbered_pictures(folder, len(label_sets), evaluator.image_shape)
-        scored = score(logits_in_batches(evaluator.classifier, pixels, to_float), conditions)
+        scored = score(logits_in_batches(evaluator.classifier, pixels), conditions)
         folders.append({"folder": folder, "label_set": scoring.labels.stem, "images": len(pixels), **scored.columns()})
         seen = vocabulary.label_sets(torch.from_numpy(scored.seen).float())
         for number, label_set in enumerate(label_sets):

@@ -1,7 +1,8 @@
 """Baselines: what the accuracies of the sweep stand between.
 
 Real held-out images are the ceiling. Unconditional images, and guided images scored against what was asked of others,
-are the floor: they must stand at chance.
+are the floor: they stand at chance where every class is asked for equally often, and above it where some classes are
+asked for more than others, since an image of one of those is often right by accident.
 """
 
 from typing import Any

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from evaluator.configuration import EvaluatorConfig
-from lab.types import ClassLogits, Images
+from lab.datasets import to_float
+from lab.types import ClassLogits, Images, PixelImages
 
 
 class ConvClassifier(nn.Module):
@@ -75,21 +76,18 @@ CLASSIFIERS: dict[str, Callable[[EvaluatorConfig, int, int], nn.Module]] = {
 def build_classifier(config: EvaluatorConfig, channels: int, classes: int, seed: int) -> nn.Module:
     """Return a freshly initialised classifier; the seed decides its weights and the global RNG is left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return CLASSIFIERS[config.kind](config, channels, classes)
 
 
 @torch.inference_mode()
-def logits_in_batches(
-    classifier: nn.Module, images: Tensor, as_float: Callable[[Tensor], Images], batch_size: int = 1000
-) -> ClassLogits:
-    """Return the logits of any number of images, on the CPU.
+def logits_in_batches(classifier: nn.Module, pixels: PixelImages, batch_size: int = 1000) -> ClassLogits:
+    """Return the logits of any number of 8-bit images, on the CPU.
 
     Args:
         classifier: in evaluation mode.
-        images: (N, C, H, W), in any form that `as_float` turns into float images in [-1, 1].
-        as_float: applied to a batch at a time.
-        batch_size: images classified together.
+        pixels: (N, C, H, W).
+        batch_size: images classified together; only as many are ever held in float.
     """
     device = next(classifier.parameters()).device
-    return torch.cat([classifier(as_float(batch).to(device)).cpu() for batch in torch.split(images, batch_size)])
+    return torch.cat([classifier(to_float(batch).to(device)).cpu() for batch in torch.split(pixels, batch_size)])

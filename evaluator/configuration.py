@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lab.configuration import require_range
+from lab.configuration import require_literals, require_range
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class EvaluatorConfig:
     """and moved by up to this share of their side."""
 
     def __post_init__(self) -> None:
+        require_literals(self, "evaluator")
         require_range("evaluator.width", self.width, 1, 1024)
         require_range("evaluator.epochs", self.epochs, 1)
         require_range("evaluator.batch_size", self.batch_size, 2)

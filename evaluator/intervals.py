@@ -1,15 +1,20 @@
 """95 % intervals of an accuracy, by resampling images.
 
-Labels of one image are right and wrong together, so the image is what is drawn again, never the label (the cluster
-bootstrap; Efron & Tibshirani 1993, chapter 8).
+Labels of one image are right and wrong together, so the image is what is left out and drawn again, never the label. The
+jackknife over images gives the variance of the ratio; the variance gives the number of independent labels that would
+know as much, and Wilson's score interval of that many is returned:
+
+    n_effective = p (1 - p) / variance,    variance = (n - 1) / n sum_i (p_without_i - mean)^2
+
+(Efron & Tibshirani 1993, chapter 11; Wilson 1927; the effective sample size as in Korn & Graubard 1998.) Percentiles of
+a bootstrap would do in the middle, but not where digits end up: of 500 right answers they say 1 to 1, and of 499 they
+give a higher lower end than Wilson gives 500.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-RESAMPLES = 2000
-LEVEL = 0.95
 Z = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
 
@@ -27,32 +32,29 @@ class Interval:
         return self.low <= other.high and other.low <= self.high
 
 
-def ratio_interval(correct: np.ndarray, asked: np.ndarray, seed: int = 0) -> Interval:
-    """Return sum(correct) / sum(asked) with the percentile bootstrap's interval over images.
+def ratio_interval(correct: np.ndarray, asked: np.ndarray) -> Interval:
+    """Return sum(correct) / sum(asked) with its 95 % interval over images.
 
-    Where every image is right, or every image wrong, resampling can only say that again; the Wilson interval of as
-    many images is returned there, so that 500 right of 500 reads 0.992 to 1 and not 1 to 1.
+    Where all is right, or all is wrong, nothing is known of how the labels of an image hang together, and as many
+    independent labels as there are images are assumed.
 
     Args:
-        correct: correct labels of each image, (N,).
-        asked: labels asked of each image, (N,), each at least 1.
-        seed: of the resampling; the same seed resamples the same images for every cell of that size.
+        correct: correct labels of each image, (N,), in [0, asked].
+        asked: labels asked of each image, (N,), each above 0.
     """
     correct, asked = np.asarray(correct, dtype=np.float64), np.asarray(asked, dtype=np.float64)
-    images = len(correct)
-    value = float(correct.sum() / asked.sum())
-    if value in (0.0, 1.0):
-        low, high = wilson_interval(value, images)
-        return Interval(value, low, high)
-    # Images of the same (correct, asked) are alike, so how often each kind is drawn is all that a resample is.
-    kinds, counts = np.unique(np.stack((correct, asked)), axis=1, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(images, counts / images, size=RESAMPLES)
-    ratios = (drawn @ kinds[0]) / (drawn @ kinds[1])
-    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
+    images, right, total = len(correct), correct.sum(), asked.sum()
+    value = float(right / total)
+    effective = float(images)
+    if 0 < value < 1 and images > 1:
+        without = (right - correct) / (total - asked)
+        variance = float((images - 1) / images * ((without - without.mean()) ** 2).sum())
+        # No more than the labels there are: where each image has its half right, the variance is 0.
+        effective = min(total, value * (1 - value) / variance) if variance > 0 else total
+    return Interval(value, *wilson_interval(value, effective))
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
+def wilson_interval(share: float, count: float) -> tuple[float, float]:
     """Return the ends of Wilson's 95 % score interval of a share of `count` independent trials (Wilson 1927)."""
     centre = share + Z**2 / (2 * count)
     half = Z * np.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))

@@ -4,12 +4,23 @@ The other files had no say in the ranking, so their accuracy beside it is an hon
 by is, for the best row, the largest of many, and leans high.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from evaluator.intervals import Interval
+from lab.errors import LabError
 
 CANDIDATE = ["checkpoint", "epoch", "step", "guidance_method", "guidance_weight", "guidance_scale"]
 """The columns that tell one candidate from another."""
+
+
+def require_column_names(label_sets: Sequence[str]) -> None:
+    """Raise LabError where a label-set file's name would clash with a column, since the tables have one of its name."""
+    taken = [*CANDIDATE, "rank", "tied_with_best", *(f"{name}_{end}" for name in label_sets for end in ("low", "high"))]
+    for name in label_sets:
+        if name in taken:
+            raise LabError(f"--data.label-sets: {name!r} is the name of a column of the tables; rename {name}.json")
 
 
 def accuracy_by_checkpoint(sweep: pd.DataFrame) -> pd.DataFrame:

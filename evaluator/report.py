@@ -17,8 +17,8 @@ SHOWN = 10
 
 CAPTIONS = {
     "samples.png": "Samples at every guidance weight. Each column starts from the same noise.",
-    "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval, the ceiling that real "
-    "held-out images reach under the same evaluator, and chance.",
+    "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval; the accuracy that real "
+    "held-out images reach for what they show, under the same evaluator; and chance.",
     "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
     "denoising_strip.png": "From noise to image: moments of the sampler, at the best row.",
     "loss.png": "Training loss and learning rate.",
@@ -46,7 +46,7 @@ def write_report(
         warnings: what the reader should know before believing anything.
     """
     tables = {
-        "sweep": results.sweep,
+        "sweep": results.sweep_with_earlier,
         "accuracy_by_checkpoint": results.by_checkpoint,
         "ranking": results.ranking,
         "per_class": results.per_class,
@@ -102,7 +102,7 @@ def _write_figures(
         folder / "accuracy_vs_weight.png",
         sweep[sweep["checkpoint"] == best["checkpoint"]],
         ceiling=Interval(ceiling["accuracy"], ceiling["accuracy_low"], ceiling["accuracy_high"]),
-        chance=ceiling["chance"],
+        chance=results.chance,
         title=title,
     )
     figures.accuracy_against_epoch(
@@ -135,8 +135,8 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
         *(f"> **Warning.** {escape_markdown(warning)}" for warning in warnings),
         f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} at guidance weight "
         f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
-        f"{told[0]}{honest}. Its interval overlaps that of {ties} other row{'' if ties == 1 else 's'}"
-        f"{', which cannot be told from it' if ties else ''}.",
+        f"{told[0]}{honest}. Ties, by the coarse test of overlapping intervals: {ties} other row"
+        f"{'' if ties == 1 else 's'}.",
         "Accuracy is the coursework's: of an image asked for k labels, the evaluator's k highest-scoring classes "
         "count; it is the correct labels over all labels asked. Intervals are 95 %, resampling images. The accuracy "
         "that a ranking is made by leans high for its best row, the largest of many; the other files' does not.",
@@ -148,8 +148,8 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
         "## Baselines",
         markdown(with_intervals(results.baselines)),
         "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "
-        "and images scored against what was asked of others, are the floor: where they do not stand at chance, the "
-        "table is not to be believed.",
+        "and images scored against what was asked of others, are the floor. They stand at chance where every class is "
+        "asked for equally often, and above it where some are asked for more.",
         "## Evaluator",
         markdown(with_intervals(evaluator)),
         "## Accuracy by checkpoint and guidance weight",

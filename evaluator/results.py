@@ -10,7 +10,7 @@ from torch import nn
 
 from evaluator.baselines import baseline_row, shuffled
 from evaluator.ranking import accuracy_by_checkpoint, ranking
-from evaluator.scoring import ScoredImages, score
+from evaluator.scoring import ScoredImages, chance, score
 from lab.labels import ClassVocabulary, LabelSet
 from lab.types import ClassLogits, Conditions, PixelImages
 
@@ -44,24 +44,34 @@ class Results:
     Args:
         vocabulary: the classes.
         cells: in order; the first one's label-set file is the one that ranks.
+        earlier: cells of the same checkpoints with other settings, which have their rows in `sweep.csv` too.
         held_out_logits: the evaluator's, of real held-out images.
         held_out_conditions: what those images show.
     """
 
     vocabulary: ClassVocabulary
     cells: Sequence[JudgedCell]
+    earlier: Sequence[JudgedCell]
     held_out_logits: ClassLogits
     held_out_conditions: Conditions
 
     @cached_property
-    def conditions(self) -> list[Conditions]:
-        """What was asked of the images of every cell."""
-        return [self.vocabulary.conditions(cell.label_sets) for cell in self.cells]
-
-    @cached_property
     def scored(self) -> list[ScoredImages]:
         """The scored images of every cell."""
-        return [score(cell.logits, conditions) for cell, conditions in zip(self.cells, self.conditions, strict=True)]
+        return [self._scored(cell) for cell in self.cells]
+
+    def _scored(self, cell: JudgedCell) -> ScoredImages:
+        return score(cell.logits, self.vocabulary.conditions(cell.label_sets))
+
+    @property
+    def sweep_with_earlier(self) -> pd.DataFrame:
+        """All rows of `sweep.csv`: this sweep's, and those that earlier ones with other settings left, in order."""
+        pairs = [*zip(self.cells, self.scored, strict=True), *((cell, self._scored(cell)) for cell in self.earlier)]
+        rows = [_row(cell, images) for cell, images in pairs]
+        files = list(dict.fromkeys(row["label_set"] for row in rows))
+        settings = ("sampler", "sampling_steps", "seeds", "guidance_weight")
+        rows.sort(key=lambda row: (row["step"], files.index(row["label_set"]), *(row[name] for name in settings)))
+        return pd.DataFrame(rows)
 
     @property
     def ranked_by(self) -> str:
@@ -70,11 +80,8 @@ class Results:
 
     @cached_property
     def sweep(self) -> pd.DataFrame:
-        """The rows of `sweep.csv`."""
-        return pd.DataFrame(
-            cell.settings | {"images": len(cell.logits), **images.columns()} | cell.cost
-            for cell, images in zip(self.cells, self.scored, strict=True)
-        )
+        """The rows of `sweep.csv` that belong to this sweep."""
+        return pd.DataFrame(_row(cell, images) for cell, images in zip(self.cells, self.scored, strict=True))
 
     @cached_property
     def per_class(self) -> pd.DataFrame:
@@ -94,6 +101,11 @@ class Results:
     def ranking(self) -> pd.DataFrame:
         """The rows of `ranking.csv`."""
         return ranking(self.by_checkpoint, self.ranked_by)
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing at the label-set file that ranks."""
+        return chance(self.vocabulary.conditions(self.cells[0].label_sets))
 
     @property
     def best(self) -> "pd.Series[Any]":
@@ -134,3 +146,7 @@ class Results:
         measures = ("accuracy", "exact_match", "image_accuracy", "unasked_rate")
         measured = {column: held_out[column] for column in held_out.index if str(column).startswith(measures)}
         return pd.DataFrame([row | measured])
+
+
+def _row(cell: JudgedCell, images: ScoredImages) -> dict[str, Any]:
+    return cell.settings | {"images": len(cell.logits), **images.columns()} | cell.cost

@@ -53,8 +53,10 @@ def train_classifier(
     for epoch in range(config.epochs):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         total = 0.0
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed * 1_000_003 + epoch)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.default_generator.manual_seed(seed * 1_000_003 + epoch)
+            if device.type == "cuda":
+                torch.cuda.manual_seed(seed * 1_000_003 + epoch)
             classifier.train()
             for chosen in torch.split(torch.randperm(len(dataset), generator=generator), config.batch_size):
                 images = jittered(to_float(dataset.pixels[chosen]), config, generator)

@@ -32,12 +32,14 @@ class Evaluator:
         image_shape: (channels, height, width) of the images it was trained on.
         vocabulary: the classes of its logits.
         classifier: in evaluation mode.
+        settings: all that decided its training, as nested dictionaries of primitives; empty where nobody knows.
     """
 
     config: EvaluatorConfig
     image_shape: tuple[int, int, int]
     vocabulary: ClassVocabulary
     classifier: nn.Module
+    settings: dict[str, Any]
 
     def require_image_shape(self, found: tuple[int, int, int], path: Path) -> None:
         """Raise LabError unless images of this (channels, height, width) are what the evaluator was trained on."""
@@ -60,6 +62,7 @@ def save_evaluator(path: Path, evaluator: Evaluator) -> None:
             "format": FORMAT,
             "config": settings,
             "image_shape": evaluator.image_shape,
+            "settings": evaluator.settings,
             "vocabulary": list(evaluator.vocabulary.names),
             "weights": evaluator.classifier.state_dict(),
         },
@@ -77,7 +80,7 @@ def load_evaluator(path: Path, vocabulary: ClassVocabulary, device: torch.device
     Raises:
         LabError: the file is missing, damaged, of another format or vocabulary, or incomplete.
     """
-    content = load_tensors(path, "evaluator")
+    content = load_tensors(path, "evaluator", "restore a copy, or let the lab train its own")
     try:
         evaluator = _coursework(content, vocabulary) if "model" in content else _own(path, content)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -96,7 +99,7 @@ def _own(path: Path, content: dict[str, Any]) -> Evaluator:
     channels, height, width = content["image_shape"]
     classifier = build_classifier(config, channels, len(vocabulary), seed=0)
     classifier.load_state_dict(content["weights"])
-    return Evaluator(config, (channels, height, width), vocabulary, classifier)
+    return Evaluator(config, (channels, height, width), vocabulary, classifier, content["settings"])
 
 
 def _coursework(content: dict[str, Any], vocabulary: ClassVocabulary) -> Evaluator:
@@ -104,4 +107,4 @@ def _coursework(content: dict[str, Any], vocabulary: ClassVocabulary) -> Evaluat
     classifier = build_classifier(config, 3, len(vocabulary), seed=0)
     weights = {name.replace("fc.0.", "fc."): tensor for name, tensor in content["model"].items()}
     classifier.load_state_dict(weights)
-    return Evaluator(config, (3, COURSEWORK_SIDE, COURSEWORK_SIDE), vocabulary, classifier)
+    return Evaluator(config, (3, COURSEWORK_SIDE, COURSEWORK_SIDE), vocabulary, classifier, settings={})

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
+from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig, require_same_settings
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
 from lab.interrupts import Interrupts
 from lab.labels import ClassVocabulary
-from lab.networks import ContextUnet
+from lab.networks import ContextUnet, build_denoiser
 from lab.training import Step, Trainer
 
 FORMAT = 1
@@ -38,7 +38,7 @@ class Checkpoint:
         vocabulary: the classes of its conditions.
         epoch: passes over the data so far.
         step: optimizer steps so far.
-        seed: of the run.
+        settings: all that decided the run, as nested dictionaries of primitives.
         weights: the EMA copy's state.
     """
 
@@ -48,7 +48,7 @@ class Checkpoint:
     vocabulary: ClassVocabulary
     epoch: int
     step: int
-    seed: int
+    settings: dict[str, Any]
     weights: dict[str, Tensor]
 
     def noise_predictor(self, device: torch.device) -> ContextUnet:
@@ -56,20 +56,6 @@ class Checkpoint:
         network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)
         network.load_state_dict(self.weights)
         return network.to(device).eval()
-
-
-def build_denoiser(
-    config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int, schedule: ScheduleConfig, seed: int
-) -> ContextUnet:
-    """Return a freshly initialised denoiser on the CPU; the seed decides its weights and the global RNG is left alone.
-
-    Its memory format is channels_last, which convolutions are faster in on a CPU as on a GPU.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = ContextUnet(config, image_shape, classes, schedule.timesteps)
-    network.to(memory_format=torch.channels_last)
-    return network
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -83,7 +69,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         {
             "format": FORMAT,
             "torch": str(torch.__version__),
-            **{key: getattr(checkpoint, key) for key in ("image_shape", "epoch", "step", "seed", "weights")},
+            **{key: getattr(checkpoint, key) for key in ("image_shape", "epoch", "step", "settings", "weights")},
             "denoiser": asdict(checkpoint.denoiser),
             "schedule": asdict(checkpoint.schedule),
             "vocabulary": list(checkpoint.vocabulary.names),
@@ -98,7 +84,7 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         LabError: the file is missing, damaged, of another format or vocabulary, or its weights do not fit its
             own configuration.
     """
-    content = load_tensors(path, "checkpoint")
+    content = load_tensors(path, "checkpoint", f"restore a copy, or delete {path.parent} to train again")
     require_format(path, content)
     try:
         checkpoint = Checkpoint(
@@ -108,15 +94,15 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
             vocabulary=ClassVocabulary(tuple(content["vocabulary"])),
             epoch=content["epoch"],
             step=content["step"],
-            seed=content["seed"],
+            settings=content["settings"],
             weights=content["weights"],
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise LabError(f"{path}: this checkpoint is incomplete ({error}); train it again") from None
+    except (KeyError, TypeError, ValueError, AttributeError, LabError) as error:
+        raise LabError(f"{path}: this checkpoint is incomplete ({error!s:.120}); train it again") from None
     checkpoint.vocabulary.require_same(vocabulary, path)
     try:
         checkpoint.noise_predictor(torch.device("cpu"))
-    except (RuntimeError, AttributeError) as error:
+    except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({reason:.120})") from None
     return checkpoint
@@ -147,30 +133,39 @@ def kept_checkpoints(folder: Path, config: TrainingConfig, steps_per_epoch: int)
     return [KeptCheckpoint(folder / f"epoch{epoch:04d}.pt", epoch, epoch * steps_per_epoch) for epoch in epochs]
 
 
-def load_training_state(folder: Path, kept: Sequence[KeptCheckpoint]) -> dict[str, Any] | None:
-    """Return the state where an earlier run of the same configuration stopped, for `Trainer.load_state_dict`.
+def load_training_state(
+    folder: Path, kept: Sequence[KeptCheckpoint], settings: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Return the state where an earlier run of the same settings stopped, for `Trainer.load_state_dict`.
 
     Args:
         folder: of the checkpoints.
         kept: the checkpoints that the training keeps.
+        settings: all that decides the training.
 
     Returns:
         The state, or None where there was no earlier run.
 
     Raises:
-        LabError: the state is damaged or of another format, or a checkpoint it went past is gone.
+        LabError: the state is damaged, of another format or of other settings, or a checkpoint it went past is gone.
     """
-    path = folder / STATE_FILE
+    path, again = folder / STATE_FILE, f"delete {folder} to train again"
     if not path.exists():
+        # Killed between two writes, a run leaves its first checkpoint alone; that is made again, another run's is not.
+        for checkpoint in kept:
+            if checkpoint.path.exists():
+                found = load_tensors(checkpoint.path, "checkpoint", again)
+                require_same_settings(checkpoint.path, found.get("settings"), settings)
         return None
-    content = load_tensors(path, "training state")
+    content = load_tensors(path, "training state", f"restore a copy, or {again}")
     require_format(path, content)
+    require_same_settings(path, content.get("settings"), settings)
     state = content.get("trainer")
-    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-        raise LabError(f"{path}: this training state is incomplete; delete {folder}")
+    if not isinstance(state, dict) or not {"step", "log", "denoiser", "ema", "optimizer"} <= state.keys():
+        raise LabError(f"{path}: this training state is incomplete; {again}")
     for checkpoint in kept:
         if checkpoint.step <= state["step"] and not checkpoint.path.exists():
-            raise LabError(f"{checkpoint.path} is gone, though training went past it; restore it, or delete {folder}")
+            raise LabError(f"{checkpoint.path} is gone, though training went past it; restore it, or {again}")
     return state
 
 
@@ -193,7 +188,8 @@ def training_steps(
     keep_at = {checkpoint.step: checkpoint.path for checkpoint in kept}
 
     def save_state() -> None:
-        save_tensors(folder / STATE_FILE, {"format": FORMAT, "trainer": trainer.state_dict()})
+        content = {"format": FORMAT, "settings": untrained.settings, "trainer": trainer.state_dict()}
+        save_tensors(folder / STATE_FILE, content)
 
     saved_at = time.monotonic()
     with Interrupts() as interrupts:

@@ -7,9 +7,9 @@ answers at once. Each range is checked where it is declared.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from lab.errors import LabError
+from lab.errors import LabError, nearest
 
 
 def require_range(field: str, value: float, low: float, high: float = math.inf) -> None:
@@ -17,6 +17,41 @@ def require_range(field: str, value: float, low: float, high: float = math.inf) 
     if not (math.isfinite(value) and low <= value <= high):
         allowed = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
         raise LabError(f"--{field.replace('_', '-')} is {value}; allowed is a finite number, {allowed}")
+
+
+def require_literals(config: object, prefix: str) -> None:
+    """Raise LabError where a field declared as a Literal holds anything else, as one read from a file may."""
+    for name, hint in get_type_hints(type(config)).items():
+        allowed, found = get_args(hint), getattr(config, name)
+        if get_origin(hint) is Literal and found not in allowed:
+            near = nearest(str(found), map(str, allowed))
+            raise LabError(f"--{prefix}.{name.replace('_', '-')} is {found!r}{near}; allowed is one of {allowed}")
+
+
+def require_same_settings(owner: Path, found: object, asked: dict[str, Any]) -> None:
+    """Raise LabError, naming the first difference, unless the settings a file was made with are those asked for.
+
+    Args:
+        owner: the file.
+        found: the settings it holds, nested dictionaries of primitives.
+        asked: the settings of this run.
+    """
+    before, now = _flat(found), _flat(asked)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise LabError(
+                f"{owner} is of another configuration: {key or 'it'} is {before.get(key)} there, {now.get(key)} here\n"
+                f"choose another --name, or delete {owner.parent} to start again"
+            )
+
+
+def _flat(settings: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(settings, dict):
+        return {prefix: settings}
+    flat: dict[str, object] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
 @dataclass(frozen=True)
@@ -37,6 +72,8 @@ class DataConfig:
             raise LabError("--data.label-sets is empty; give at least one file, like data/digits/test.json")
         stems = [path.stem for path in self.label_sets]
         for stem in stems:
+            if len(stem) > 100:
+                raise LabError(f"--data.label-sets: {stem[:40]}... is a name of {len(stem)} letters; allowed are 100")
             if stems.count(stem) > 1:
                 raise LabError(f"--data.label-sets holds two files called {stem!r}; tables need distinct names")
         require_range("data.evaluator_share", self.evaluator_share, 0.01, 0.98)
@@ -66,6 +103,7 @@ class DenoiserConfig:
     """Side of the average pooling at the bottleneck, in pixels; 0 pools the whole map. The coursework's is 7."""
 
     def __post_init__(self) -> None:
+        require_literals(self, "denoiser")
         require_range("denoiser.n_feat", self.n_feat, 8, 1024)
         if self.n_feat % 8:
             raise LabError(f"--denoiser.n-feat is {self.n_feat}; allowed is a multiple of 8 (GroupNorm has 8 groups)")
@@ -86,6 +124,7 @@ class ScheduleConfig:
     """Last (or, when cyclic, highest) beta. The cosine schedule does not use it."""
 
     def __post_init__(self) -> None:
+        require_literals(self, "schedule")
         require_range("schedule.timesteps", self.timesteps, 2, 100_000)
         require_range("schedule.beta_start", self.beta_start, 1e-8, 0.999)
         require_range("schedule.beta_end", self.beta_end, self.beta_start, 0.999)
@@ -117,6 +156,7 @@ class TrainingConfig:
     """How many checkpoints are kept, evenly spaced, the last at the end."""
 
     def __post_init__(self) -> None:
+        require_literals(self, "training")
         require_range("training.epochs", self.epochs, 1)
         require_range("training.batch_size", self.batch_size, 1)
         require_range("training.learning_rate", self.learning_rate, 0)
@@ -142,6 +182,7 @@ class SamplerConfig:
     """Clamp the predicted clean image to [-1, 1] at every step."""
 
     def __post_init__(self) -> None:
+        require_literals(self, "sampler")
         require_range("sampler.sampling_steps", self.sampling_steps, 1)
         require_range("sampler.eta", self.eta, 0, 1)
         if self.eta and self.kind != "ddim":

@@ -3,6 +3,7 @@
 Importing this does not import torch.
 """
 
+import errno
 import hashlib
 import os
 import pickle
@@ -39,9 +40,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise LabError(
-            f"{path}: cannot write ({error.strerror or error}); free some space or choose another folder"
-        ) from None
+        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another folder"
+        raise LabError(f"{path}: cannot write ({error.strerror or error}); {advice}") from None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -65,7 +65,7 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
         torch.save(content, file)
 
 
-def load_tensors(path: Path, noun: str) -> dict[str, Any]:
+def load_tensors(path: Path, noun: str, remedy: str) -> dict[str, Any]:
     """Read a torch file of tensors and primitives onto the CPU, running no code from it.
 
     torch itself loads a flipped bit in silence, so the checksums of the zip are verified first. Files of torch before
@@ -74,6 +74,7 @@ def load_tensors(path: Path, noun: str) -> dict[str, Any]:
     Args:
         path: the file.
         noun: what it should be, for the message.
+        remedy: what to do where it is damaged, for the message.
 
     Raises:
         LabError: the file is missing, damaged, or holds anything but tensors and primitives.
@@ -85,7 +86,7 @@ def load_tensors(path: Path, noun: str) -> dict[str, Any]:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is not None:
-                raise LabError(f"{path}: this {noun} is damaged (checksum of {damaged}); delete it, or restore a copy")
+                raise LabError(f"{path}: this {noun} is damaged (checksum of {damaged}); {remedy}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise LabError(f"{path}: no such {noun}") from None
@@ -93,7 +94,7 @@ def load_tensors(path: Path, noun: str) -> dict[str, Any]:
         raise LabError(f"{path}: this {noun} holds more than tensors and primitives, and was not loaded") from None
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LabError(f"{path}: this {noun} is damaged or not a torch file ({reason:.120}); delete it") from None
+        raise LabError(f"{path}: this {noun} is damaged or not a torch file ({reason:.120}); {remedy}") from None
     if not isinstance(content, dict):
         raise LabError(f"{path}: this {noun} holds a {type(content).__name__}; a dictionary was expected")
     return content
@@ -106,6 +107,13 @@ def _is_legacy(path: Path) -> bool:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content, as 16 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    """Return the SHA-256 of a file's content, as 16 hexadecimal digits.
+
+    Raises:
+        LabError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise LabError(f"{path}: cannot be read ({error.strerror or error})") from None

@@ -161,7 +161,7 @@ def _load_json(path: Path, noun: str) -> object:
     except FileNotFoundError:
         siblings = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
         raise LabError(f"{path}: no such {noun}{nearest(path.name, siblings)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise LabError(f"{path}: cannot read this {noun} ({error})") from None
     try:
         return json.loads(text, object_pairs_hook=refuse_repeats)
@@ -169,8 +169,8 @@ def _load_json(path: Path, noun: str) -> object:
         raise LabError(
             f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); a {noun} is a JSON file"
         ) from None
-    except RecursionError:
-        raise LabError(f"{path}: nested too deeply for a {noun}") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+        raise LabError(f"{path}: cannot be read as a {noun} ({error!s:.60})") from None
 
 
 def _kind(value: object) -> str:

@@ -28,21 +28,21 @@ class NoiseSource:
     Image i of seed s gets the same noise whatever other images are in the batch, and on every device.
 
     Args:
-        seeds: one (seed, image index) pair for each image.
+        seeds: whole numbers for each image, like (seed, image index); other numbers are other noise.
         image_shape: (channels, height, width).
     """
 
-    def __init__(self, seeds: Sequence[tuple[int, int]], image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, seeds: Sequence[tuple[int, ...]], image_shape: tuple[int, int, int]) -> None:
         self.image_shape = image_shape
-        self.generators = [torch.Generator().manual_seed(_mixed_seed(pair)) for pair in seeds]
+        self.generators = [torch.Generator().manual_seed(_mixed_seed(numbers)) for numbers in seeds]
 
     def draw(self) -> Images:
         """Return the next standard normal noise of every image, shape (len(seeds), C, H, W), float32 on the CPU."""
         return torch.stack([torch.randn(self.image_shape, generator=generator) for generator in self.generators])
 
 
-def _mixed_seed(pair: tuple[int, int]) -> int:
-    low, high = np.random.SeedSequence(pair).generate_state(2)
+def _mixed_seed(numbers: tuple[int, ...]) -> int:
+    low, high = np.random.SeedSequence(numbers).generate_state(2)
     return int(low) | (int(high) & 0x7FFFFFFF) << 32
 
 

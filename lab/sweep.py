@@ -8,7 +8,8 @@ them, in any order. All weights start from the same noise, so their rows are pai
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class SweepCell:
         label_sets: what is asked for, one image each.
         guidance_weight: w.
         sampler: the sampler and its steps.
-        seeds: images for each label set; image j shows label set j mod n from the noise of (seed j div n, j mod n).
+        seeds: images for each label set; image j of n label sets is seed j div n's image of label set j mod n.
     """
 
     checkpoint: str
@@ -70,9 +71,19 @@ class SweepCell:
         return list(self.label_sets) * self.seeds
 
     @property
-    def noise_seeds(self) -> list[tuple[int, int]]:
-        """The (seed, image index) pair of every image's noise, seed after seed."""
-        return [(seed, index) for seed in range(self.seeds) for index in range(len(self.label_sets))]
+    def noise_seeds(self) -> list[tuple[int, ...]]:
+        """What decides every image's noise: the label-set file's name, the seed, and the label set's place in the file.
+
+        No two files share noise, or one that ranks and one that has no say in the ranking would share images. All
+        checkpoints, weights and samplers do.
+        """
+        return noise_seeds(self.label_set, self.seeds, len(self.label_sets))
+
+
+def noise_seeds(label_set: str, seeds: int, label_sets: int) -> list[tuple[int, ...]]:
+    """Return (file, seed, place) for every image of a label-set file of this name, seed after seed."""
+    file = zlib.crc32(label_set.encode())
+    return [(file, seed, place) for seed in range(seeds) for place in range(label_sets)]
 
 
 @dataclass(frozen=True)
@@ -107,9 +118,12 @@ def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
         with np.load(path, allow_pickle=False) as arrays:
             told = json.loads(str(arrays["told"]))
             pixels, logits = torch.from_numpy(arrays["pixels"]), torch.from_numpy(arrays["logits"])
-            return CellResult(cell=cell, pixels=pixels, logits=logits, **told)
+        of_cell = told.pop("cell") == json.loads(json.dumps(asdict(cell)))
+        if not of_cell or not len(pixels) == len(logits) == len(cell.asked):
+            raise ValueError("it is another cell's")
+        return CellResult(cell=cell, pixels=pixels, logits=logits, **told)
     except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
-        raise LabError(f"{path}: this sweep cell is damaged ({error}); delete it, and it is run again") from None
+        raise LabError(f"{path}: this sweep cell is damaged ({error!s:.80}); delete it, and it is run again") from None
 
 
 def run_cell(
@@ -148,11 +162,12 @@ def run_cell(
         pixels=pixels,
         logits=logits.cpu(),
         network_evaluations=counter.evaluations // len(pixels),
-        seconds=time.perf_counter() - started,
+        seconds=max(time.perf_counter() - started, 1e-9),
         device=str(device),
         precision="float32",
     )
     told = {key: getattr(result, key) for key in ("network_evaluations", "seconds", "device", "precision")}
+    told["cell"] = asdict(cell)
     with whole_file(folder / f"{cell.key}.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, pixels=pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(told)))
     return result
@@ -190,33 +205,71 @@ def run_sweep(
         if result is None:
             if loaded is None or loaded[0] != cell.checkpoint:
                 checkpoint = load_checkpoint(checkpoints / f"{cell.checkpoint}.pt", vocabulary)
+                if (checkpoint.epoch, checkpoint.step) != (cell.epoch, cell.step):
+                    path = checkpoints / f"{cell.checkpoint}.pt"
+                    raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
                 loaded = cell.checkpoint, checkpoint, checkpoint.noise_predictor(device)
             result = run_cell(cell, loaded[1], loaded[2], judge, batch_size, folder)
         yield result
 
 
-@torch.inference_mode()
-def denoising_strip(
-    checkpoint: Checkpoint,
-    label_sets: tuple[LabelSet, ...],
-    guidance_weight: float,
-    sampler: SamplerConfig,
-    device: torch.device,
-) -> list[PixelImages]:
-    """Return the images of every moment from starting noise to finished image: sampling_steps + 1 batches.
+def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> list[CellResult]:
+    """Return the finished cells beside these: of the same checkpoints and evaluator, but of other settings.
 
-    The noise is the sweep's own, of seed 0, so these are images that stand in the sweep too.
+    A label-set file whose content has changed since is another file of the same name, and its cells are left out.
+
+    Args:
+        folder: where cells are kept.
+        cells: those of this sweep.
     """
-    network = checkpoint.noise_predictor(device)
+    ours = {cell.key for cell in cells}
+    checkpoints = {(cell.checkpoint, cell.checkpoint_digest) for cell in cells}
+    label_sets = {cell.label_set: cell.label_sets for cell in cells}
+    results = []
+    for path in sorted(folder.glob("*.npz")):
+        if path.stem in ours:
+            continue
+        cell = _cell_of(path)
+        same_file = label_sets.get(cell.label_set, cell.label_sets) == cell.label_sets
+        same_judge = cell.evaluator_digest == cells[0].evaluator_digest
+        if (cell.checkpoint, cell.checkpoint_digest) in checkpoints and same_file and same_judge:
+            results.append(load_result(folder, cell))
+    return [result for result in results if result is not None]
+
+
+def _cell_of(path: Path) -> SweepCell:
+    """Return the cell that a file says it is of."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = json.loads(str(arrays["told"]))["cell"]
+        found["label_sets"] = tuple(map(tuple, found["label_sets"]))
+        found["sampler"] = SamplerConfig(**found["sampler"])
+        return SweepCell(**found)
+    except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
+        raise LabError(f"{path}: this sweep cell is damaged ({error!s:.80}); delete it, and it is run again") from None
+
+
+@torch.inference_mode()
+def denoising_strip(checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device) -> list[PixelImages]:
+    """Return the first images of a cell at every moment from starting noise to finished image.
+
+    Args:
+        checkpoint: the one that the cell names.
+        cell: the cell.
+        count: how many of its images.
+        device: where to compute.
+
+    Returns:
+        sampling_steps + 1 batches of `count` images.
+    """
     schedule = noise_schedule(checkpoint.schedule)
-    noise = NoiseSource([(0, index) for index in range(len(label_sets))], checkpoint.image_shape)
     moments = trajectory(
-        ClassifierFreeGuidance(network, guidance_weight),
+        ClassifierFreeGuidance(checkpoint.noise_predictor(device), cell.guidance_weight),
         schedule,
-        STEPPERS[sampler.kind](sampler),
-        timestep_grid(schedule.timesteps, sampler.sampling_steps),
-        checkpoint.vocabulary.conditions(label_sets).to(device),
-        noise,
-        sampler.clamp,
+        STEPPERS[cell.sampler.kind](cell.sampler),
+        timestep_grid(schedule.timesteps, cell.sampler.sampling_steps),
+        checkpoint.vocabulary.conditions(cell.asked[:count]).to(device),
+        NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape),
+        cell.sampler.clamp,
     )
     return [to_pixels(images).cpu() for images in moments]

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab.checkpoints import Checkpoint, build_denoiser, load_checkpoint, save_checkpoint
+from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lab.configuration import DenoiserConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors, whole_file
 from lab.labels import ClassVocabulary
+from lab.networks import build_denoiser
 
 VOCABULARY = ClassVocabulary(("a", "b", "c"))
 
@@ -19,7 +20,7 @@ VOCABULARY = ClassVocabulary(("a", "b", "c"))
 def saved(tmp_path: Path) -> Path:
     config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(kind="linear", timesteps=50)
     weights = build_denoiser(config, (1, 8, 8), 3, schedule, seed=3).state_dict()
-    checkpoint = Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, epoch=2, step=20, seed=3, weights=weights)
+    checkpoint = Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, 2, 20, {"seed": 3}, weights)
     save_checkpoint(tmp_path / "epoch0002.pt", checkpoint)
     return tmp_path / "epoch0002.pt"
 
@@ -29,7 +30,7 @@ def test_a_checkpoint_predicts_the_same_noise_after_the_way_through_a_file(saved
     original = build_denoiser(loaded.denoiser, (1, 8, 8), 3, loaded.schedule, seed=3).eval()
     inputs = torch.randn(2, 1, 8, 8), torch.tensor([0, 49]), torch.eye(3)[:2]
     assert torch.equal(loaded.noise_predictor(torch.device("cpu"))(*inputs), original(*inputs))
-    assert (loaded.epoch, loaded.step, loaded.seed, loaded.schedule.kind) == (2, 20, 3, "linear")
+    assert (loaded.epoch, loaded.step, loaded.settings, loaded.schedule.kind) == (2, 20, {"seed": 3}, "linear")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_another_format_says_so(tmp_path: Path, content: dict[str, object], told
 
 
 def test_weights_of_another_network_are_refused(saved: Path) -> None:
-    content = load_tensors(saved, "checkpoint")
+    content = load_tensors(saved, "checkpoint", "")
     content["denoiser"]["n_feat"] = 16
     save_tensors(saved, content)
     with pytest.raises(LabError, match="do not fit the checkpoint's own configuration"):

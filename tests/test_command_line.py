@@ -11,10 +11,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import run_experiments
+from evaluator.classifiers import build_classifier, logits_in_batches
+from evaluator.configuration import EvaluatorConfig
+from evaluator.scoring import score
+from evaluator.training import train_classifier
+from evaluator.weights import load_evaluator
+from lab.checkpoints import load_checkpoint
+from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
+from lab.datasets import digits, stratified_splits
+from lab.networks import build_denoiser
+from lab.schedules import noise_schedule
+from lab.sweep import noise_seeds
+from lab.training import Trainer
 
 PROJECT = Path(__file__).parents[1]
 TINY = shlex.split(
@@ -22,6 +36,7 @@ TINY = shlex.split(
     "--training.warmup-steps 2 --evaluator.width 4 --evaluator.epochs 3 --sampler.sampling-steps 3 "
     "--sweep.guidance-weights -1 0 2 --sweep.seeds 1"
 )
+CPU = torch.device("cpu")
 TIMING = ["seconds", "images_per_second"]
 FILES = {
     *(f"{name}.csv" for name in ("sweep", "accuracy_by_checkpoint", "ranking", "per_class", "baselines", "evaluator")),
@@ -102,6 +117,98 @@ def test_the_other_tables_agree_with_the_sweep(finished: Path) -> None:
     }  # fmt: skip
 
 
+def test_what_was_trained_on_is_what_the_tables_say(finished: Path) -> None:
+    splits = stratified_splits(digits(), evaluator_share=0.3, held_out_share=0.2, seed=0)
+    evaluator = load_evaluator(finished / "checkpoints" / "digits" / "evaluator.pt", digits().vocabulary, CPU)
+    logits = logits_in_batches(evaluator.classifier, splits.held_out.pixels)
+    row = table(finished, "evaluator").iloc[0]
+    assert (row["training_images"], row["held_out_images"]) == (len(splits.evaluator), len(splits.held_out))
+    assert row["accuracy"] == pytest.approx(score(logits, splits.held_out.conditions).accuracy().value, abs=1e-6)
+    # Trained again on the split that is the evaluator's, it is the same network.
+    config = EvaluatorConfig(width=4, epochs=3)
+    again = build_classifier(config, 1, 10, seed=0)
+    list(train_classifier(again, splits.evaluator, config, seed=0))
+    for name, weights in again.state_dict().items():
+        torch.testing.assert_close(weights, evaluator.classifier.state_dict()[name], atol=1e-4, rtol=1e-3)
+
+
+def test_a_kept_checkpoint_is_the_ema_of_a_training_on_the_generators_split(finished: Path) -> None:
+    splits = stratified_splits(digits(), evaluator_share=0.3, held_out_share=0.2, seed=0)
+    config = TrainingConfig(epochs=2, checkpoints=2, batch_size=128, warmup_steps=2, learning_rate=2e-3)
+    denoiser = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 10, ScheduleConfig(), seed=0)
+    trainer = Trainer(denoiser, noise_schedule(ScheduleConfig()), splits.generator, config, seed=0)
+    list(trainer.steps())
+    kept = load_checkpoint(finished / "checkpoints" / "digits" / "epoch0002.pt", digits().vocabulary)
+    for name, weights in trainer.ema.module.state_dict().items():
+        torch.testing.assert_close(weights, kept.weights[name], atol=1e-5, rtol=1e-3)
+
+
+def test_two_label_set_files_share_no_image_and_no_noise(finished: Path) -> None:
+    assert set(noise_seeds("test", 5, 100)).isdisjoint(noise_seeds("new_test", 5, 100))
+    cells = finished / "checkpoints" / "digits" / "cells"
+    (first,), (second,) = (list(cells.glob(f"epoch0002-{name}-w-1-*.npz")) for name in ("test", "new_test"))
+    one, other = (np.load(path)["pixels"] for path in (first, second))
+    assert not (one == other).all(axis=(1, 2, 3)).any()
+
+
+def test_rows_of_other_settings_stay_in_the_sweep(finished: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(finished, tmp_path / "copy")
+    before = table(root)
+    assert run(root, "digits", *TINY, "--sampler.kind", "ddim", "--sweep.guidance-weights", "2") == 0
+    after = table(root)
+    assert len(after) == len(before) + 2 * 2
+    kept = after[after["sampler"] == "dpm_solver"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, before)
+    assert len(table(root, "ranking")) == 2
+
+
+def test_the_remedy_of_an_error_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = new_root(tmp_path)
+    assert run(root, "digits", *TINY, "--denoiser.pool", "7") == 2
+    assert "--denoiser.pool is 7" in capsys.readouterr().err
+    assert not (root / "checkpoints").exists()
+
+
+def test_a_schedule_that_ends_short_of_noise_is_warned_of_at_once(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "data", tmp_path / "data")
+    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
+    assert run(tmp_path, "digits", *TINY, "--schedule.kind", "linear") == 2
+    error = capsys.readouterr().err
+    assert "leaves alpha_bar_T = 0.017 of the signal variance" in error
+    assert "training.pt is of another configuration: schedule.kind is cosine there, linear here" in error
+
+
+@pytest.mark.parametrize("name", ["epoch", "rank", "test_low"])
+def test_a_label_set_file_may_not_be_called_as_a_column(finished: Path, mistake: "Mistake", name: str) -> None:
+    files = ["data/digits/test.json", f"data/digits/{name}.json"]
+    mistake(finished, f"{name!r} is the name of a column", "digits", *TINY, "--data.label-sets", *files)
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("checkpoints/digits/evaluator.pt", "evaluator.pt: this evaluator is damaged or not a torch file"),
+        ("checkpoints/digits/training.pt", "training.pt: this training state is damaged or not a torch file"),
+        ("reports/digits/config.json", "config.json: no configuration of this lab"),
+    ],
+)
+def test_garbage_in_a_file_is_told_and_left(
+    finished: Path, tmp_path: Path, mistake: "Mistake", file: str, told: str
+) -> None:
+    root = shutil.copytree(finished, tmp_path / "copy")
+    (root / file).write_bytes(b"\x00garbage")
+    mistake(root, told, "digits", *TINY)
+
+
+def test_a_damaged_cell_is_told_and_left(finished: Path, tmp_path: Path, mistake: "Mistake") -> None:
+    root = shutil.copytree(finished, tmp_path / "copy")
+    cell = min((root / "checkpoints" / "digits" / "cells").iterdir())
+    cell.write_bytes(cell.read_bytes()[:-100])
+    mistake(root, f"{cell}: this sweep cell is damaged", "digits", *TINY)
+
+
 def test_what_is_finished_is_not_computed_again(finished: Path, tmp_path: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     rows, kept = table(root), {path: path.stat().st_mtime_ns for path in (root / "checkpoints").rglob("*.*")}
@@ -156,7 +263,8 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> Mistake:
         assert run(root, *arguments) == 2
         error = capsys.readouterr().err
         assert told in error
-        assert len(error.strip().splitlines()) <= 2
+        # A progress bar that had begun stands before the message.
+        assert len(error[error.index("error: ") :].strip().splitlines()) <= 2
         assert {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()} == before
 
     return check
@@ -176,7 +284,7 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> Mistake:
         ("--name is '../x'", "--name ../x"),
         ("no such label-set file; did you mean 'test.json'?", "--data.label-sets data/digits/tset.json"),
         ("two files called 'test'", "--data.label-sets a/test.json b/test.json"),
-        ("config.json is of another configuration: training.epochs is 2 there and 7 here", "--training.epochs 7"),
+        ("config.json is of another configuration: training.epochs is 2 there, 7 here", "--training.epochs 7"),
     ],
 )
 def test_mistakes_are_told_in_two_lines_and_change_nothing(
@@ -197,8 +305,6 @@ def test_bad_files_are_named_and_nothing_is_overwritten(finished: Path, tmp_path
     objects.write_text(json.dumps({name: 9 - int(name) for name in "0123456789"}))
     mistake(root, "class 0 is '0', but objects.json calls it '9'", "digits", *TINY)
     shutil.copy(PROJECT / "data" / "digits" / "objects.json", objects)
-    (root / "checkpoints" / "digits" / "evaluator.pt").write_bytes(b"x")
-    mistake(root, "evaluator.pt: this evaluator is damaged or not a torch file", "digits", *TINY)
 
 
 def test_help_answers_without_torch_and_a_typo_is_met_with_the_nearest_field() -> None:

@@ -24,7 +24,7 @@ def trained(config: EvaluatorConfig = CONFIG, seed: int = 0) -> tuple[Evaluator,
     splits = stratified_splits(digits(), 0.3, 0.2, 0)
     classifier = build_classifier(config, 1, 10, seed)
     losses = list(train_classifier(classifier, splits.evaluator, config, seed))
-    return Evaluator(config, (1, 8, 8), splits.evaluator.vocabulary, classifier), losses
+    return Evaluator(config, (1, 8, 8), splits.evaluator.vocabulary, classifier, {}), losses
 
 
 def test_jitter_of_nothing_changes_nothing_and_fills_with_the_darkest() -> None:
@@ -50,12 +50,12 @@ def test_jitter_shifts_by_at_most_the_share_asked_for() -> None:
 def test_a_short_training_reads_most_held_out_digits_and_the_file_keeps_it(tmp_path: Path) -> None:
     evaluator, losses = trained()
     held_out = stratified_splits(digits(), 0.3, 0.2, 0).held_out
-    logits = logits_in_batches(evaluator.classifier, held_out.pixels, to_float, batch_size=7)
+    logits = logits_in_batches(evaluator.classifier, held_out.pixels, batch_size=7)
     assert score(logits, held_out.conditions).accuracy().value > 0.9
     assert losses[-1] < losses[0] / 3
     save_evaluator(tmp_path / "evaluator.pt", evaluator)
     loaded = load_evaluator(tmp_path / "evaluator.pt", evaluator.vocabulary, CPU)
-    again = logits_in_batches(loaded.classifier, held_out.pixels, to_float)
+    again = logits_in_batches(loaded.classifier, held_out.pixels)
     torch.testing.assert_close(again, logits, atol=1e-4, rtol=1e-4)
     assert loaded.vocabulary == evaluator.vocabulary
 
@@ -75,7 +75,7 @@ def test_a_file_of_another_format_or_shape_is_refused(tmp_path: Path) -> None:
     evaluator, _ = trained(replace(CONFIG, epochs=1))
     path = tmp_path / "evaluator.pt"
     save_evaluator(path, evaluator)
-    content = load_tensors(path, "evaluator")
+    content = load_tensors(path, "evaluator", "")
     save_tensors(path, content | {"format": 7})
     with pytest.raises(LabError, match="has format 7; this lab reads format 1"):
         load_evaluator(path, evaluator.vocabulary, CPU)

@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from lab.checkpoints import build_denoiser
 from lab.configuration import DenoiserConfig, ScheduleConfig
 from lab.errors import LabError
-from lab.networks import ContextUnet
+from lab.networks import ContextUnet, build_denoiser
 
 COURSEWORK = DenoiserConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7)
 

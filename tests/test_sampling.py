@@ -15,10 +15,10 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.checkpoints import build_denoiser
 from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.guidance import ClassifierFreeGuidance
+from lab.networks import build_denoiser
 from lab.sampling import STEPPERS, NoiseSource, Point, sample, timestep_grid, trajectory
 from lab.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps

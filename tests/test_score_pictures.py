@@ -102,7 +102,7 @@ def pictures(tmp_path: Path) -> Path:
         nn.functional.binary_cross_entropy_with_logits(classifier(x), torch.eye(3)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     vocabulary = ClassVocabulary(("dark", "grey", "bright"))
-    save_evaluator(tmp_path / "evaluator.pt", Evaluator(config, (1, 8, 8), vocabulary, classifier.eval()))
+    save_evaluator(tmp_path / "evaluator.pt", Evaluator(config, (1, 8, 8), vocabulary, classifier.eval(), {}))
     return folder
 
 

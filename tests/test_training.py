@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from lab.checkpoints import build_denoiser
 from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
 from lab.datasets import digits
 from lab.errors import LabError
+from lab.networks import build_denoiser
 from lab.schedules import noise_schedule
 from lab.training import Trainer, drop_context, ema_update, learning_rate_factor
 
@@ -108,6 +108,41 @@ def test_the_log_holds_the_mean_loss_of_each_epoch() -> None:
         of_epoch = [step for step in steps if step.epoch == epoch]
         assert row["epoch"] == epoch
         assert row["loss"] == pytest.approx(sum(step.loss * step.images for step in of_epoch) / 100)
+
+
+class Recorder(torch.nn.Module):
+    """A denoiser of one huge weight that remembers the conditions it was asked with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(1e6))
+        self.conditions: list[torch.Tensor] = []
+
+    def forward(self, x_t: torch.Tensor, timesteps: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        self.conditions.append(conditions)
+        return self.weight * x_t
+
+
+def recorded(config: TrainingConfig) -> tuple[Trainer, Recorder]:
+    denoiser = Recorder()
+    return Trainer(denoiser, noise_schedule(ScheduleConfig()), digits().subset(torch.arange(1500)), config, 0), denoiser
+
+
+def test_training_drops_the_context_it_was_told_to() -> None:
+    run, denoiser = recorded(replace(CONFIG, epochs=2, batch_size=500, context_dropout=0.3, warmup_steps=0))
+    list(run.steps())
+    null = (torch.cat(denoiser.conditions) == 0).all(dim=1).float()
+    assert len(null) == 3000
+    assert float(null.mean()) == pytest.approx(0.3, abs=4 * math.sqrt(0.21 / 3000))
+
+
+def test_the_optimizer_steps_at_the_rate_that_is_told_and_gradients_are_clipped() -> None:
+    run, denoiser = recorded(replace(CONFIG, epochs=1, batch_size=500, warmup_steps=2, max_gradient_norm=0.5))
+    for step in run.steps():
+        assert run.optimizer.param_groups[0]["lr"] == step.learning_rate
+        # The gradient of so huge a weight is about a million times the norm it is clipped to.
+        assert denoiser.weight.grad is not None
+        assert float(denoiser.weight.grad.abs()) == pytest.approx(0.5, rel=1e-4)
 
 
 def test_the_seed_decides_and_the_global_rng_has_no_say() -> None:
