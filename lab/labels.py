@@ -1,7 +1,8 @@
 """Class vocabularies, label sets and the conditions made of them.
 
 A class vocabulary (`objects.json`) is the ordered list of class names. A label set is the list of class names asked
-of one image; a label-set file (`test.json`) is a JSON list of them. A condition is a label set as a multi-hot row.
+of one image; a label-set file (`test.json`) is a JSON list of them, and `train.json` gives each image of a folder its
+own. A condition is a label set as a multi-hot row.
 """
 
 import json
@@ -15,6 +16,8 @@ from lab.errors import LabError, nearest
 from lab.types import Conditions
 
 LabelSet = tuple[str, ...]
+
+LABEL_SET = 'a label set is a list of class names, like ["7"] or ["red cube", "blue sphere"]'
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,8 @@ class ClassVocabulary:
     def conditions(self, label_sets: Sequence[LabelSet]) -> Conditions:
         """Return the multi-hot conditions of label sets, shape (len(label_sets), K), float32."""
         conditions = torch.zeros(len(label_sets), len(self))
-        for row, label_set in enumerate(label_sets):
-            for name in label_set:
-                conditions[row, self.index(name)] = 1.0
+        rows = [row for row, label_set in enumerate(label_sets) for _ in label_set]
+        conditions[rows, [self.index(name) for label_set in label_sets for name in label_set]] = 1.0
         return conditions
 
     def label_sets(self, conditions: Conditions) -> list[LabelSet]:
@@ -127,24 +129,42 @@ def load_label_sets(path: Path, vocabulary: ClassVocabulary) -> tuple[LabelSet, 
         raise LabError(f"{path}: found {_kind(content)}; {allowed}")
     if not content:
         raise LabError(f"{path}: holds no label set; {allowed}")
-    label_sets: list[LabelSet] = []
-    for number, label_set in enumerate(content, start=1):
-        place = f"{path}, label set {number} of {len(content)}"
-        if not isinstance(label_set, list):
-            raise LabError(f"{place}: found {_kind(label_set)}; {allowed}")
-        if not label_set:
-            raise LabError(f"{place}: is empty; a label set names at least one class")
-        for name in label_set:
-            if not isinstance(name, str):
-                raise LabError(f"{place}: found {_kind(name)}; {allowed}")
-            try:
-                vocabulary.index(name)
-            except LabError as error:
-                raise LabError(f"{place}: {error}") from None
-            if label_set.count(name) > 1:
-                raise LabError(f"{place}: class {name!r} stands twice; name each class once")
-        label_sets.append(tuple(label_set))
-    return tuple(label_sets)
+    return tuple(
+        _label_set(found, f"{path}, label set {number} of {len(content)}", vocabulary)
+        for number, found in enumerate(content, start=1)
+    )
+
+
+def load_image_labels(path: Path, vocabulary: ClassVocabulary) -> dict[str, LabelSet]:
+    """Read `train.json`: an object from an image's file name to the label set the image shows, in the file's order.
+
+    Raises:
+        LabError: the file is missing, is not JSON, is not an object or is empty; or a file name stands twice, or a
+            label set is empty, holds an unknown class or one class twice.
+    """
+    content = _load_json(path, "file of image labels")
+    if not isinstance(content, dict) or not content:
+        found = "an empty object" if isinstance(content, dict) else _kind(content)
+        raise LabError(f'{path}: found {found}; allowed is {{"image file name": ["class", "other class"], ...}}')
+    return {name: _label_set(found, f"{path}, image {name!r}", vocabulary) for name, found in content.items()}
+
+
+def _label_set(found: object, place: str, vocabulary: ClassVocabulary) -> LabelSet:
+    """Return one label set of a file, or raise LabError telling what is wrong with it and at which place."""
+    if not isinstance(found, list):
+        raise LabError(f"{place}: found {_kind(found)}; {LABEL_SET}")
+    if not found:
+        raise LabError(f"{place}: is empty; a label set names at least one class")
+    for name in found:
+        if not isinstance(name, str):
+            raise LabError(f"{place}: found {_kind(name)}; {LABEL_SET}")
+        try:
+            vocabulary.index(name)
+        except LabError as error:
+            raise LabError(f"{place}: {error}") from None
+        if found.count(name) > 1:
+            raise LabError(f"{place}: class {name!r} stands twice; name each class once")
+    return tuple(found)
 
 
 def _load_json(path: Path, noun: str) -> object:

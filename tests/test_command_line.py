@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import run_experiments
 from evaluator.classifiers import build_classifier, logits_in_batches
@@ -248,6 +249,33 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(finished: Path, tmp_pa
     assert "Traceback" not in told
     assert run(root, "digits", *TINY) == 0
     pd.testing.assert_frame_equal(table(root).drop(columns=TIMING), table(finished).drop(columns=TIMING))
+
+
+def test_a_folder_of_scenes_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, labels = tmp_path / "shapes", {}
+    folder.mkdir()
+    for scene in range(40):
+        for image in range(2):
+            labels[f"scene_{scene}_{image}.png"] = ["red", "green"][: 1 + image]
+            Image.new("RGBA", (32, 24), (255, 255 * image, scene)).save(folder / f"scene_{scene}_{image}.png")
+    for name, content in {
+        "objects": {"green": 0, "red": 1}, "train": labels, "test": [["red"], ["red", "green"]], "more": [["green"]],
+    }.items():  # fmt: skip
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    arguments = shlex.split(
+        "digits --name shapes --data.dataset scenes --data.folder shapes --data.image-size 8 "
+        "--data.label-sets shapes/test.json shapes/more.json"
+    )
+    assert run(tmp_path, *arguments, *TINY) == 0
+    sweep = table(tmp_path, experiment="shapes")
+    assert set(zip(sweep["label_set"], sweep["images"], sweep["labels"], strict=True)) == {
+        ("test", 2, 3), ("more", 1, 1),
+    }  # fmt: skip
+    evaluator = table(tmp_path, "evaluator", "shapes").iloc[0]
+    assert (evaluator["training_images"], evaluator["held_out_images"]) == (24, 16)
+    (folder / "scene_7_1.png").unlink()
+    assert run(tmp_path, *arguments, *TINY) == 2
+    assert "1 of 80 images cannot be used: 1 missing\nthe first is 'scene_7_1.png'" in capsys.readouterr().err
 
 
 Mistake = Callable[..., None]

@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.errors import LabError
-from lab.labels import ClassVocabulary, load_label_sets, load_vocabulary
+from lab.labels import ClassVocabulary, load_image_labels, load_label_sets, load_vocabulary
 
 COLOURS = ClassVocabulary(("red cube", "blue cube", "red sphere"))
 ICLEVR = Path(__file__).parents[1] / ".." / "shared" / "labels" / "iclevr"
@@ -51,6 +50,33 @@ def test_a_bad_label_set_file_is_told_apart(tmp_path: Path, content: object, tol
     path = written(tmp_path, content)
     with pytest.raises(LabError) as error:
         load_label_sets(path, COLOURS)
+    assert str(path) in str(error.value)
+    assert told in str(error.value)
+
+
+def test_image_labels_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, {"b.png": ["blue cube", "red cube"], "a.png": ["red sphere"]})
+    labels = load_image_labels(path, COLOURS)
+    assert list(labels.items()) == [("b.png", ("blue cube", "red cube")), ("a.png", ("red sphere",))]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([["red cube"]], 'found a list; allowed is {"image file name": ["class"'),
+        ({}, "found an empty object; allowed is"),
+        ({"a.png": ["red cube"], "b.png": "red cube"}, "image 'b.png': found the text 'red cube'"),
+        ({"a.png": []}, "image 'a.png': is empty"),
+        ({"a.png": [None]}, "image 'a.png': found null"),
+        ({"a.png": ["red cub"]}, "image 'a.png': unknown class 'red cub'; did you mean 'red cube'?"),
+        ({"a.png": ["red cube", "red cube"]}, "image 'a.png': class 'red cube' stands twice"),
+        ('{"a.png": ["red cube"], "a.png": ["blue cube"]}', "'a.png' stands twice"),
+    ],
+)
+def test_a_bad_file_of_image_labels_is_told_apart(tmp_path: Path, content: object, told: str) -> None:
+    path = written(tmp_path, content)
+    with pytest.raises(LabError) as error:
+        load_image_labels(path, COLOURS)
     assert str(path) in str(error.value)
     assert told in str(error.value)
 
@@ -98,11 +124,12 @@ def test_the_coursework_files_load_unchanged(name: str, sets: int, labels: int) 
     assert vocabulary.conditions(label_sets).sum() == labels
 
 
-@pytest.mark.parametrize("name", ["test", "new_test"])
-def test_the_digits_label_sets_are_balanced(name: str) -> None:
-    folder = Path(__file__).parents[1] / "data" / "digits"
+@pytest.mark.parametrize("dataset", ["digits", "mnist5k", "mnist", "fashion_mnist", "cifar10"])
+def test_the_label_sets_in_git_are_balanced(dataset: str) -> None:
+    folder = Path(__file__).parents[1] / "data" / dataset
     vocabulary = load_vocabulary(folder / "objects.json")
-    conditions = vocabulary.conditions(load_label_sets(folder / f"{name}.json", vocabulary))
-    assert vocabulary.names == tuple("0123456789")
-    assert torch.equal(conditions.sum(dim=0), torch.full((10,), 10.0))
-    assert torch.equal(conditions.sum(dim=1), torch.ones(100))
+    test, new_test = (load_label_sets(folder / name, vocabulary) for name in ("test.json", "new_test.json"))
+    assert len(vocabulary) == 10
+    assert test == tuple((name,) for name in vocabulary.names) * 10
+    assert sorted(new_test) == sorted(test)
+    assert new_test != test
