@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from evaluator.results import JudgedCell
     from evaluator.weights import Evaluator
-    from lab.checkpoints import Checkpoint, KeptCheckpoint
     from lab.datasets import LabelledImages, Splits
     from lab.labels import ClassVocabulary, LabelSet
     from lab.sweep import CellResult
+    from lab.training_runs import KeptCheckpoint, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Experiment:
 
     @staticmethod
     def _primitives(settings: dict[str, Any]) -> dict[str, Any]:
-        # Label sets decide cells, and no network.
-        del settings["data"]["label_sets"]
+        # Label sets decide cells, and no network; a folder of images may be moved.
+        del settings["data"]["label_sets"], settings["data"]["folder"]
         return dict(json.loads(json.dumps(settings, default=Path.as_posix)))
 
 
@@ -235,6 +235,7 @@ def main(arguments: Sequence[str]) -> int:
 def run(experiment: Experiment) -> None:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
     from evaluator.ranking import require_column_names
+    from lab.devices import chosen_device
     from lab.labels import load_label_sets
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
@@ -246,34 +247,11 @@ def run(experiment: Experiment) -> None:
     splits = load_splits(experiment, vocabulary)
 
     # Whatever can be wrong with the generator is told before minutes are spent on the evaluator.
-    training = prepared_training(experiment, splits.generator, device)
+    training = training_run(experiment, splits.generator, device)
     evaluator = trained_evaluator(experiment, splits, device)
-    log = finished_training(training)
+    train(training)
     cells, earlier = swept(experiment, evaluator, training.kept, label_sets, device)
-    report(experiment, evaluator, splits, log, cells, earlier, device)
-
-
-def chosen_device(name: str) -> torch.device:
-    """Return the device of this name, or the best there is for "auto".
-
-    Raises:
-        LabError: no such device here; the message names those there are.
-    """
-    import torch
-
-    present = ["cpu"]
-    if torch.backends.mps.is_available():
-        present.insert(0, "mps")
-    present[:0] = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    if name == "auto":
-        name = present[0]
-    if name == "cuda" and "cuda:0" in present:
-        name = "cuda:0"
-    if name not in present:
-        raise LabError(f"--device is {name!r}, which is not on this machine; here are: auto, {', '.join(present)}")
-    # float32 means float32: cuDNN would otherwise round convolutions to 10 bits, and images depend on their batch.
-    torch.backends.cudnn.allow_tf32 = False
-    return torch.device(name)
+    report(experiment, evaluator, splits, training.log.rows, cells, earlier, device)
 
 
 def refuse_other_report(experiment: Experiment) -> None:
@@ -353,69 +331,33 @@ def trained_evaluator(experiment: Experiment, splits: Splits, device: torch.devi
     return evaluator
 
 
-@dataclass(frozen=True)
-class Training:
-    """A training that can begin, go on, or has ended: the untrained checkpoint, those to keep, and the state so far."""
-
-    untrained: Checkpoint
-    kept: list[KeptCheckpoint]
-    state: dict[str, Any] | None
-    folder: Path
-    dataset: LabelledImages
-    config: TrainingConfig
-    seed: int
-    device: torch.device
-
-
-def prepared_training(experiment: Experiment, dataset: LabelledImages, device: torch.device) -> Training:
-    """Return the training of an experiment, after building its network and checking what an earlier run left."""
-    from lab.checkpoints import Checkpoint, kept_checkpoints, load_training_state
-    from lab.networks import build_denoiser
+def training_run(experiment: Experiment, dataset: LabelledImages, device: torch.device) -> TrainingRun:
+    """Return the training of an experiment, its network built and its folder checked; nothing is written yet."""
     from lab.schedules import noise_schedule
-    from lab.training import steps_per_epoch
+    from lab.training_runs import TrainingRun
 
-    config, folder, settings = experiment.training, experiment.checkpoints, experiment.generator_settings()
     if (warning := noise_schedule(experiment.schedule).warning()) is not None:
         print(f"warning: {warning}", file=sys.stderr)
-    network = build_denoiser(
-        experiment.denoiser, dataset.image_shape, len(dataset.vocabulary), experiment.schedule, experiment.seed
+    return TrainingRun(
+        experiment.checkpoints,
+        dataset,
+        experiment.denoiser,
+        experiment.schedule,
+        experiment.training,
+        experiment.seed,
+        experiment.generator_settings(),
+        device,
     )
-    untrained = Checkpoint(
-        denoiser=experiment.denoiser,
-        schedule=experiment.schedule,
-        image_shape=dataset.image_shape,
-        vocabulary=dataset.vocabulary,
-        epoch=0,
-        step=0,
-        settings=settings,
-        weights=network.state_dict(),
-    )
-    kept = kept_checkpoints(folder, config, steps_per_epoch(dataset, config))
-    state = load_training_state(folder, kept, settings)
-    return Training(untrained, kept, state, folder, dataset, config, experiment.seed, device)
 
 
-def finished_training(training: Training) -> list[dict[str, float]]:
-    """Train to the end, from where an earlier run stopped, and return the rows of `training.csv`."""
+def train(run: TrainingRun) -> None:
+    """Train to the end, from where an earlier run stopped."""
     from tqdm import tqdm
 
-    from lab.checkpoints import training_steps
-    from lab.schedules import noise_schedule
-    from lab.training import EpochLog, Trainer
-
-    state = training.state
-    if state is not None and state["step"] == training.kept[-1].step:
-        return EpochLog(**state["log"]).rows
-    schedule = noise_schedule(training.untrained.schedule)
-    denoiser = training.untrained.noise_predictor(training.device)
-    trainer = Trainer(denoiser, schedule, training.dataset, training.config, training.seed)
-    if state is not None:
-        trainer.load_state_dict(state)
-    with tqdm(desc="training", total=trainer.total_steps, initial=trainer.step, unit="step") as progress:
-        for step in training_steps(trainer, training.untrained, training.folder, training.kept):
+    with tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step") as progress:
+        for step in run.steps():
             progress.set_postfix(epoch=step.epoch, loss=f"{step.loss:.4f}", refresh=False)
             progress.update()
-    return trainer.log.rows
 
 
 def swept(

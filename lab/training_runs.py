@@ -1,0 +1,155 @@
+"""Training runs: a training in a folder, which can begin, be stopped, go on, or have ended.
+
+`epoch0040.pt` and its like are the checkpoints that are kept; `training.pt`, rewritten beside them, is the whole state
+of the training, so that it can go on. All of them say which settings they were made with, and others are refused.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lab.checkpoints import FORMAT, Checkpoint, require_format, save_checkpoint
+from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig, require_same_settings
+from lab.errors import LabError
+from lab.files import load_tensors, save_tensors
+from lab.interrupts import Interrupts
+from lab.labelled_images import LabelledImages
+from lab.networks import build_denoiser
+from lab.schedules import noise_schedule
+from lab.training import EpochLog, Step, Trainer, steps_per_epoch
+
+SECONDS_BETWEEN_STATES = 30
+"""The most work a killed training loses."""
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """Where a training keeps a checkpoint, and what it will hold there."""
+
+    path: Path
+    epoch: int
+    step: int
+
+
+class TrainingRun:
+    """A training in a folder. Making one builds the network and checks what is there, and writes nothing.
+
+    Args:
+        folder: of the checkpoints and the state.
+        dataset: the generator's split.
+        denoiser, schedule, config: what to train and how.
+        seed: of the initial weights and all randomness of training.
+        settings: all that decides the run, as nested dictionaries of primitives.
+        device: where to train.
+
+    Raises:
+        LabError: the network does not fit the images; or the folder holds a damaged state, one of another format or of
+            other settings, or lacks a checkpoint that the training went past.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dataset: LabelledImages,
+        denoiser: DenoiserConfig,
+        schedule: ScheduleConfig,
+        config: TrainingConfig,
+        seed: int,
+        settings: dict[str, Any],
+        device: torch.device,
+    ) -> None:
+        network = build_denoiser(denoiser, dataset.image_shape, len(dataset.vocabulary), schedule, seed)
+        self.untrained = Checkpoint(
+            denoiser=denoiser,
+            schedule=schedule,
+            image_shape=dataset.image_shape,
+            vocabulary=dataset.vocabulary,
+            epoch=0,
+            step=0,
+            settings=settings,
+            weights=network.state_dict(),
+        )
+        self.folder, self.dataset, self.config, self.seed, self.device = folder, dataset, config, seed, device
+        self.state = self._state_so_far()
+
+    @property
+    def kept(self) -> list[KeptCheckpoint]:
+        """The checkpoints that are kept: evenly spaced over the epochs, the last at the end."""
+        config, steps = self.config, steps_per_epoch(self.dataset, self.config)
+        epochs = [round(config.epochs * (i + 1) / config.checkpoints) for i in range(config.checkpoints)]
+        return [KeptCheckpoint(self.folder / f"epoch{epoch:04d}.pt", epoch, epoch * steps) for epoch in epochs]
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.kept[-1].step
+
+    @property
+    def steps_so_far(self) -> int:
+        """Optimizer steps that are done and saved."""
+        return 0 if self.state is None else int(self.state["step"])
+
+    @property
+    def log(self) -> EpochLog:
+        """The rows of `training.csv` that are done and saved."""
+        return EpochLog() if self.state is None else EpochLog(**self.state["log"])
+
+    def steps(self) -> Iterator[Step]:
+        """Train to the end from where the run stopped, yielding each step once it and what it completes are saved.
+
+        Ctrl-C is taken between two steps: the state is saved, then KeyboardInterrupt is raised.
+
+        Raises:
+            LabError: a file cannot be written, or the loss is no longer finite.
+        """
+        if self.steps_so_far == self.total_steps:
+            return
+        schedule = noise_schedule(self.untrained.schedule)
+        denoiser = self.untrained.noise_predictor(self.device)
+        trainer = Trainer(denoiser, schedule, self.dataset, self.config, self.seed)
+        if self.state is not None:
+            trainer.load_state_dict(self.state)
+        keep_at = {checkpoint.step: checkpoint.path for checkpoint in self.kept}
+        saved_at = time.monotonic()
+        with Interrupts() as interrupts:
+            for step in trainer.steps():
+                if step.step in keep_at:
+                    weights = trainer.ema.module.state_dict()
+                    checkpoint = replace(self.untrained, epoch=step.epoch, step=step.step, weights=weights)
+                    save_checkpoint(keep_at[step.step], checkpoint)
+                waited = time.monotonic() - saved_at > SECONDS_BETWEEN_STATES
+                if step.step in keep_at or interrupts.noted or waited:
+                    self.state = trainer.state_dict()
+                    content = {"format": FORMAT, "settings": self.untrained.settings, "trainer": self.state}
+                    save_tensors(self._state_file, content)
+                    saved_at = time.monotonic()
+                interrupts.stop_if_noted()
+                yield step
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "training.pt"
+
+    def _state_so_far(self) -> dict[str, Any] | None:
+        path, settings, again = self._state_file, self.untrained.settings, f"delete {self.folder} to train again"
+        if not path.exists():
+            # Killed between two writes, a run leaves its first checkpoint alone: made again, unless another run's.
+            for checkpoint in self.kept:
+                if checkpoint.path.exists():
+                    found = load_tensors(checkpoint.path, "checkpoint", again)
+                    require_same_settings(checkpoint.path, found.get("settings"), settings)
+            return None
+        content = load_tensors(path, "training state", f"restore a copy, or {again}")
+        require_format(path, content)
+        require_same_settings(path, content.get("settings"), settings)
+        state = content.get("trainer")
+        if not isinstance(state, dict) or not {"step", "log", "denoiser", "ema", "optimizer"} <= state.keys():
+            raise LabError(f"{path}: this training state is incomplete; {again}")
+        for checkpoint in self.kept:
+            if checkpoint.step <= state["step"] and not checkpoint.path.exists():
+                raise LabError(f"{checkpoint.path} is gone, though training went past it; restore it, or {again}")
+        return state
