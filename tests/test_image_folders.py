@@ -331,6 +331,7 @@ def test_the_scenes_of_a_folder_stay_whole(seed: int) -> None:
         assert sorted(Counter(part.groups.tolist()).values()) == [3] * scenes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ICLEVR.is_dir(), reason="the coursework's label files are not beside this checkout")
 def test_the_coursework_s_18009_images_are_6003_scenes() -> None:
     vocabulary = load_vocabulary(ICLEVR / "objects.json")

@@ -289,6 +289,7 @@ def test_the_silhouette_is_where_the_object_shows(shape: str) -> None:
     assert 1 < silhouette.sum() / red.sum() < 1.35
 
 
+@pytest.mark.slow
 def test_two_processes_and_interruptions_change_no_byte(rendered: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     render_scenes(SceneConfig(out, scenes=2, seed=7, processes=2))
@@ -372,6 +373,7 @@ def test_places_that_cannot_be_written_are_told(tmp_path: Path) -> None:
         render_scenes(SceneConfig(render_folder, scenes=1, processes=1))
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_only_complete_files(tmp_path: Path) -> None:
     pytest.importorskip("mitsuba")
     out = tmp_path / "out"

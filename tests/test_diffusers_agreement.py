@@ -1,0 +1,96 @@
+"""Noise schedules and samplers against diffusers', number for number and step for step.
+
+diffusers takes seconds to import, so that is left to the tests.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+
+from lab.configuration import SamplerConfig, ScheduleConfig
+from lab.sampling import STEPPERS, NoiseSource, Point, timestep_grid, trajectory
+from lab.schedules import noise_schedule
+from lab.types import Conditions, Images, Timesteps
+
+
+class Fixed(NoiseSource):
+    """The same noise at every draw, in double precision."""
+
+    def __init__(self, noise: Images) -> None:
+        self.noise = noise
+
+    def draw(self) -> Images:
+        return self.noise
+
+
+@pytest.mark.parametrize("timesteps", [50, 400, 1000])
+@pytest.mark.parametrize(("kind", "theirs"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
+def test_schedules_agree_with_diffusers(kind: str, theirs: str, timesteps: int) -> None:
+    from diffusers import DDPMScheduler
+
+    ours = noise_schedule(ScheduleConfig(kind=kind, timesteps=timesteps))  # type: ignore[arg-type]
+    reference = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule=theirs, beta_start=1e-4, beta_end=0.02)
+    torch.testing.assert_close(ours.alpha_bar.float(), reference.alphas_cumprod, atol=1e-5, rtol=0)
+
+
+def nonlinear(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+    return torch.tanh(1.3 * x_t + timesteps.view(-1, 1, 1, 1) / 400)
+
+
+SCHEDULE = noise_schedule(ScheduleConfig(kind="cosine", timesteps=400))
+THEIRS = {"num_train_timesteps": 400, "beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing"}
+
+
+@pytest.mark.parametrize("steps", [4, 10, 40])
+@pytest.mark.parametrize(
+    ("config", "clamp", "name", "settings"),
+    [
+        (SamplerConfig(kind="ddim"), True, "DDIMScheduler", {"clip_sample": True}),
+        (SamplerConfig(kind="ddim"), False, "DDIMScheduler", {"clip_sample": False}),
+        (SamplerConfig(kind="dpm_solver"), False, "DPMSolverMultistepScheduler", {"final_sigmas_type": "zero"}),
+    ],
+)
+def test_deterministic_samplers_are_diffusers_own(
+    config: SamplerConfig, clamp: bool, name: str, settings: dict[str, Any], steps: int
+) -> None:
+    import diffusers
+
+    scheduler = getattr(diffusers, name)(**THEIRS, **settings)
+    scheduler.set_timesteps(steps)
+    assert scheduler.timesteps.tolist() == timestep_grid(400, steps)
+    start = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theirs = start
+    kwargs = {"use_clipped_model_output": True} if config.kind == "ddim" else {}
+    for t in scheduler.timesteps:
+        noise = nonlinear(theirs, torch.full((3,), int(t)), torch.zeros(3, 1))
+        theirs = scheduler.step(noise, t, theirs, **kwargs).prev_sample
+    grid, stepper = timestep_grid(400, steps), STEPPERS[config.kind](config)
+    *_, ours = trajectory(nonlinear, SCHEDULE, stepper, grid, torch.zeros(3, 1), Fixed(start), clamp)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [4, 40, 400])
+@pytest.mark.parametrize(
+    ("config", "variance_type"),
+    [(SamplerConfig(kind="ancestral"), "fixed_large"), (SamplerConfig(kind="ddim", eta=1), "fixed_small")],
+)
+def test_stochastic_steps_are_diffusers_own(config: SamplerConfig, variance_type: str, steps: int) -> None:
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler(**THEIRS, variance_type=variance_type, clip_sample=True)
+    scheduler.set_timesteps(steps)
+    # Their table is float32, in which 1 - alpha_bar near t = 0 keeps only four digits.
+    scheduler.alphas_cumprod = SCHEDULE.alpha_bar
+    x_t = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for t, s in zip(grid := timestep_grid(400, steps), grid[1:], strict=False):
+        eps = nonlinear(x_t, torch.full((2,), t), torch.zeros(2, 1))
+        fresh = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(t), dtype=x_t.dtype)
+        theirs = scheduler.step(eps, t, x_t, generator=torch.Generator().manual_seed(t)).prev_sample
+        alpha_bar = float(SCHEDULE.alpha_bar[t])
+        here = Point(alpha_bar, ((x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)).clamp(-1, 1))
+        ours = STEPPERS[config.kind](config)(x_t, here, None, float(SCHEDULE.alpha_bar[s]), partial(torch.clone, fresh))
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        x_t = theirs
