@@ -7,10 +7,12 @@ asked for more than others, since an image of one of those is often right by acc
 
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from evaluator.intervals import ratio_interval
 from evaluator.scoring import chance, score
+from evaluator.tables import interval_columns
 from lab.types import ClassLogits, Conditions
 
 
@@ -23,17 +25,38 @@ def baseline_row(name: str, label_set: str, logits: ClassLogits, conditions: Con
         logits: what the evaluator said of the images, (N, K).
         conditions: what they are scored against, (N, K).
     """
-    scored = score(logits, conditions)
+    columns = score(logits, conditions).columns()
+    del columns["labels"], columns["correct_labels"]
     return {
         "baseline": name,
         "label_set": label_set,
         "images": len(logits),
         "chance": round(chance(conditions), 6),
-        **scored.columns(),
+        **columns,
     }
 
 
-def shuffled(conditions: Conditions, seed: int = 0) -> Conditions:
-    """Return the conditions in another order, so that each image is scored against what was asked of another."""
-    order: Tensor = torch.randperm(len(conditions), generator=torch.Generator().manual_seed(seed))
-    return conditions[order]
+def shuffled_row(label_set: str, logits: ClassLogits, conditions: Conditions) -> dict[str, Any]:
+    """Return the row of `baselines.csv` of images scored against what was asked of all of them, each against each.
+
+    That is the mean over all shuffles of the label sets, so no one shuffle's luck is in it.
+
+    Args:
+        label_set: name of the label-set file.
+        logits: what the evaluator said of the images, (N, K).
+        conditions: what was asked of them, (N, K).
+    """
+    sets, counts = torch.unique(conditions, dim=0, return_counts=True)
+    correct, exact = np.zeros(len(logits)), np.zeros(len(logits))
+    for asked, count in zip(sets, counts.tolist(), strict=True):
+        scored = score(logits, asked.expand(len(logits), -1))
+        correct += count * scored.correct_labels
+        exact += count * (scored.correct_labels == scored.labels)
+    return {
+        "baseline": "label sets shuffled",
+        "label_set": label_set,
+        "images": len(logits),
+        "chance": round(chance(conditions), 6),
+        **interval_columns("accuracy", ratio_interval(correct, np.full(len(logits), float(conditions.sum())))),
+        **interval_columns("exact_match", ratio_interval(exact, np.full(len(logits), float(len(conditions))))),
+    }

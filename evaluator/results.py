@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
-from evaluator.baselines import baseline_row, shuffled
+from evaluator.baselines import baseline_row, shuffled_row
 from evaluator.ranking import accuracy_by_checkpoint, ranking
 from evaluator.scoring import ScoredImages, chance, score
 from lab.labels import ClassVocabulary, LabelSet
@@ -130,7 +130,7 @@ class Results:
                 rows.append(baseline_row("unconditional", settings["label_set"], logits, conditions))
         for settings, logits, conditions in cells:
             if settings["guidance_weight"] == self.best["guidance_weight"]:
-                rows.append(baseline_row("label sets shuffled", settings["label_set"], logits, shuffled(conditions)))
+                rows.append(shuffled_row(settings["label_set"], logits, conditions))
         return pd.DataFrame(rows)
 
     def evaluator(self, network: nn.Module, training_images: int) -> pd.DataFrame:

@@ -6,6 +6,7 @@ Text from files (class names, label-set names) is escaped wherever it is printed
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from evaluator.intervals import Interval
@@ -38,7 +39,9 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     readable = table.copy()
     for name in [column for column in table if f"{column}_low" in table and f"{column}_high" in table]:
         columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
-        readable[name] = [f"{value:.3f} ({low:.3f}-{high:.3f})" for value, low, high in columns]
+        readable[name] = [
+            "" if np.isnan(value) else f"{value:.3f} ({low:.3f}-{high:.3f})" for value, low, high in columns
+        ]
         readable = readable.drop(columns=[f"{name}_low", f"{name}_high"])
     return readable
 
@@ -46,6 +49,8 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and np.isnan(value):
+        return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
