@@ -129,6 +129,7 @@ class TrainingRun:
                     saved_at = time.monotonic()
                 interrupts.stop_if_noted()
                 yield step
+            interrupts.stop_if_noted()
 
     @property
     def _state_file(self) -> Path:
