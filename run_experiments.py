@@ -472,6 +472,8 @@ def report(
     checkpoint = load_checkpoint(experiment.checkpoints / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
     moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device)
     warning = noise_schedule(experiment.schedule).warning()
+    # First, so that a report that is cut off in the middle is known for this experiment's and made again.
+    write_config(experiment, device)
     write_report(
         folder,
         experiment.name,
@@ -481,7 +483,6 @@ def report(
         moments=moments,
         warnings=[warning] if warning else [],
     )
-    write_config(experiment, device)
     print(top_rows(results, 5))
     print(f"report: {folder / 'report.md'}")
 

@@ -203,6 +203,23 @@ def test_garbage_in_a_file_is_told_and_left(
     mistake(root, told, "digits", *TINY)
 
 
+def test_a_report_that_was_cut_off_is_made_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(finished, tmp_path / "copy")
+    shutil.rmtree(root / "reports")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("evaluator.figures.loss_curve", interrupt)
+        assert run(root, "digits", *TINY) == 130
+    assert not (root / "reports" / "digits" / "report.md").exists()
+    assert run(root, "digits", *TINY) == 0
+    pd.testing.assert_frame_equal(table(root), table(finished))
+
+
 def test_a_damaged_cell_is_told_and_left(finished: Path, tmp_path: Path, mistake: "Mistake") -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     cell = min((root / "checkpoints" / "digits" / "cells").iterdir())
