@@ -6,8 +6,8 @@ BIN := .venv/bin
 
 help:
 	@echo 'make experiment   install, then run_experiments.py digits: from nothing to reports/digits/'
-	@echo 'make test         install with the test extra, then format, lint, types, import contracts and tests'
-	@echo 'make slow         the tests that take longer than a minute'
+	@echo 'make test         install with the test extra, then format, lint, types, import contracts, fast tests and long ones'
+	@echo 'make slow         the tests that take minutes'
 	@echo 'make format       put every file into the form make test asks for'
 
 # torch and torchvision are installed in one pip call, so that pip chooses a pair that works together.
@@ -30,6 +30,7 @@ test: .venv/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+	$(BIN)/pytest -m 'long and not slow'
 
 slow: .venv/installed-test
 	$(BIN)/pytest -m slow

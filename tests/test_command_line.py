@@ -152,6 +152,7 @@ def test_two_label_set_files_share_no_image_and_no_noise(finished: Path) -> None
     assert not (one == other).all(axis=(1, 2, 3)).any()
 
 
+@pytest.mark.long
 def test_rows_of_other_settings_stay_in_the_sweep(finished: Path, tmp_path: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     before = table(root)
@@ -203,6 +204,7 @@ def test_garbage_in_a_file_is_told_and_left(
     mistake(root, told, "digits", *TINY)
 
 
+@pytest.mark.long
 def test_a_report_that_was_cut_off_is_made_again(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +229,7 @@ def test_a_damaged_cell_is_told_and_left(finished: Path, tmp_path: Path, mistake
     mistake(root, f"{cell}: this sweep cell is damaged", "digits", *TINY)
 
 
+@pytest.mark.long
 def test_what_is_finished_is_not_computed_again(finished: Path, tmp_path: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     rows, kept = table(root), {path: path.stat().st_mtime_ns for path in (root / "checkpoints").rglob("*.*")}
@@ -241,6 +244,7 @@ def test_what_is_finished_is_not_computed_again(finished: Path, tmp_path: Path) 
     assert all(path.name.split("-")[2] == "w1" for path in added)
 
 
+@pytest.mark.long
 def test_the_batch_changes_no_accuracy(finished: Path, tmp_path: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     shutil.rmtree(root / "checkpoints" / "digits" / "cells")
@@ -248,6 +252,7 @@ def test_the_batch_changes_no_accuracy(finished: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(table(root).drop(columns=TIMING), table(finished).drop(columns=TIMING))
 
 
+@pytest.mark.long
 def test_an_interrupted_training_goes_on_to_the_same_bits(finished: Path, tmp_path: Path) -> None:
     root = new_root(tmp_path)
     process = subprocess.Popen(
@@ -268,6 +273,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(finished: Path, tmp_pa
     pd.testing.assert_frame_equal(table(root).drop(columns=TIMING), table(finished).drop(columns=TIMING))
 
 
+@pytest.mark.long
 def test_a_folder_of_scenes_goes_all_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, labels = tmp_path / "shapes", {}
     folder.mkdir()

@@ -124,6 +124,7 @@ def numbers(part: LabelledImages) -> list[int]:
     return [int(number) for number in part.pixels.numpy().reshape(-1, 4).view("<u4").ravel()]
 
 
+@pytest.mark.long
 @given(
     groups=st.lists(st.integers(0, 30), min_size=40, max_size=120),
     classes=st.lists(st.sampled_from(NAMES.names), min_size=120, max_size=120),

@@ -72,7 +72,7 @@ def test_deterministic_samplers_are_diffusers_own(
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [4, 40, 400])
+@pytest.mark.parametrize("steps", [4, 40, pytest.param(400, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("config", "variance_type"),
     [(SamplerConfig(kind="ancestral"), "fixed_large"), (SamplerConfig(kind="ddim", eta=1), "fixed_small")],

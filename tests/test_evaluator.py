@@ -47,6 +47,7 @@ def test_jitter_shifts_by_at_most_the_share_asked_for() -> None:
     assert float((centres - 10).abs().max()) == pytest.approx(4.2, abs=0.1)
 
 
+@pytest.mark.long
 def test_a_short_training_reads_most_held_out_digits_and_the_file_keeps_it(tmp_path: Path) -> None:
     evaluator, losses = trained()
     held_out = stratified_splits(digits(), 0.3, 0.2, 0).held_out

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import struct
 import zlib
 from collections import Counter
@@ -33,17 +34,21 @@ def drawn(number: int, mode: str = "RGBA", size: tuple[int, int] = (320, 240)) -
     return Image.fromarray(pixels, "RGBA").convert(mode)
 
 
-@pytest.fixture
-def scenes(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def drawn_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two scenes of three images, each showing one class more, and a seventh image of no scene."""
-    folder = tmp_path / "scenes"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("scenes")
     names = [f"CLEVR_train_{scene:06d}_{image}.png" for scene in (2066, 7) for image in range(3)]
     labels = {name: list(CLASSES[: int(name[-5]) + 1]) for name in names} | {"alone.png": ["blue sphere"]}
     for number, name in enumerate(labels):
         drawn(number, "RGB" if number % 2 else "RGBA").save(folder / name)
     write_labels(folder, labels)
     return folder
+
+
+@pytest.fixture
+def scenes(drawn_scenes: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(drawn_scenes, tmp_path / "scenes")
 
 
 def write_labels(folder: Path, labels: dict[str, list[str]]) -> None:

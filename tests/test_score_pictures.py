@@ -1,9 +1,11 @@
 """`python -m evaluator`: pictures made by any program, judged by the coursework's file or this lab's."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ VOCABULARY = ClassVocabulary(CLASSES)
 CPU = torch.device("cpu")
 
 
+@cache
 def coursework_network(classes: int = 24) -> nn.Module:
     """The coursework's evaluator as its own script builds it, with weights and batch statistics of its own."""
     torch.manual_seed(0)
@@ -83,16 +86,17 @@ def test_a_resnet_takes_any_channels_and_keeps_its_stem(kind: str, stem: int, ch
     assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 5)
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six pictures whose class the evaluator beside them reads off their grey level, the last one of a wrong class."""
-    folder = tmp_path / "pictures"
+    root = tmp_path_factory.mktemp("drawn")
+    folder = root / "pictures"
     folder.mkdir()
     for number, level in enumerate((0, 128, 255, 0, 128, 255)):
         Image.fromarray(np.full((8, 8), level, dtype=np.uint8)).save(folder / f"{number}.png")
-    (tmp_path / "objects.json").write_text(json.dumps({"dark": 0, "grey": 1, "bright": 2}))
+    (root / "objects.json").write_text(json.dumps({"dark": 0, "grey": 1, "bright": 2}))
     names = ["dark", "grey", "bright"]
-    (tmp_path / "test.json").write_text(json.dumps([[name] for name in [*names, *names[:2], "dark"]]))
+    (root / "test.json").write_text(json.dumps([[name] for name in [*names, *names[:2], "dark"]]))
     config = EvaluatorConfig(width=4)
     classifier = build_classifier(config, 1, 3, seed=0)
     x = torch.linspace(-1, 1, 3).view(3, 1, 1, 1).expand(-1, 1, 8, 8)
@@ -102,8 +106,13 @@ def pictures(tmp_path: Path) -> Path:
         nn.functional.binary_cross_entropy_with_logits(classifier(x), torch.eye(3)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     vocabulary = ClassVocabulary(("dark", "grey", "bright"))
-    save_evaluator(tmp_path / "evaluator.pt", Evaluator(config, (1, 8, 8), vocabulary, classifier.eval(), {}))
-    return folder
+    save_evaluator(root / "evaluator.pt", Evaluator(config, (1, 8, 8), vocabulary, classifier.eval(), {}))
+    return root
+
+
+@pytest.fixture
+def pictures(drawn: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(drawn, tmp_path / "copy") / "pictures"
 
 
 def arguments(pictures: Path, *more: str) -> list[str]:
@@ -112,6 +121,7 @@ def arguments(pictures: Path, *more: str) -> list[str]:
     return ["--images", str(pictures), *(str(part) for k, v in files.items() for part in (k, root / v)), *more]
 
 
+@pytest.mark.long
 def test_a_folder_of_pictures_is_scored_as_a_user_does_it(pictures: Path) -> None:
     command = [sys.executable, "-m", "evaluator", *arguments(pictures)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
