@@ -101,10 +101,13 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """The ContextUnet. With batch norm, zero null condition, scalar time and pool 7 it is the coursework's network."""
+    """The ContextUnet. With batch norm, zero null condition, scalar time and pool 7 it is the coursework's network.
+
+    Each of the last five fields strengthens it by itself; LOG.md says what each is worth.
+    """
 
     n_feat: int = 64
-    """Channels of the first block; the second down block and everything below it have twice as many."""
+    """Channels that `widths` are multiples of."""
     activation: Literal["gelu", "relu"] = "gelu"
     """Activation in the residual blocks, the embeddings and the bottleneck vector."""
     norm: Literal["group", "batch"] = "group"
@@ -115,6 +118,17 @@ class DenoiserConfig:
     """How time enters: sines and cosines of t, or the coursework's single number (t + 1) / T."""
     pool: int = 0
     """Side of the average pooling at the bottleneck, in pixels; 0 pools the whole map. The coursework's is 7."""
+    patch: int = 1
+    """Blocks of patch x patch pixels become channels before the first convolution, and pixels again after the last."""
+    widths: tuple[int, int, int] = (1, 1, 2)
+    """Channels at full, half and quarter side, in multiples of n_feat."""
+    conditioning: Literal["ups", "blocks"] = "ups"
+    """Where time and condition enter: before each up, multiplied and added (the coursework's), or in every block, which
+    they scale and shift."""
+    bottleneck: Literal["vector", "map"] = "vector"
+    """What the quarter-sized map passes through: pooling to a vector (the coursework's), or one more block."""
+    attention: Literal["none", "map", "objects"] = "none"
+    """Attention before each up: none (the coursework's), over the map, or over the map and the objects asked for."""
 
     def __post_init__(self) -> None:
         require_literals(self, "denoiser")
@@ -122,6 +136,13 @@ class DenoiserConfig:
         if self.n_feat % 8:
             raise LabError(f"--denoiser.n-feat is {self.n_feat}; allowed is a multiple of 8 (GroupNorm has 8 groups)")
         require_range("denoiser.pool", self.pool, 0)
+        if self.pool and self.bottleneck != "vector":
+            raise LabError(
+                f"--denoiser.pool is {self.pool}, which only --denoiser.bottleneck vector uses; leave it out"
+            )
+        require_range("denoiser.patch", self.patch, 1, 16)
+        for width in self.widths:
+            require_range("denoiser.widths", width, 1, 64)
 
 
 @dataclass(frozen=True)

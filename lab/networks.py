@@ -4,153 +4,121 @@
 a vector, time and condition embedded at two scales, two ups with skip connections,
 
     up = cemb * up + temb        (multiply by context, add time)
+
+Its options strengthen that outline where it is weak, each on its own: see `DenoiserConfig`.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from lab.blocks import Attention, ModulatedBlock, ResidualBlock, Up, VectorBottleneck, embedding
 from lab.configuration import DenoiserConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.types import Conditions, Images, Timesteps
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "group": lambda channels: nn.GroupNorm(8, channels),
-    "batch": nn.BatchNorm2d,
-}
 TIME_FEATURES = 32
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each normalised and activated, with an optional skip around them, divided by sqrt(2).
+class ConditionEmbedding(nn.Module):
+    """Time and condition embedded at one scale, the condition with an embedding of its own for "nothing asked".
 
-    Where the channels change, the skip starts after the first convolution.
+    Args:
+        time_features, classes: lengths of what is embedded.
+        out_features: E.
+        config: activation, and what the null condition is.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, config: DenoiserConfig, skip: bool = False) -> None:
+    def __init__(self, time_features: int, classes: int, out_features: int, config: DenoiserConfig) -> None:
         super().__init__()
-        self.skip = skip
-        self.same_channels = in_channels == out_channels
-        self.first = self._convolution(in_channels, out_channels, config)
-        self.second = self._convolution(out_channels, out_channels, config)
+        self.time = embedding(time_features, out_features, config)
+        self.context = embedding(classes, out_features, config)
+        # Ones: an unconditional pass starts by leaving the features it multiplies as they are.
+        self.null = nn.Parameter(torch.ones(out_features)) if config.null_condition == "learned" else None
 
-    @staticmethod
-    def _convolution(in_channels: int, out_channels: int, config: DenoiserConfig) -> nn.Sequential:
-        return nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 3, padding=1),
-            NORMS[config.norm](out_channels),
-            ACTIVATIONS[config.activation](),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        first = self.first(features)
-        second: Tensor = self.second(first)
-        if not self.skip:
-            return second
-        return (second + (features if self.same_channels else first)) / math.sqrt(2)
-
-
-class Up(nn.Module):
-    """Concatenate the skip connection, double the side with a transposed convolution, then two residual blocks."""
-
-    def __init__(self, in_channels: int, out_channels: int, config: DenoiserConfig) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.ConvTranspose2d(in_channels, out_channels, 2, 2),
-            ResidualBlock(out_channels, out_channels, config),
-            ResidualBlock(out_channels, out_channels, config),
-        )
-
-    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        """Map two maps of side H, of in_channels together, to one of out_channels and side 2 H."""
-        out: Tensor = self.layers(torch.cat((features, skip), dim=1))
-        return out
-
-
-def embedding(in_features: int, out_features: int, config: DenoiserConfig) -> nn.Sequential:
-    """Two linear layers with an activation between them."""
-    return nn.Sequential(
-        nn.Linear(in_features, out_features),
-        ACTIVATIONS[config.activation](),
-        nn.Linear(out_features, out_features),
-    )
+    def forward(self, time: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embedded condition and the embedded time, (B, E) each."""
+        context: Tensor = self.context(conditions)
+        if self.null is not None:
+            context = torch.where((conditions == 0).all(dim=1, keepdim=True), self.null, context)
+        return context, self.time(time)
 
 
 class ContextUnet(nn.Module):
-    """The coursework's U-Net as a noise predictor.
+    """The coursework's U-Net as a noise predictor, with options.
 
     Args:
         config: the choices; see `DenoiserConfig`.
-        image_shape: (channels, height, width); height equals width and is divisible by 4.
+        image_shape: (channels, height, width); height equals width and is divisible by 4 `patch`.
         classes: K, the length of a condition.
         timesteps: T of the noise schedule; only the scalar time embedding (t + 1) / T uses it.
 
     Raises:
-        LabError: the side is not square and divisible by 4, or `pool` does not fit the map at the bottleneck.
+        LabError: the side is not square and divisible by 4 `patch`, or `pool` does not fit the map at the bottleneck.
     """
 
     def __init__(self, config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int, timesteps: int) -> None:
         super().__init__()
         channels, height, width = image_shape
-        if height != width or height % 4 or height == 0:
-            raise LabError(f"ContextUnet got {height}x{width} images; allowed is a square side divisible by 4")
-        bottleneck = height // 4
-        pool = config.pool or bottleneck
-        if pool > bottleneck or bottleneck % (bottleneck // pool):
-            raise LabError(
-                f"--denoiser.pool is {pool}, but the map at the bottleneck of {height}x{width} images is "
-                f"{bottleneck}x{bottleneck}; take 0, which pools all of it, or a side that divides it"
-            )
-        unpool = bottleneck // (bottleneck // pool)
-        n_feat = config.n_feat
+        if height != width or height % (4 * config.patch) or height == 0:
+            patched = f" x --denoiser.patch {config.patch}" if config.patch > 1 else ""
+            raise LabError(f"ContextUnet got {height}x{width} images; allowed is a square side divisible by 4{patched}")
+        channels *= config.patch**2
+        full, half, quarter = (config.n_feat * times for times in config.widths)
         time_features = TIME_FEATURES if config.time == "sinusoidal" else 1
+        embedded = (quarter, half) if config.conditioning == "ups" else (4 * config.n_feat,)
         self.config = config
         self.timesteps = timesteps
 
-        self.initial = ResidualBlock(channels, n_feat, config, skip=True)
-        self.down1 = nn.Sequential(ResidualBlock(n_feat, n_feat, config), nn.MaxPool2d(2))
-        self.down2 = nn.Sequential(ResidualBlock(n_feat, 2 * n_feat, config), nn.MaxPool2d(2))
-        self.to_vector = nn.Sequential(nn.AvgPool2d(pool), ACTIVATIONS[config.activation]())
-
-        self.time_embedding1 = embedding(time_features, 2 * n_feat, config)
-        self.time_embedding2 = embedding(time_features, n_feat, config)
-        self.context_embedding1 = embedding(classes, 2 * n_feat, config)
-        self.context_embedding2 = embedding(classes, n_feat, config)
-        if config.null_condition == "learned":
-            # Ones: an unconditional pass starts by leaving the features it multiplies as they are.
-            self.null_embedding1 = nn.Parameter(torch.ones(2 * n_feat))
-            self.null_embedding2 = nn.Parameter(torch.ones(n_feat))
-
-        self.up0 = nn.Sequential(
-            nn.ConvTranspose2d(2 * n_feat, 2 * n_feat, unpool, unpool), nn.GroupNorm(8, 2 * n_feat), nn.ReLU()
+        self.embeddings = nn.ModuleList(
+            [ConditionEmbedding(time_features, classes, features, config) for features in embedded]
         )
-        self.up1 = Up(4 * n_feat, n_feat, config)
-        self.up2 = Up(2 * n_feat, n_feat, config)
+        self.initial = self._block(channels, full, skip=True)
+        self.down1, self.down2 = self._block(full, half), self._block(half, quarter)
+        self.halve = nn.MaxPool2d(2)
+        self.bottleneck = (
+            VectorBottleneck(quarter, height // (4 * config.patch), config)
+            if config.bottleneck == "vector"
+            else self._block(quarter, quarter, skip=True)
+        )
+        self.up1, self.up2 = Up(2 * quarter, half, self._block), Up(2 * half, full, self._block)
+        if config.attention != "none":
+            tokens = classes if config.attention == "objects" else 0
+            self.attentions = nn.ModuleList([Attention(quarter, tokens), Attention(half, tokens)])
         self.out = nn.Sequential(
-            nn.Conv2d(2 * n_feat, n_feat, 3, padding=1),
-            nn.GroupNorm(8, n_feat),
+            nn.Conv2d(2 * full, full, 3, padding=1),
+            nn.GroupNorm(8, full),
             nn.ReLU(),
-            nn.Conv2d(n_feat, channels, 3, padding=1),
+            nn.Conv2d(full, channels, 3, padding=1),
         )
+
+    def _block(self, in_channels: int, out_channels: int, skip: bool = False) -> nn.Module:
+        if self.config.conditioning == "blocks":
+            return ModulatedBlock(in_channels, out_channels, 4 * self.config.n_feat, self.config)
+        return ResidualBlock(in_channels, out_channels, self.config, skip)
 
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Predict the noise in x_t; shapes (B, C, H, W), (B,), (B, K) to (B, C, H, W)."""
-        features = self.initial(x_t)
-        down1 = self.down1(features)
-        down2 = self.down2(down1)
-        vector = self.to_vector(down2)
-
+        conditions = conditions.to(x_t.dtype)
         time = self._time_features(timesteps).to(x_t.dtype)
-        context1, context2 = self._context_embeddings(conditions.to(x_t.dtype))
-        up = self.up0(vector)
-        up = self.up1(_spread(context1) * up + _spread(self.time_embedding1(time)), down2)
-        up = self.up2(_spread(context2) * up + _spread(self.time_embedding2(time)), down1)
+        embedded = [embed(time, conditions) for embed in self.embeddings]
+        # In every block, or (below) only where an up begins.
+        in_blocks = nn.functional.silu(torch.add(*embedded[0])) if self.config.conditioning == "blocks" else None
+
+        features = self.initial(nn.functional.pixel_unshuffle(x_t, self.config.patch), in_blocks)
+        down1 = self.halve(self.down1(features, in_blocks))
+        down2 = self.halve(self.down2(down1, in_blocks))
+        up = self.bottleneck(down2, in_blocks)
+        for place, (ascend, skip) in enumerate(((self.up1, down2), (self.up2, down1))):
+            if self.config.attention != "none":
+                up = self.attentions[place](up, conditions)
+            if self.config.conditioning == "ups":
+                context_embedded, time_embedded = embedded[place]
+                up = _spread(context_embedded) * up + _spread(time_embedded)
+            up = ascend(up, skip, in_blocks)
         noise: Tensor = self.out(torch.cat((up, features), dim=1))
-        return noise
+        return nn.functional.pixel_shuffle(noise, self.config.patch)
 
     def _time_features(self, timesteps: Timesteps) -> Tensor:
         if self.config.time == "scalar":
@@ -160,16 +128,6 @@ class ContextUnet(nn.Module):
         # t is put on the scale of 1000 timesteps, so that the features mean the same noise level whatever T is.
         angles = (1000 * timesteps / self.timesteps).view(-1, 1) * frequencies
         return torch.cat((angles.sin(), angles.cos()), dim=1)
-
-    def _context_embeddings(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
-        context1: Tensor = self.context_embedding1(conditions)
-        context2: Tensor = self.context_embedding2(conditions)
-        if self.config.null_condition == "zeros":
-            return context1, context2
-        is_null = (conditions == 0).all(dim=1, keepdim=True)
-        return torch.where(is_null, self.null_embedding1, context1), torch.where(
-            is_null, self.null_embedding2, context2
-        )
 
 
 def _spread(embedded: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lab.blocks import VectorBottleneck
 from lab.configuration import DenoiserConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.networks import ContextUnet, build_denoiser
@@ -22,8 +23,10 @@ def small(config: DenoiserConfig | None = None, side: int = 8, channels: int = 1
 def test_the_coursework_network_has_its_parameters() -> None:
     network = ContextUnet(COURSEWORK, (3, 64, 64), classes=24, timesteps=400)
     assert parameters(network) == 7_578_627
-    assert network.to_vector(torch.zeros(1, 256, 16, 16)).shape == (1, 256, 2, 2)
-    unpool = network.up0[0]
+    bottleneck = network.bottleneck
+    assert isinstance(bottleneck, VectorBottleneck)
+    assert bottleneck.to_vector(torch.zeros(1, 256, 16, 16)).shape == (1, 256, 2, 2)
+    unpool = bottleneck.to_map[0]
     assert isinstance(unpool, torch.nn.ConvTranspose2d)
     assert unpool.kernel_size == unpool.stride == (8, 8)
 
@@ -69,7 +72,8 @@ def test_the_learned_null_condition_is_not_the_embedding_of_zeros() -> None:
     x_t, timesteps, conditions = torch.randn(2, 1, 8, 8), torch.tensor([5, 5]), torch.zeros(2, 10)
     conditions[1, 0] = 1
     before = network(x_t, timesteps, conditions)
-    torch.nn.init.constant_(network.null_embedding1, 2.0)
+    with torch.no_grad():
+        dict(network.named_parameters())["embeddings.0.null"].fill_(2.0)
     after = network(x_t, timesteps, conditions)
     assert not torch.allclose(before[0], after[0])
     torch.testing.assert_close(before[1], after[1])
@@ -86,5 +90,5 @@ def test_initialisation_belongs_to_the_seed_and_leaves_the_global_rng_alone() ->
     first, again = small(), small()
     other = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 10, ScheduleConfig(), seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.equal(first.up0[0].weight, again.up0[0].weight)  # type: ignore[arg-type]
-    assert not torch.equal(first.up0[0].weight, other.up0[0].weight)  # type: ignore[arg-type]
+    assert torch.equal(first.out[0].weight, again.out[0].weight)  # type: ignore[arg-type]
+    assert not torch.equal(first.out[0].weight, other.out[0].weight)  # type: ignore[arg-type]
