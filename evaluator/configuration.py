@@ -11,14 +11,15 @@ from lab.configuration import require_literals, require_range
 class EvaluatorConfig:
     """The classifier that judges the images, and how it is trained on its own split."""
 
-    kind: Literal["conv", "resnet18", "resnet18_stride1"] = "conv"
-    """conv: a small one, for small images. resnet18: torchvision's, as the i-CLEVR coursework has it at 64x64.
-    resnet18_stride1: the same with a gentle stem (3x3 convolution, no pooling), for 32x32 and below."""
+    kind: Literal["conv", "objects", "resnet18", "resnet18_stride1"] = "conv"
+    """conv: a small one, for small images. objects: one for small objects anywhere in the image. resnet18:
+    torchvision's, as the i-CLEVR coursework has it at 64x64. resnet18_stride1: the same with a gentle stem (3x3
+    convolution, no pooling), for 32x32 and below."""
     weights: Path | None = None
     """An evaluator that is trained already: the coursework's checkpoint.pth, or an evaluator.pt of this lab. The
     settings of its training below are not used then."""
     width: int = 32
-    """Channels of conv's first two convolutions; the next two have twice as many. The other kinds do not use it."""
+    """Channels of the first two convolutions of conv and objects; each later pair has twice as many."""
     epochs: int = 40
     """Passes over the evaluator's split."""
     batch_size: int = 64
@@ -28,13 +29,17 @@ class EvaluatorConfig:
     weight_decay: float = 0.05
     """AdamW's decoupled weight decay."""
     dropout: float = 0.3
-    """Dropout before conv's last layer. The other kinds do not use it."""
+    """Dropout before the last layer of conv and objects."""
     rotation_degrees: float = 12.0
     """Training images are turned by up to this many degrees either way,"""
     scaling: float = 0.1
     """enlarged or reduced by up to this share,"""
     shift: float = 0.1
     """and moved by up to this share of their side."""
+    surroundings: Literal["darkest", "edge"] = "darkest"
+    """What comes into a moved image from outside: the darkest value, as around a digit, or its own edge continued."""
+    mirror: bool = False
+    """Mirror half of the training images left to right: right for scenes and photographs, wrong for digits."""
 
     def __post_init__(self) -> None:
         require_literals(self, "evaluator")

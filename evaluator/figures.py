@@ -151,7 +151,7 @@ def loss_curve(path: Path, training: pd.DataFrame) -> None:
         axis.yaxis.set_minor_formatter("{x:g}")
         axis.tick_params(axis="y", which="minor", labelsize=7)
         axis.set_xlabel("epoch")
-        axis.set_ylabel("mean squared error of the noise", color=COLOURS[0])
+        axis.set_ylabel("mean squared error of the prediction", color=COLOURS[0])
         axis.grid(alpha=0.25, which="both")
         rate = axis.twinx()
         rate.plot(training["epoch"], training["learning_rate"], color=COLOURS[1], linewidth=1, linestyle="--")

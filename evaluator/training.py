@@ -12,17 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from evaluator.configuration import EvaluatorConfig
-from lab.datasets import LabelledImages, to_float
 from lab.errors import LabError
+from lab.labelled_images import LabelledImages, mirrored_at_random, to_float
 from lab.types import Images
 
 
 def jittered(images: Images, config: EvaluatorConfig, generator: torch.Generator) -> Images:
-    """Turn, scale and shift each image on its own; what comes in from outside is -1, the darkest.
+    """Turn, scale and shift each image on its own, and mirror half of them where the configuration says so.
 
     Args:
         images: (B, C, H, W) in [-1, 1].
-        config: rotation_degrees, scaling and shift are the largest changes, drawn uniformly either way.
+        config: rotation_degrees, scaling and shift are the largest changes, drawn uniformly either way;
+            surroundings and mirror as they say.
         generator: of the draws, on the CPU.
     """
 
@@ -35,8 +36,10 @@ def jittered(images: Images, config: EvaluatorConfig, generator: torch.Generator
     # affine_grid's coordinates run from -1 to 1 over the side, so a share of the side is twice that.
     motion = torch.cat((rotation * scale.view(-1, 1, 1), uniform(2 * config.shift, 2, 1)), dim=2)
     grid = nn.functional.affine_grid(motion, list(images.shape), align_corners=False)
+    padding = {"darkest": "zeros", "edge": "border"}[config.surroundings]
     # grid_sample fills with 0, so the images are moved up by 1 to make 0 the darkest.
-    return nn.functional.grid_sample(images + 1, grid, align_corners=False) - 1
+    moved = nn.functional.grid_sample(images + 1, grid, padding_mode=padding, align_corners=False) - 1
+    return mirrored_at_random(moved, generator) if config.mirror else moved
 
 
 def train_classifier(

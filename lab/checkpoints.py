@@ -15,6 +15,9 @@ from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
 from lab.labels import ClassVocabulary
 from lab.networks import ContextUnet, build_denoiser
+from lab.objectives import AsNoisePredictor
+from lab.schedules import noise_schedule
+from lab.types import NoisePredictor
 
 FORMAT = 1
 
@@ -43,11 +46,15 @@ class Checkpoint:
     settings: dict[str, Any]
     weights: dict[str, Tensor]
 
-    def noise_predictor(self, device: torch.device) -> ContextUnet:
-        """Return the network with these weights, on this device, ready to predict."""
+    def network(self, device: torch.device) -> ContextUnet:
+        """Return the network with these weights, on this device."""
         network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)
         network.load_state_dict(self.weights)
         return network.to(device).eval()
+
+    def noise_predictor(self, device: torch.device) -> NoisePredictor:
+        """Return the network as a noise predictor, whatever it predicts."""
+        return AsNoisePredictor(self.network(device), self.denoiser.prediction, noise_schedule(self.schedule))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -93,7 +100,7 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         raise LabError(f"{path}: this checkpoint is incomplete ({error!s:.120}); train it again") from None
     checkpoint.vocabulary.require_same(vocabulary, path)
     try:
-        checkpoint.noise_predictor(torch.device("cpu"))
+        checkpoint.network(torch.device("cpu"))
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({reason:.120})") from None

@@ -71,6 +71,8 @@ class DataConfig:
     """Share of the images that trains the evaluator. The generator trains on what the other two leave."""
     held_out_share: float = 0.2
     """Share of the images that nothing is trained on."""
+    seed: int = 0
+    """Decides which images are in which split."""
 
     def __post_init__(self) -> None:
         if not self.label_sets:
@@ -90,6 +92,7 @@ class DataConfig:
                 f"--data.image-size is {self.image_size}, but the images of {self.dataset} have a size of their own; "
                 f"leave it out, or choose --data.dataset scenes or class_folders"
             )
+        require_range("data.seed", self.seed, 0, 1_000_000)
         require_range("data.evaluator_share", self.evaluator_share, 0.01, 0.98)
         require_range("data.held_out_share", self.held_out_share, 0.01, 0.98)
         if self.evaluator_share + self.held_out_share > 0.99:
@@ -103,7 +106,7 @@ class DataConfig:
 class DenoiserConfig:
     """The ContextUnet. With batch norm, zero null condition, scalar time and pool 7 it is the coursework's network.
 
-    Each of the last five fields strengthens it by itself; LOG.md says what each is worth.
+    Each of the last six fields strengthens it by itself; LOG.md says what each is worth.
     """
 
     n_feat: int = 64
@@ -129,6 +132,8 @@ class DenoiserConfig:
     """What the quarter-sized map passes through: pooling to a vector (the coursework's), or one more block."""
     attention: Literal["none", "map", "objects"] = "none"
     """Attention before each up: none (the coursework's), over the map, or over the map and the objects asked for."""
+    prediction: Literal["noise", "x_0", "v"] = "noise"
+    """What the output is taken for: the noise (the coursework's), the clean image, or v, between the two."""
 
     def __post_init__(self) -> None:
         require_literals(self, "denoiser")
@@ -185,6 +190,8 @@ class TrainingConfig:
     """Gradients are scaled down to this norm where they exceed it."""
     context_dropout: float = 0.1
     """Probability, for each image on its own, that its condition is replaced by the null condition."""
+    mirror: bool = False
+    """Mirror half of the images left to right, anew each time: right for scenes and photographs, wrong for digits."""
     ema_decay: float = 0.999
     """Decay of the EMA copy once warmed up; before that it is (1 + n) / (10 + n) after n updates."""
     checkpoints: int = 4

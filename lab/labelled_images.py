@@ -20,6 +20,12 @@ def to_pixels(images: Images) -> PixelImages:
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
+def mirrored_at_random(images: Images, generator: torch.Generator) -> Images:
+    """Mirror each image left to right with probability 1/2."""
+    mirror = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(mirror, images.flip(3), images)
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """Images, each with the label set it shows.

@@ -40,8 +40,17 @@ class NoiseSchedule:
 
     def noised(self, x_0: Images, timesteps: Timesteps, noise: Images) -> Images:
         """Return x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise, shaped like x_0."""
-        alpha_bar = self.alpha_bar.to(x_0.device)[timesteps].view(-1, 1, 1, 1)
-        return alpha_bar.sqrt().to(x_0.dtype) * x_0 + (1 - alpha_bar).sqrt().to(x_0.dtype) * noise
+        signal, spread = self.amounts(timesteps, x_0)
+        return signal * x_0 + spread * noise
+
+    def amounts(self, timesteps: Timesteps, images: Images) -> tuple[Tensor, Tensor]:
+        """Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), (B, 1, 1, 1) each, on the device of the images.
+
+        alpha_bar is taken to float32 last: near t = 0 its difference from 1 has few digits there.
+        """
+        # Indexed where it is: a GPU of some makers has no float64.
+        alpha_bar = self.alpha_bar[timesteps.to(self.alpha_bar.device)].view(-1, 1, 1, 1)
+        return alpha_bar.sqrt().to(images), (1 - alpha_bar).sqrt().to(images)
 
     def warning(self) -> str | None:
         """Say in words that the last timestep is not yet noise, or return None where it is."""

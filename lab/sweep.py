@@ -23,10 +23,9 @@ from lab.errors import LabError
 from lab.files import whole_file
 from lab.guidance import ClassifierFreeGuidance, EvaluationCounter
 from lab.labels import ClassVocabulary, LabelSet
-from lab.networks import ContextUnet
 from lab.sampling import STEPPERS, NoiseSource, sample, timestep_grid, trajectory
 from lab.schedules import noise_schedule
-from lab.types import ClassLogits, Images, PixelImages
+from lab.types import ClassLogits, Images, NoisePredictor, PixelImages
 
 Judge = Callable[[PixelImages], ClassLogits]
 
@@ -127,14 +126,21 @@ def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
 
 
 def run_cell(
-    cell: SweepCell, checkpoint: Checkpoint, network: ContextUnet, judge: Judge, batch_size: int, folder: Path
+    cell: SweepCell,
+    checkpoint: Checkpoint,
+    network: NoisePredictor,
+    device: torch.device,
+    judge: Judge,
+    batch_size: int,
+    folder: Path,
 ) -> CellResult:
     """Sample a cell's images, have them judged, write its file and return what it holds.
 
     Args:
         cell: the cell.
         checkpoint: the checkpoint it names.
-        network: that checkpoint's noise predictor, on the device to compute on.
+        network: that checkpoint's noise predictor.
+        device: the one it is on.
         judge: maps 8-bit images to class logits.
         batch_size: images sampled together.
         folder: where cells are kept.
@@ -142,7 +148,6 @@ def run_cell(
     Raises:
         LabError: an image is not finite, or the file cannot be written.
     """
-    device = next(network.parameters()).device
     conditions = checkpoint.vocabulary.conditions(cell.asked).to(device)
     counter = EvaluationCounter(network)
     predictor = ClassifierFreeGuidance(counter, cell.guidance_weight)
@@ -199,7 +204,7 @@ def run_sweep(
         judge, batch_size, folder: see `run_cell`.
         device: where to compute.
     """
-    loaded: tuple[str, Checkpoint, ContextUnet] | None = None
+    loaded: tuple[str, Checkpoint, NoisePredictor] | None = None
     for cell in cells:
         result = load_result(folder, cell)
         if result is None:
@@ -209,7 +214,7 @@ def run_sweep(
                     path = checkpoints / f"{cell.checkpoint}.pt"
                     raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
                 loaded = cell.checkpoint, checkpoint, checkpoint.noise_predictor(device)
-            result = run_cell(cell, loaded[1], loaded[2], judge, batch_size, folder)
+            result = run_cell(cell, loaded[1], loaded[2], device, judge, batch_size, folder)
         yield result
 
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lab.configuration import TrainingConfig
-from lab.datasets import LabelledImages, to_float
 from lab.errors import LabError
+from lab.labelled_images import LabelledImages, mirrored_at_random, to_float
+from lab.objectives import target
 from lab.schedules import NoiseSchedule
 from lab.types import Conditions
 
@@ -88,7 +89,7 @@ class Step:
         step: optimizer steps done so far, this one included.
         epoch: the epoch it belongs to, counted from 1.
         ends_epoch: True where it is its epoch's last.
-        loss: mean squared error of the predicted noise, before the step.
+        loss: mean squared error of what is predicted, before the step.
         learning_rate: the rate it was taken with.
         images: images in its batch.
     """
@@ -137,6 +138,7 @@ class Trainer:
         dataset: the generator's split.
         config: how to train.
         seed: of the order, the noise, the timesteps and the context dropout.
+        prediction: what the denoiser predicts, one of `lab.objectives.TARGETS`.
     """
 
     def __init__(
@@ -146,8 +148,10 @@ class Trainer:
         dataset: LabelledImages,
         config: TrainingConfig,
         seed: int,
+        prediction: str = "noise",
     ) -> None:
         self.denoiser = denoiser
+        self.prediction = prediction
         self.ema = AveragedModel(denoiser, multi_avg_fn=ema_update(config.ema_decay), use_buffers=True)
         self.optimizer = torch.optim.AdamW(
             denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -200,15 +204,18 @@ class Trainer:
     def _optimize(self, chosen: Tensor, learning_rate: float, device: torch.device) -> float:
         generator = generator_for(self.seed, STEP_STREAM, self.step)
         x_0 = to_float(self.dataset.pixels[chosen])
+        if self.config.mirror:
+            x_0 = mirrored_at_random(x_0, generator)
         noise = torch.randn(x_0.shape, generator=generator)
         timesteps = torch.randint(self.schedule.timesteps, (len(chosen),), generator=generator)
         conditions = drop_context(self.dataset.conditions[chosen], self.config.context_dropout, generator)
         x_t = self.schedule.noised(x_0, timesteps, noise)
+        wanted = target(self.prediction, x_0, noise, timesteps, self.schedule)
 
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         predicted = self.denoiser(x_t.to(device), timesteps.to(device), conditions.to(device))
-        loss = nn.functional.mse_loss(predicted, noise.to(device))
+        loss = nn.functional.mse_loss(predicted, wanted.to(device))
         if not math.isfinite(value := loss.item()):
             raise LabError(
                 f"training stopped at step {self.step}: the loss is {value}; lower --training.learning-rate "

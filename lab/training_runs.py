@@ -109,8 +109,9 @@ class TrainingRun:
         if self.steps_so_far == self.total_steps:
             return
         schedule = noise_schedule(self.untrained.schedule)
-        denoiser = self.untrained.noise_predictor(self.device)
-        trainer = Trainer(denoiser, schedule, self.dataset, self.config, self.seed)
+        denoiser = self.untrained.network(self.device)
+        prediction = self.untrained.denoiser.prediction
+        trainer = Trainer(denoiser, schedule, self.dataset, self.config, self.seed, prediction)
         if self.state is not None:
             trainer.load_state_dict(self.state)
         keep_at = {checkpoint.step: checkpoint.path for checkpoint in self.kept}

@@ -118,6 +118,16 @@ def test_the_other_tables_agree_with_the_sweep(finished: Path) -> None:
     }  # fmt: skip
 
 
+def test_checkpoints_are_also_named_by_their_accuracies(finished: Path) -> None:
+    folder, ranked = finished / "checkpoints" / "digits", table(finished, "ranking")
+    named = {path.name: path for path in (folder / "by_accuracy").iterdir()}
+    assert len(named) == 2
+    for epoch in (1, 2):
+        best = ranked[ranked["epoch"] == epoch].iloc[0]
+        path = named[f"epoch{epoch}_{best['test']:.4f}_{best['new_test']:.4f}.pt"]
+        assert path.samefile(folder / f"epoch000{epoch}.pt")
+
+
 def test_what_was_trained_on_is_what_the_tables_say(finished: Path) -> None:
     splits = stratified_splits(digits(), evaluator_share=0.3, held_out_share=0.2, seed=0)
     evaluator = load_evaluator(finished / "checkpoints" / "digits" / "evaluator.pt", digits().vocabulary, CPU)
@@ -232,14 +242,18 @@ def test_a_damaged_cell_is_told_and_left(finished: Path, tmp_path: Path, mistake
 @pytest.mark.long
 def test_what_is_finished_is_not_computed_again(finished: Path, tmp_path: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
-    rows, kept = table(root), {path: path.stat().st_mtime_ns for path in (root / "checkpoints").rglob("*.*")}
+    folder = root / "checkpoints" / "digits"
+    rows, kept = (
+        table(root),
+        {path: path.stat().st_mtime_ns for path in (*folder.glob("*.pt"), *folder.glob("cells/*"))},
+    )
     assert run(root, "digits", *TINY, "--sweep.guidance-weights", "-1", "0", "1", "2") == 0
     wider = table(root)
     assert len(wider) == len(rows) * 4 / 3
     # Timing columns and all: the rows of an earlier run are what it wrote, and so are its files.
     pd.testing.assert_frame_equal(wider[wider["guidance_weight"] != 1].reset_index(drop=True), rows)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    added = set((root / "checkpoints").rglob("*.*")) - set(kept)
+    added = {*folder.glob("*.pt"), *folder.glob("cells/*")} - set(kept)
     assert len(added) == len(rows) / 3
     assert all(path.name.split("-")[2] == "w1" for path in added)
 

@@ -14,6 +14,7 @@ from evaluator.weights import Evaluator, load_evaluator, save_evaluator
 from lab.datasets import digits, stratified_splits, to_float
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
+from lab.labelled_images import mirrored_at_random
 
 CONFIG = EvaluatorConfig(width=16, epochs=20)
 CPU = torch.device("cpu")
@@ -45,6 +46,36 @@ def test_jitter_shifts_by_at_most_the_share_asked_for() -> None:
     centres = (moved.sum(dim=(1, 2)) * place).sum(dim=1) / moved.sum(dim=(1, 2, 3))
     # 0.2 of 21 pixels is 4.2; over 500 draws the largest comes close.
     assert float((centres - 10).abs().max()) == pytest.approx(4.2, abs=0.1)
+
+
+def test_the_edge_can_go_on_outside() -> None:
+    image = torch.linspace(-0.5, 0.5, 8).view(1, 1, 1, 8).expand(200, 1, 8, 8)
+    moved = jittered(image, replace(STILL, shift=0.5, surroundings="edge"), torch.Generator().manual_seed(0))
+    assert float(moved.min()) == pytest.approx(-0.5, abs=1e-5)
+    assert float(moved.max()) == pytest.approx(0.5, abs=1e-5)
+
+
+def test_half_of_the_images_are_mirrored_each_whole() -> None:
+    images = torch.rand(4000, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    mirrored = mirrored_at_random(images, torch.Generator().manual_seed(0))
+    same, turned = ((mirrored == other).all(dim=(1, 2, 3)) for other in (images, images.flip(3)))
+    assert bool((same ^ turned).all())
+    # Four standard errors of a rate of 1/2 over 4,000 images.
+    assert float(turned.float().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
+    jitter = jittered(images, replace(STILL, mirror=True), torch.Generator().manual_seed(0))
+    assert bool(((jitter - images).abs().amax(dim=(1, 2, 3)) > 1e-3).any())
+
+
+def test_an_object_counts_wherever_it_is() -> None:
+    classifier = build_classifier(replace(CONFIG, kind="objects"), 3, 5, seed=0).eval()
+    object_ = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0))
+    images = torch.zeros(3, 3, 64, 64)
+    # Two halvings: moved by a multiple of 4 and far from the edge, it is the same to the network.
+    for image, (top, left) in zip(images, ((24, 24), (28, 24), (36, 32)), strict=True):
+        image[:, top : top + 4, left : left + 4] = object_
+    logits = classifier(images)
+    torch.testing.assert_close(logits, logits[:1].expand(3, -1), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(classifier(torch.zeros(1, 3, 64, 64)), logits[:1])
 
 
 @pytest.mark.long

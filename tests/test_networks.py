@@ -1,9 +1,11 @@
 """ContextUnet: the coursework's network parameter for parameter, and what its options change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lab.blocks import VectorBottleneck
+from lab.blocks import Attention, ModulatedBlock, VectorBottleneck
 from lab.configuration import DenoiserConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.networks import ContextUnet, build_denoiser
@@ -77,6 +79,107 @@ def test_the_learned_null_condition_is_not_the_embedding_of_zeros() -> None:
     after = network(x_t, timesteps, conditions)
     assert not torch.allclose(before[0], after[0])
     torch.testing.assert_close(before[1], after[1])
+
+
+STRONG = DenoiserConfig(
+    n_feat=8, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects"
+)
+
+
+def awake(network: ContextUnet) -> ContextUnet:
+    """Give every parameter that begins at zero a value, as training does."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.normal_(0, 0.1, generator=generator)
+    return network
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"patch": 2},
+        {"widths": (1, 2, 4)},
+        {"conditioning": "blocks"},
+        {"bottleneck": "map"},
+        {"attention": "map"},
+        {"attention": "objects"},
+        {"conditioning": "blocks", "null_condition": "zeros", "norm": "batch", "time": "scalar", "activation": "relu"},
+    ],
+)
+def test_each_option_stands_by_itself(options: dict[str, object]) -> None:
+    plain, changed = small(side=16), awake(small(replace(DenoiserConfig(n_feat=8), **options), side=16))  # type: ignore[arg-type]
+    assert parameters(changed) != parameters(plain)
+    x_t = torch.randn(1, 1, 16, 16).expand(4, -1, -1, -1)
+    conditions = torch.zeros(4, 10)
+    conditions[1, 3] = conditions[2, 5] = 1
+    noise = changed(x_t, torch.tensor([100, 100, 100, 300]), conditions)
+    assert noise.shape == x_t.shape
+    for i in range(4):
+        for j in range(i):
+            assert not torch.allclose(noise[i], noise[j])
+    # Its gradient reaches every parameter, so none is there in vain.
+    noise.square().mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in changed.parameters())
+
+
+def test_attention_sees_the_objects_asked_for_and_no_others() -> None:
+    attention = Attention(16, classes=5)
+    torch.nn.init.normal_(attention.out.weight)
+    features, conditions = torch.randn(1, 16, 4, 4), torch.tensor([[0.0, 1, 0, 1, 0]])
+    before = attention(features, conditions)
+    for asked in range(5):
+        objects = attention.objects
+        assert objects is not None
+        with torch.no_grad():
+            objects[asked] += 1
+        changed = not torch.allclose(attention(features, conditions), before)
+        assert changed == bool(conditions[0, asked])
+        before = attention(features, conditions)
+
+
+def test_attention_is_torch_s_own_over_the_map() -> None:
+    attention = Attention(64, classes=0)
+    torch.nn.init.normal_(attention.out.weight)
+    theirs = torch.nn.MultiheadAttention(64, 2, batch_first=True)
+    ours = attention.state_dict()
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": ours["places.weight"],
+            "in_proj_bias": ours["places.bias"],
+            "out_proj.weight": ours["out.weight"],
+            "out_proj.bias": ours["out.bias"],
+        }
+    )
+    features = torch.randn(3, 64, 5, 5)
+    tokens = attention.norm(features).flatten(2).mT
+    expected = features + theirs(tokens, tokens, tokens)[0].mT.unflatten(2, (5, 5))
+    torch.testing.assert_close(attention(features, torch.zeros(3, 0)), expected)
+
+
+def test_a_modulated_block_starts_as_its_skip() -> None:
+    block = ModulatedBlock(16, 16, 8, DenoiserConfig(n_feat=8))
+    features = torch.randn(2, 16, 4, 4)
+    torch.testing.assert_close(block(features, torch.randn(2, 8)), features)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"pool": 7, "bottleneck": "map"}, "--denoiser.pool is 7, which only"),
+        ({"patch": 0}, "--denoiser.patch is 0"),
+        ({"widths": (1, 0, 2)}, "--denoiser.widths is 0"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_refused(options: dict[str, object], told: str) -> None:
+    with pytest.raises(LabError, match=told):
+        DenoiserConfig(**options)  # type: ignore[arg-type]
+
+
+def test_a_patch_asks_for_a_larger_divisor() -> None:
+    with pytest.raises(LabError, match="28x28 images; allowed is a square side divisible by 4 x --denoiser.patch 2"):
+        small(STRONG, side=28)
 
 
 def test_scalar_time_is_the_coursework_t_over_t() -> None:

