@@ -141,6 +141,31 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str) -> None:
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
+def accuracy_of_methods(path: Path, rows: pd.DataFrame, title: str) -> None:
+    """Save accuracy against guidance weight, and against what it costs, a curve and 95 % band for each method.
+
+    Args:
+        path: of the PNG file.
+        rows: the sweep rows of one checkpoint and one label-set file.
+        title: above the axes.
+    """
+    with saved_figure(path, height=3.6) as figure:
+        figure.suptitle(title, fontsize=10)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for place, (method, group) in enumerate(rows.groupby("guidance_method", sort=False)):
+            by_weight = group.sort_values("guidance_weight")
+            _curve(left, place, by_weight["guidance_weight"], by_weight, str(method))
+            by_cost = group.sort_values(["network_evaluations", "accuracy"])
+            best = by_cost.drop_duplicates("network_evaluations", keep="last")
+            _curve(right, place, best["network_evaluations"], best, str(method))
+        left.set_xlabel("guidance weight w")
+        left.set_ylabel("accuracy (95 % interval)")
+        right.set_xlabel("network evaluations an image, best weight")
+        for axis in (left, right):
+            axis.grid(alpha=0.25)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+
+
 def loss_curve(path: Path, training: pd.DataFrame) -> None:
     """Save the training loss and the learning rate against epoch, from the rows of `training.csv`."""
     with saved_figure(path, height=3.2) as figure:

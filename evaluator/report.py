@@ -23,6 +23,11 @@ CAPTIONS = {
     "denoising_strip.png": "From noise to image: moments of the sampler, at the best row.",
     "loss.png": "Training loss and learning rate.",
 }
+CAPTIONS_OF_METHODS = {
+    "accuracy_by_method.png": "Accuracy against guidance weight, and against network evaluations an image, for every "
+    "method of guidance.",
+    "samples_by_method.png": "Samples of every method at its best weight. Each column starts from the same noise.",
+}
 
 
 def write_report(
@@ -62,7 +67,9 @@ def write_report(
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
-    return with_intervals(table).drop(columns=["guidance_method", "step"], errors="ignore")
+    # A column that says the same in every row says nothing.
+    dropped = ["step"] if table["guidance_method"].nunique() > 1 else ["guidance_method", "step"]
+    return with_intervals(table).drop(columns=dropped)
 
 
 def top_rows(results: Results, count: int) -> str:
@@ -88,28 +95,45 @@ def _write_figures(
 ) -> None:
     best, sweep = results.best, results.sweep
     title = f"{name}, {best['checkpoint']}"
-    rows = [cell for cell in results.cells_of_best_checkpoint if cell.settings["label_set"] == results.ranked_by]
+    method = best["guidance_method"]
+    rows = [cell for cell in results.cells_of(method) if cell.settings["label_set"] == results.ranked_by]
     names = ["\n".join(label_set) for label_set in rows[0].label_sets[:SHOWN]]
     figures.image_grid(
         folder / "samples.png",
         np.stack([cell.pixels[:SHOWN].numpy() for cell in rows]),
         [figures.weight_name(cell.settings["guidance_weight"]) for cell in rows],
         names,
-        f"{title}: a guidance weight a row, the same noise down a column",
+        f"{title}, {method} guidance: a weight a row, the same noise down a column",
     )
     ceiling = results.baselines.iloc[0]
     figures.accuracy_against_weight(
         folder / "accuracy_vs_weight.png",
-        sweep[sweep["checkpoint"] == best["checkpoint"]],
+        sweep[(sweep["checkpoint"] == best["checkpoint"]) & (sweep["guidance_method"] == method)],
         ceiling=Interval(ceiling["accuracy"], ceiling["accuracy_low"], ceiling["accuracy_high"]),
         chance=results.chance,
-        title=title,
+        title=f"{title}, {method} guidance",
     )
     figures.accuracy_against_epoch(
         folder / "accuracy_vs_epoch.png",
-        sweep[sweep["label_set"] == results.ranked_by],
-        f"{name}, {results.ranked_by}.json",
+        sweep[(sweep["label_set"] == results.ranked_by) & (sweep["guidance_method"] == method)],
+        f"{name}, {results.ranked_by}.json, {method} guidance",
     )
+    if len(results.methods) > 1:
+        figures.accuracy_of_methods(
+            folder / "accuracy_by_method.png",
+            sweep[(sweep["checkpoint"] == best["checkpoint"]) & (sweep["label_set"] == results.ranked_by)],
+            f"{title}, {results.ranked_by}.json",
+        )
+        figures.image_grid(
+            folder / "samples_by_method.png",
+            np.stack([cell.pixels[:SHOWN].numpy() for cell in results.best_of_methods]),
+            [
+                f"{cell.settings['guidance_method']}\nw = {cell.settings['guidance_weight']:g}"
+                for cell in results.best_of_methods
+            ],
+            names,
+            f"{title}: a method a row at its best weight, the same noise down a column",
+        )
     figures.loss_curve(folder / "loss.png", training)
     # At most ten moments, evenly spaced, the noise and the finished image among them.
     steps = sorted({round(step) for step in np.linspace(0, len(moments) - 1, 10)})
@@ -118,7 +142,7 @@ def _write_figures(
         np.stack([moments[step].numpy() for step in steps], axis=1),
         names[: len(moments[0])],
         [f"step {step}" for step in steps],
-        f"{title}, w = {best['guidance_weight']:g}: from noise to image",
+        f"{title}, {method} guidance, w = {best['guidance_weight']:g}: from noise to image",
     )
 
 
@@ -130,10 +154,12 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
     ]
     honest = f", and {', '.join(told[1:])}, which had no say in the ranking" if told[1:] else ""
     ties = int(ranked["tied_with_best"].sum()) - 1
+    captions = CAPTIONS | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
     parts = [
         f"# {escape_markdown(name)}",
         *(f"> **Warning.** {escape_markdown(warning)}" for warning in warnings),
-        f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} at guidance weight "
+        f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} with "
+        f"{escape_markdown(best['guidance_method'])} guidance at weight "
         f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
         f"{told[0]}{honest}. Ties, by the coarse test of overlapping intervals: {ties} other row"
         f"{'' if ties == 1 else 's'}.",
@@ -144,7 +170,7 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
         markdown(_readable(ranked.head(SHOWN))),
         f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
         "## Figures",
-        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in CAPTIONS.items()),
+        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in captions.items()),
         "## Baselines",
         markdown(with_intervals(results.baselines)),
         "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "

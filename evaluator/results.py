@@ -69,7 +69,7 @@ class Results:
         pairs = [*zip(self.cells, self.scored, strict=True), *((cell, self._scored(cell)) for cell in self.earlier)]
         rows = [_row(cell, images) for cell, images in pairs]
         files = list(dict.fromkeys(row["label_set"] for row in rows))
-        settings = ("sampler", "sampling_steps", "seeds", "guidance_weight")
+        settings = ("sampler", "sampling_steps", "seeds", "guidance_method", "guidance_settings", "guidance_weight")
         rows.sort(key=lambda row: (row["step"], files.index(row["label_set"]), *(row[name] for name in settings)))
         return pd.DataFrame(rows)
 
@@ -118,6 +118,27 @@ class Results:
         return [cell for cell in self.cells if cell.settings["checkpoint"] == self.best["checkpoint"]]
 
     @cached_property
+    def methods(self) -> list[str]:
+        """The methods of guidance, in order."""
+        return list(dict.fromkeys(cell.settings["guidance_method"] for cell in self.cells))
+
+    def cells_of(self, method: str) -> list[JudgedCell]:
+        """Return the cells of the best row's checkpoint that were guided by this method, in order."""
+        return [cell for cell in self.cells_of_best_checkpoint if cell.settings["guidance_method"] == method]
+
+    @cached_property
+    def best_of_methods(self) -> list[JudgedCell]:
+        """For each method, its best cell of the best row's checkpoint on the file that ranks."""
+        ranked = self.ranking[self.ranking["checkpoint"] == self.best["checkpoint"]]
+        best = ranked.drop_duplicates("guidance_method").set_index("guidance_method")["guidance_weight"]
+        return [
+            cell
+            for method in self.methods
+            for cell in self.cells_of(method)
+            if cell.settings["guidance_weight"] == best[method] and cell.settings["label_set"] == self.ranked_by
+        ]
+
+    @cached_property
     def baselines(self) -> pd.DataFrame:
         """The rows of `baselines.csv`; the ceiling first, then the floors, of the best row's checkpoint."""
         rows = [baseline_row("real held-out images", "held out", self.held_out_logits, self.held_out_conditions)]
@@ -126,10 +147,11 @@ class Results:
             for cell in self.cells_of_best_checkpoint
         ]
         for settings, logits, conditions in cells:
-            if settings["guidance_weight"] == -1:
+            # At w = -1 a method may still see the condition; plain guidance does not.
+            if (settings["guidance_method"], settings["guidance_weight"]) == ("plain", -1):
                 rows.append(baseline_row("unconditional", settings["label_set"], logits, conditions))
         for settings, logits, conditions in cells:
-            if settings["guidance_weight"] == self.best["guidance_weight"]:
+            if all(settings[name] == self.best[name] for name in ("guidance_method", "guidance_weight")):
                 rows.append(shuffled_row(settings["label_set"], logits, conditions))
         return pd.DataFrame(rows)
 

@@ -13,6 +13,7 @@ from evaluator.configuration import EvaluatorConfig
 from lab.configuration import (
     DataConfig,
     DenoiserConfig,
+    GuidanceConfig,
     SamplerConfig,
     ScheduleConfig,
     SweepConfig,
@@ -42,6 +43,7 @@ class Experiment:
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
@@ -53,6 +55,12 @@ class Experiment:
             raise LabError(
                 f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "
                 f"allowed is at most --schedule.timesteps, which is {self.schedule.timesteps}"
+            )
+
+        if "plus_plus" in self.guidance.method and (self.sampler.kind != "ddim" or self.sampler.eta):
+            raise LabError(
+                f"--guidance.method plus_plus is defined for deterministic DDIM; add --sampler.kind ddim "
+                f"--sampler.eta 0 (now {self.sampler.kind}, {self.sampler.eta:g})"
             )
 
     @property

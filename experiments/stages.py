@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
 from lab.configuration import require_same_settings
@@ -173,6 +173,7 @@ def swept(
 
     from evaluator.classifiers import logits_in_batches
     from lab.files import digest
+    from lab.guidance import settings_of
     from lab.sweep import SweepCell, earlier_results, run_sweep
     from lab.types import ClassLogits, PixelImages
 
@@ -180,6 +181,10 @@ def swept(
         return logits_in_batches(evaluator.classifier, pixels)
 
     folder, evaluator_digest = experiment.checkpoints, digest(experiment.evaluator_file)
+    methods = {method: settings_of(method, experiment.guidance) for method in experiment.guidance.method}
+    if "auto" in methods:
+        # The run's own first checkpoint, which was trained least.
+        methods["auto"] = {"weak_checkpoint": checkpoints[0].path.stem, "weak_digest": digest(checkpoints[0].path)}
     cells = [
         SweepCell(
             checkpoint=kept.path.stem,
@@ -189,18 +194,26 @@ def swept(
             evaluator_digest=evaluator_digest,
             label_set=name,
             label_sets=sets,
+            guidance_method=method,
+            guidance_settings=settings,
             guidance_weight=float(weight),
             sampler=experiment.sampler,
             seeds=experiment.sweep.seeds,
         )
         for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in checkpoints]
         for name, sets in label_sets.items()
+        for method, settings in methods.items()
         for weight in experiment.sweep.guidance_weights
     ]
     batch_size = experiment.sweep.batch_size
     results = run_sweep(cells, folder, evaluator.vocabulary, judge, batch_size, device, folder / "cells")
     finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
     return finished, earlier_results(folder / "cells", cells)
+
+
+def told(settings: dict[str, Any]) -> str:
+    """Return a method's settings as one cell of a table, like "phi=0.7"; digests are left out."""
+    return " ".join(f"{name}={value}" for name, value in settings.items() if not name.endswith("digest"))
 
 
 def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
@@ -215,7 +228,8 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
             "epoch": cell.epoch,
             "step": cell.step,
             "label_set": cell.label_set,
-            "guidance_method": "plain",
+            "guidance_method": cell.guidance_method,
+            "guidance_settings": told(cell.guidance_settings),
             "guidance_weight": cell.guidance_weight,
             "guidance_scale": 1 + cell.guidance_weight,
             "sampler": cell.sampler.kind,
@@ -266,10 +280,11 @@ def report(
     best_cell = next(
         result.cell
         for result in cells
-        if (result.cell.checkpoint, result.cell.guidance_weight) == (best["checkpoint"], best["guidance_weight"])
+        if (result.cell.checkpoint, result.cell.guidance_method, result.cell.guidance_weight)
+        == (best["checkpoint"], best["guidance_method"], best["guidance_weight"])
     )
     checkpoint = load_checkpoint(experiment.checkpoints / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
-    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device)
+    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device, experiment.checkpoints)
     warning = noise_schedule(experiment.schedule).warning()
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, device)

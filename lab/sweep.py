@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from lab.configuration import SamplerConfig
 from lab.datasets import to_pixels
 from lab.errors import LabError
 from lab.files import whole_file
-from lab.guidance import ClassifierFreeGuidance, EvaluationCounter
+from lab.guidance import EvaluationCounter, Guided, guided
 from lab.labels import ClassVocabulary, LabelSet
 from lab.sampling import STEPPERS, NoiseSource, sample, timestep_grid, trajectory
 from lab.schedules import noise_schedule
@@ -42,6 +43,9 @@ class SweepCell:
         evaluator_digest: of the evaluator file's content.
         label_set: name of the label-set file, without its ending.
         label_sets: what is asked for, one image each.
+        guidance_method: one of `lab.guidance.METHODS`.
+        guidance_settings: what that method uses besides the weight; autoguidance names its weaker checkpoint in
+            "weak_checkpoint", and that file's digest in "weak_digest".
         guidance_weight: w.
         sampler: the sampler and its steps.
         seeds: images for each label set; image j of n label sets is seed j div n's image of label set j mod n.
@@ -54,6 +58,8 @@ class SweepCell:
     evaluator_digest: str
     label_set: str
     label_sets: tuple[LabelSet, ...]
+    guidance_method: str
+    guidance_settings: dict[str, Any]
     guidance_weight: float
     sampler: SamplerConfig
     seeds: int
@@ -62,7 +68,7 @@ class SweepCell:
     def key(self) -> str:
         """A file name that is readable and different for every different cell."""
         identity = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.checkpoint}-{self.label_set}-w{self.guidance_weight:g}-{identity}"
+        return f"{self.checkpoint}-{self.label_set}-w{self.guidance_weight:g}-{self.guidance_method}-{identity}"
 
     @property
     def asked(self) -> list[LabelSet]:
@@ -129,6 +135,7 @@ def run_cell(
     cell: SweepCell,
     checkpoint: Checkpoint,
     network: NoisePredictor,
+    weak: NoisePredictor | None,
     device: torch.device,
     judge: Judge,
     batch_size: int,
@@ -140,6 +147,7 @@ def run_cell(
         cell: the cell.
         checkpoint: the checkpoint it names.
         network: that checkpoint's noise predictor.
+        weak: a weaker one, where the method asks for it.
         device: the one it is on.
         judge: maps 8-bit images to class logits.
         batch_size: images sampled together.
@@ -149,8 +157,8 @@ def run_cell(
         LabError: an image is not finite, or the file cannot be written.
     """
     conditions = checkpoint.vocabulary.conditions(cell.asked).to(device)
-    counter = EvaluationCounter(network)
-    predictor = ClassifierFreeGuidance(counter, cell.guidance_weight)
+    counter, weak_counter = EvaluationCounter(network), EvaluationCounter(weak or network)
+    predictor = _guided(cell, checkpoint, counter, weak_counter)
     schedule = noise_schedule(checkpoint.schedule)
     started = time.perf_counter()
     batches: list[PixelImages] = []
@@ -166,7 +174,7 @@ def run_cell(
         cell=cell,
         pixels=pixels,
         logits=logits.cpu(),
-        network_evaluations=counter.evaluations // len(pixels),
+        network_evaluations=(counter.evaluations + weak_counter.evaluations) // len(pixels),
         seconds=max(time.perf_counter() - started, 1e-9),
         device=str(device),
         precision="float32",
@@ -176,6 +184,23 @@ def run_cell(
     with whole_file(folder / f"{cell.key}.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, pixels=pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(told)))
     return result
+
+
+def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, weak: NoisePredictor) -> NoisePredictor:
+    """Return a cell's guidance around the network."""
+    schedule = noise_schedule(checkpoint.schedule)
+    grid = timestep_grid(schedule.timesteps, cell.sampler.sampling_steps)
+    to = Guided(network, weak, schedule, grid, checkpoint.vocabulary)
+    return guided(cell.guidance_method, cell.guidance_weight, cell.guidance_settings, to)
+
+
+def _weak(
+    cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device
+) -> NoisePredictor | None:
+    """Return the weaker noise predictor that a cell's method asks for, if it does."""
+    if (name := cell.guidance_settings.get("weak_checkpoint")) is None:
+        return None
+    return load_checkpoint(checkpoints / f"{name}.pt", vocabulary).noise_predictor(device)
 
 
 def _require_finite(images: Images, cell: SweepCell) -> None:
@@ -214,7 +239,8 @@ def run_sweep(
                     path = checkpoints / f"{cell.checkpoint}.pt"
                     raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
                 loaded = cell.checkpoint, checkpoint, checkpoint.noise_predictor(device)
-            result = run_cell(cell, loaded[1], loaded[2], device, judge, batch_size, folder)
+            weak = _weak(cell, checkpoints, vocabulary, device)
+            result = run_cell(cell, loaded[1], loaded[2], weak, device, judge, batch_size, folder)
         yield result
 
 
@@ -255,7 +281,9 @@ def _cell_of(path: Path) -> SweepCell:
 
 
 @torch.inference_mode()
-def denoising_strip(checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device) -> list[PixelImages]:
+def denoising_strip(
+    checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device, checkpoints: Path
+) -> list[PixelImages]:
     """Return the first images of a cell at every moment from starting noise to finished image.
 
     Args:
@@ -263,13 +291,15 @@ def denoising_strip(checkpoint: Checkpoint, cell: SweepCell, count: int, device:
         cell: the cell.
         count: how many of its images.
         device: where to compute.
+        checkpoints: folder of the checkpoints, where autoguidance finds its weaker one.
 
     Returns:
         sampling_steps + 1 batches of `count` images.
     """
-    schedule = noise_schedule(checkpoint.schedule)
+    weak = _weak(cell, checkpoints, checkpoint.vocabulary, device)
+    schedule, network = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(device)
     moments = trajectory(
-        ClassifierFreeGuidance(checkpoint.noise_predictor(device), cell.guidance_weight),
+        _guided(cell, checkpoint, network, weak or network),
         schedule,
         STEPPERS[cell.sampler.kind](cell.sampler),
         timestep_grid(schedule.timesteps, cell.sampler.sampling_steps),

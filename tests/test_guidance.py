@@ -1,17 +1,36 @@
-"""Classifier-free guidance against its equation."""
+"""Methods of guidance against their equations, and each at its neutral setting against plain guidance."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.guidance import ClassifierFreeGuidance, EvaluationCounter
+from lab.configuration import GUIDANCE_SETTINGS, GuidanceConfig, SamplerConfig, ScheduleConfig
+from lab.errors import LabError
+from lab.guidance import (
+    METHODS,
+    ClassifierFreeGuidance,
+    Composed,
+    EvaluationCounter,
+    Guided,
+    LimitedInterval,
+    PlusPlus,
+    Projected,
+    Rescale,
+    WeightSchedule,
+    guided,
+    settings_of,
+)
+from lab.labels import ClassVocabulary
+from lab.sampling import NoiseSource, sample, timestep_grid
+from lab.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 
 
 def predictor(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
     """A noise predictor that any of its inputs changes."""
-    return torch.sin(3 * x_t + timesteps.view(-1, 1, 1, 1)) + (conditions @ torch.arange(1.0, 4)).view(-1, 1, 1, 1)
+    asked = (conditions @ torch.arange(1.0, 4)).view(-1, 1, 1, 1)
+    return torch.sin(3 * x_t + timesteps.view(-1, 1, 1, 1)) * (1 + asked / 4) + torch.sin(asked)
 
 
 X_T = torch.linspace(-2, 2, 2 * 3 * 4 * 4).view(2, 3, 4, 4)
@@ -43,3 +62,192 @@ def test_only_the_half_that_counts_is_computed(weight: float, evaluations: int) 
     counter = EvaluationCounter(predictor)
     ClassifierFreeGuidance(counter, weight)(X_T, TIMESTEPS, CONDITIONS)
     assert counter.evaluations == evaluations * len(X_T)
+
+
+SCHEDULE = noise_schedule(ScheduleConfig(timesteps=100))
+GRID = timestep_grid(100, 10)
+VOCABULARY = ClassVocabulary(("a", "b", "c"))
+NEUTRAL = {
+    "interval": {"interval_low": 0.0, "interval_high": float("inf")},
+    "schedule": {"weight_shape": "constant", "smallest_weight": 0.0},
+    "rescale": {"phi": 0.0},
+    "projected": {"eta": 1.0, "momentum": 0.0, "largest_norm": 0.0},
+    "composed": {"avoid": (), "avoided_scale": -1.0},
+}
+"""Settings at which a method is plain guidance at every weight."""
+NEUTRAL_WEIGHT = {"plus_plus": -1.0, "auto": 0.0}
+"""The weight at which the others are."""
+
+
+def weak(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+    return 0.9 * predictor(x_t, timesteps, conditions)
+
+
+def method(name: str, weight: float, inner: object = predictor, **settings: object) -> object:
+    to = Guided(inner, weak, SCHEDULE, GRID, VOCABULARY)  # type: ignore[arg-type]
+    return guided(name, weight, settings, to)
+
+
+def images_of(name: str, weight: float, one_label: bool = True, **settings: object) -> Images:
+    """Sample with a method, from the same noise whatever the method."""
+    conditions = torch.eye(3) if one_label else torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 1, 1]])
+    noise = NoiseSource([(0, i) for i in range(3)], (3, 4, 4))
+    sampler = SamplerConfig(kind="ddim", sampling_steps=10, clamp=False)
+    return sample(method(name, weight, **settings), SCHEDULE, sampler, conditions, noise)  # type: ignore[arg-type]
+
+
+def test_every_method_has_its_settings_and_a_neutral_one() -> None:
+    assert set(METHODS) == set(GUIDANCE_SETTINGS) == {"plain", *NEUTRAL, *NEUTRAL_WEIGHT}
+    for name, settings in NEUTRAL.items():
+        assert set(settings) == set(GUIDANCE_SETTINGS[name])
+    assert settings_of("rescale", GuidanceConfig(phi=0.3)) == {"phi": 0.3}
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+@pytest.mark.parametrize("weight", [-1.0, 0.0, 0.7, 4.0])
+def test_at_its_neutral_setting_a_method_is_plain_guidance_to_the_bit(name: str, weight: float) -> None:
+    assert torch.equal(images_of(name, weight, **NEUTRAL[name]), images_of("plain", weight))
+
+
+@pytest.mark.parametrize(("name", "weight"), NEUTRAL_WEIGHT.items())
+def test_at_its_neutral_weight_a_method_is_plain_guidance_to_the_bit(name: str, weight: float) -> None:
+    assert torch.equal(images_of(name, weight), images_of("plain", weight))
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "plain"])
+def test_away_from_it_a_method_is_something_else(name: str) -> None:
+    weight = -0.4 if name == "plus_plus" else 2.0
+    settings = settings_of(name, GuidanceConfig())
+    assert not torch.allclose(images_of(name, weight, one_label=False, **settings), images_of("plain", weight, False))
+
+
+def at(t: int) -> tuple[Images, Timesteps, Conditions]:
+    return X_T, torch.tensor([t, t]), CONDITIONS
+
+
+def halves(t: int) -> tuple[Images, Images]:
+    x_t, timesteps, conditions = at(t)
+    return predictor(x_t, timesteps, conditions), predictor(x_t, timesteps, torch.zeros_like(conditions))
+
+
+def test_outside_the_interval_only_the_conditional_half_is_computed() -> None:
+    sigma = ((1 - SCHEDULE.alpha_bar) / SCHEDULE.alpha_bar).sqrt()
+    counter = EvaluationCounter(predictor)
+    method = LimitedInterval(counter, 3.0, 0.5, float(sigma[60]), SCHEDULE)
+    for t in range(100):
+        before = counter.evaluations
+        eps = method(*at(t))
+        inside = 0.5 < float(sigma[t]) <= float(sigma[60])
+        assert counter.evaluations - before == (4 if inside else 2)
+        conditional, unconditional = halves(t)
+        torch.testing.assert_close(eps, 4 * conditional - 3 * unconditional if inside else conditional)
+    assert float(sigma[60]) > 0.5
+
+
+@pytest.mark.parametrize("shape", ["constant", "linear", "cosine"])
+def test_a_weight_that_changes_has_the_mean_it_was_given(shape: str) -> None:
+    weights = []
+    for t in range(100):
+        conditional, unconditional = halves(t)
+        eps = WeightSchedule(predictor, 3.0, shape, 0.0, 100)(*at(t))
+        weights.append(float(((eps - conditional) / (conditional - unconditional)).mean()))
+    # Evenly spaced from u = 0 to 1, both ends counted: the trapezoid of a straight line and of a half cosine are exact.
+    assert sum(weights) / 100 == pytest.approx(3, abs=1e-4)
+    assert weights[0] == pytest.approx(3 if shape == "constant" else 6, abs=1e-3)
+    assert weights[-1] == pytest.approx(3 if shape == "constant" else 0, abs=1e-3)
+
+
+def test_the_clamped_weight_stays_above_the_smallest() -> None:
+    conditional, unconditional = halves(99)
+    eps = WeightSchedule(predictor, 3.0, "clamped", 1.5, 100)(*at(99))
+    torch.testing.assert_close(eps, 2.5 * conditional - 1.5 * unconditional, atol=1e-4, rtol=1e-4)
+
+
+def test_rescaling_gives_each_image_the_width_of_its_conditional_half() -> None:
+    conditional, unconditional = halves(50)
+    eps = Rescale(predictor, 5.0, 1.0)(*at(50))
+    torch.testing.assert_close(eps.std(dim=(1, 2, 3)), conditional.std(dim=(1, 2, 3)))
+    cfg = 6 * conditional - 5 * unconditional
+    torch.testing.assert_close(Rescale(predictor, 5.0, 0.25)(*at(50)), 0.25 * eps + 0.75 * cfg, atol=1e-4, rtol=1e-4)
+
+
+def clean(eps: Images, t: int) -> Images:
+    alpha_bar = float(SCHEDULE.alpha_bar[t])
+    return (X_T - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
+
+
+def test_projected_guidance_moves_at_right_angles_to_the_conditional_image() -> None:
+    conditional, unconditional = halves(50)
+    moved = clean(Projected(predictor, 2.0, 0.0, 0.0, 0.0, SCHEDULE)(*at(50)), 50) - clean(conditional, 50)
+    along = (moved * clean(conditional, 50)).sum(dim=(1, 2, 3))
+    torch.testing.assert_close(along / moved.flatten(1).norm(dim=1), torch.zeros(2), atol=1e-3, rtol=0)
+    # The parallel part, kept in full, makes it plain guidance again.
+    whole = Projected(predictor, 2.0, 1.0, 0.0, 1e9, SCHEDULE)(*at(50))
+    torch.testing.assert_close(whole, 3 * conditional - 2 * unconditional, atol=1e-4, rtol=1e-4)
+    short = clean(Projected(predictor, 2.0, 1.0, 0.0, 0.1, SCHEDULE)(*at(50)), 50) - clean(conditional, 50)
+    torch.testing.assert_close(short.flatten(1).norm(dim=1), torch.full((2,), 0.2), atol=1e-4, rtol=1e-3)
+
+
+def test_the_momentum_of_projected_guidance_ends_with_its_trajectory() -> None:
+    method = Projected(predictor, 2.0, 1.0, 0.5, 0.0, SCHEDULE)
+    alone = {t: Projected(predictor, 2.0, 1.0, 0.5, 0.0, SCHEDULE)(*at(t)) for t in (90, 50)}
+    first, second = method(*at(90)), method(*at(50))
+    torch.testing.assert_close(first, alone[90])
+    difference = {t: clean(halves(t)[0], t) - clean(halves(t)[1], t) for t in (90, 50)}
+    expected = clean(halves(50)[0], 50) + 2 * (difference[50] + 0.5 * difference[90])
+    torch.testing.assert_close(clean(second, 50), expected, atol=1e-3, rtol=1e-3)
+    # A new trajectory begins at a larger timestep, and remembers nothing.
+    torch.testing.assert_close(method(*at(90)), alone[90])
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.6, 1.0])
+def test_cfg_plus_plus_is_its_own_algorithm(scale: float) -> None:
+    # Algorithm 2 of the paper, written out: the guided clean image, the unconditional noise.
+    noise = NoiseSource([(0, i) for i in range(2)], (3, 4, 4))
+    x_t = noise.draw()
+    alpha_bars = [float(SCHEDULE.alpha_bar[t]) for t in GRID] + [1.0]
+    for t, here, following in zip(GRID, alpha_bars, alpha_bars[1:], strict=False):
+        timesteps = torch.tensor([t, t])
+        unconditional = predictor(x_t, timesteps, torch.zeros_like(CONDITIONS))
+        eps = unconditional + scale * (predictor(x_t, timesteps, CONDITIONS) - unconditional)
+        x_0 = (x_t - (1 - here) ** 0.5 * eps) / here**0.5
+        x_t = following**0.5 * x_0 + (1 - following) ** 0.5 * unconditional
+    method = PlusPlus(predictor, scale - 1, SCHEDULE, GRID)
+    sampler = SamplerConfig(kind="ddim", sampling_steps=10, clamp=False)
+    again = NoiseSource([(0, i) for i in range(2)], (3, 4, 4))
+    torch.testing.assert_close(sample(method, SCHEDULE, sampler, CONDITIONS, again), x_t, atol=1e-2, rtol=1e-3)
+
+
+def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None:
+    x_t, timesteps, conditions = at(50)
+    _, unconditional = halves(50)
+
+    def towards(image: int, member: int) -> Images:
+        alone = torch.zeros(1, 3)
+        alone[0, member] = 1
+        one = slice(image, image + 1)
+        return predictor(x_t[one], timesteps[one], alone)[0] - unconditional[image]
+
+    avoided = torch.tensor([False, False, True])
+    eps = Composed(predictor, 1.5, avoided, -0.5)(x_t, timesteps, conditions)
+    torch.testing.assert_close(eps[0], unconditional[0] + 2.5 * towards(0, 0) - 0.5 * towards(0, 2))
+    # What is asked for is not avoided at the same time.
+    torch.testing.assert_close(eps[1], unconditional[1] + 2.5 * towards(1, 1) + 2.5 * towards(1, 2))
+    counter = EvaluationCounter(predictor)
+    Composed(counter, 1.5, avoided, -0.5)(x_t, timesteps, conditions)
+    assert counter.evaluations == 2 + 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"method": ()}, "--guidance.method is empty"),
+        ({"method": ("plain", "plain")}, "holds plain twice"),
+        ({"interval_low": 2.0, "interval_high": 1.0}, "--guidance.interval-high is 1.0; allowed is a finite number, 2"),
+        ({"phi": 1.5}, "--guidance.phi is 1.5"),
+        ({"avoided_scale": 0.5}, "--guidance.avoided-scale is 0.5"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, object], told: str) -> None:
+    with pytest.raises(LabError, match=told):
+        GuidanceConfig(**settings)  # type: ignore[arg-type]

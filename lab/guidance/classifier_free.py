@@ -1,6 +1,4 @@
-"""Guidance: noise predictors made of a noise predictor.
-
-Classifier-free guidance (Ho & Salimans 2022, equation 6) mixes the conditional and the unconditional prediction,
+"""Plain classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, equation 6), and its two halves.
 
     eps = (1 + w) eps_conditional - w eps_unconditional
 
@@ -11,6 +9,7 @@ and EDM2 is the same number counted from the unconditional prediction: eps = eps
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
@@ -18,6 +17,24 @@ from lab.types import Conditions, Images, NoisePredictor, Timesteps
 def null_conditions(conditions: Conditions) -> Conditions:
     """Return the null condition for every row: "no label asked", a row of zeros."""
     return torch.zeros_like(conditions)
+
+
+def two_halves(
+    predictor: NoisePredictor, x_t: Images, timesteps: Timesteps, conditions: Conditions
+) -> tuple[Images, Images]:
+    """Return the conditional and the unconditional prediction, computed as one batch."""
+    both = predictor(
+        torch.cat((x_t, x_t)),
+        torch.cat((timesteps, timesteps)),
+        torch.cat((conditions, null_conditions(conditions))),
+    )
+    conditional, unconditional = both.chunk(2)
+    return conditional, unconditional
+
+
+def mixed(conditional: Images, unconditional: Images, weight: float | Tensor) -> Images:
+    """Return (1 + w) eps_conditional - w eps_unconditional; w is one number or one for each image, (B, 1, 1, 1)."""
+    return (1 + weight) * conditional - weight * unconditional
 
 
 @dataclass(frozen=True)
@@ -36,26 +53,4 @@ class ClassifierFreeGuidance:
             return self.predictor(x_t, timesteps, conditions)
         if self.weight == -1:
             return self.predictor(x_t, timesteps, null_conditions(conditions))
-        both = self.predictor(
-            torch.cat((x_t, x_t)),
-            torch.cat((timesteps, timesteps)),
-            torch.cat((conditions, null_conditions(conditions))),
-        )
-        conditional, unconditional = both.chunk(2)
-        return (1 + self.weight) * conditional - self.weight * unconditional
-
-
-class EvaluationCounter:
-    """A noise predictor that counts: `evaluations` grows by one for every image put through the network.
-
-    Wrapped around the network, inside any guidance, it gives the true cost of a method, whatever the method skips.
-    """
-
-    def __init__(self, predictor: NoisePredictor) -> None:
-        self.predictor = predictor
-        self.evaluations = 0
-
-    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        """Count the rows of x_t and pass the call on."""
-        self.evaluations += len(x_t)
-        return self.predictor(x_t, timesteps, conditions)
+        return mixed(*two_halves(self.predictor, x_t, timesteps, conditions), self.weight)

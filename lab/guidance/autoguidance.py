@@ -1,0 +1,28 @@
+"""Autoguidance (Karras et al. 2024, arXiv:2406.02507, equation 4): a network guided by a worse version of itself.
+
+    eps = (1 + w) eps_conditional - w eps_weak
+
+where eps_weak is the conditional prediction of a network that was trained less. Both are asked for the same condition,
+so what is pushed away from is bad drawing, not other classes. Neutral: w = 0.
+"""
+
+from dataclasses import dataclass
+
+from lab.guidance.classifier_free import mixed
+from lab.types import Conditions, Images, NoisePredictor, Timesteps
+
+
+@dataclass(frozen=True)
+class Autoguidance:
+    """Guidance at weight w away from a weaker noise predictor."""
+
+    predictor: NoisePredictor
+    weak: NoisePredictor
+    weight: float
+
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return (1 + w) eps_conditional - w eps_weak, shaped like x_t."""
+        strong = self.predictor(x_t, timesteps, conditions)
+        if self.weight == 0:
+            return strong
+        return mixed(strong, self.weak(x_t, timesteps, conditions), self.weight)

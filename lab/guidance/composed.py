@@ -1,0 +1,52 @@
+"""Composed guidance over the members of a label set (Liu et al. 2022, arXiv:2206.01714, equation 11).
+
+    eps = eps_u + sum_i s_i (eps_i - eps_u)
+
+with eps_i the prediction for member i alone; s_i = 1 + w for a class that is asked for, and `avoided_scale`, below 0,
+for one that is to stay away. A network is so asked for sets that it never saw together. Neutral: sets of one, none
+avoided.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from lab.guidance.classifier_free import ClassifierFreeGuidance, null_conditions
+from lab.types import Conditions, Images, NoisePredictor, Timesteps
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Guidance at scale 1 + w towards each class asked for, and away from the avoided ones.
+
+    Args:
+        predictor: the noise predictor.
+        weight: w.
+        avoided: (K,), True at the classes to keep away.
+        avoided_scale: the scale s of each of those, 0 or less.
+    """
+
+    predictor: NoisePredictor
+    weight: float
+    avoided: torch.Tensor
+    avoided_scale: float
+
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return the guided noise, shaped like x_t."""
+        avoided = self.avoided.to(conditions.device) & (conditions == 0) if self.avoided_scale else conditions < 0
+        asked = conditions > 0
+        if not avoided.any() and bool((asked.sum(dim=1) <= 1).all()):
+            return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
+        # One row for each (image, member), all in one batch behind the unconditional rows.
+        image, member = (asked | avoided).nonzero(as_tuple=True)
+        alone = torch.zeros(len(image), conditions.shape[1], device=conditions.device, dtype=conditions.dtype)
+        alone[torch.arange(len(image), device=conditions.device), member] = 1
+        predicted = self.predictor(
+            torch.cat((x_t, x_t[image])),
+            torch.cat((timesteps, timesteps[image])),
+            torch.cat((null_conditions(conditions), alone)),
+        )
+        unconditional, members = predicted[: len(x_t)], predicted[len(x_t) :]
+        scales = torch.where(asked[image, member], 1 + self.weight, self.avoided_scale).to(x_t.dtype)
+        steps = scales.view(-1, 1, 1, 1) * (members - unconditional[image])
+        return unconditional.index_add(0, image, steps)

@@ -1,0 +1,49 @@
+"""CFG++ (Chung et al. 2024, arXiv:2406.08070, algorithm 2), for deterministic DDIM.
+
+    eps = eps_u + s (eps_c - eps_u),  s in [0, 1];    x_next = signal_next x_0(eps) + spread_next eps_u
+
+The clean image is the guided one, and the noise that is put back is the unconditional one. Seen from DDIM, which puts
+back the noise it was given, that is plain guidance whose scale depends on the step (the paper's equation 13):
+
+    s(t) = s cos(phi_next) sin(phi) / sin(phi - phi_next),    cos(phi) = sqrt(alpha_bar)
+
+so the sampler need not know. The two are the same where predicted clean images are not clamped. Neutral: s = 0.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lab.guidance.classifier_free import mixed, null_conditions, two_halves
+from lab.schedules import NoiseSchedule
+from lab.types import Conditions, Images, NoisePredictor, Timesteps
+
+
+@dataclass(frozen=True)
+class PlusPlus:
+    """CFG++ at scale s = 1 + w, from 0 (unconditional) to 1 (the conditional clean image).
+
+    Args:
+        predictor: the noise predictor.
+        weight: w, from -1 to 0.
+        schedule: the one the predictor was trained on.
+        grid: the timesteps that are sampled at, falling.
+    """
+
+    predictor: NoisePredictor
+    weight: float
+    schedule: NoiseSchedule
+    grid: Sequence[int]
+
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return the guided noise, shaped like x_t; all images are at one timestep of the grid."""
+        if self.weight == -1:
+            return self.predictor(x_t, timesteps, null_conditions(conditions))
+        place = self.grid.index(int(timesteps[0]))
+        phi = self._angle(self.grid[place])
+        following = self._angle(self.grid[place + 1]) if place + 1 < len(self.grid) else 0.0
+        scale = (1 + self.weight) * math.cos(following) * math.sin(phi) / math.sin(phi - following)
+        return mixed(*two_halves(self.predictor, x_t, timesteps, conditions), scale - 1)
+
+    def _angle(self, t: int) -> float:
+        return math.acos(math.sqrt(float(self.schedule.alpha_bar[t])))

@@ -1,0 +1,69 @@
+"""Adaptive projected guidance (Sadat et al. 2024, arXiv:2410.02416, algorithm 1), in the predicted clean image.
+
+With D_c and D_u the clean images that the two halves predict:
+
+    difference = (D_c - D_u) + momentum * (difference at the step before)
+    difference is scaled down to the norm `largest_norm` where it is longer
+    parallel = its part along D_c, orthogonal = the rest
+    D = D_c + w (orthogonal + eta parallel)
+
+The parallel part mostly saturates. Neutral: eta 1, momentum 0, largest_norm 0, which stands for no limit.
+"""
+
+import torch
+from torch import Tensor
+
+from lab.guidance.classifier_free import ClassifierFreeGuidance, two_halves
+from lab.schedules import NoiseSchedule
+from lab.types import Conditions, Images, NoisePredictor, Timesteps
+
+
+class Projected:
+    """Guidance at weight w along what is orthogonal to the conditional prediction.
+
+    It remembers the difference of the step before, and forgets it where a trajectory begins anew: at a timestep that is
+    not smaller.
+
+    Args:
+        predictor: the noise predictor.
+        weight: w.
+        eta: share of the parallel part that is kept.
+        momentum: share of the last difference that is added; below 0 it is taken away.
+        largest_norm: of the difference over each image; 0 for no limit.
+        schedule: the one the predictor was trained on.
+    """
+
+    def __init__(
+        self,
+        predictor: NoisePredictor,
+        weight: float,
+        eta: float,
+        momentum: float,
+        largest_norm: float,
+        schedule: NoiseSchedule,
+    ) -> None:
+        self.predictor = predictor
+        self.weight = weight
+        self.eta, self.momentum, self.largest_norm = eta, momentum, largest_norm
+        self.schedule = schedule
+        self.last: tuple[int, Tensor] | None = None
+
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return the guided noise, shaped like x_t; all images are at one timestep."""
+        if (self.eta, self.momentum, self.largest_norm) == (1, 0, 0):
+            return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
+        conditional, unconditional = two_halves(self.predictor, x_t, timesteps, conditions)
+        signal, spread = self.schedule.amounts(timesteps, x_t)
+        clean = (x_t - spread * conditional) / signal
+        difference = (spread / signal) * (unconditional - conditional)
+        t = int(timesteps[0])
+        if self.momentum and self.last is not None and t < self.last[0]:
+            difference = difference + self.momentum * self.last[1]
+        self.last = t, difference
+        if self.largest_norm:
+            norm = torch.linalg.vector_norm(difference, dim=(1, 2, 3), keepdim=True)
+            difference = difference * (self.largest_norm / norm.clamp_min(self.largest_norm))
+        direction = clean / torch.linalg.vector_norm(clean, dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
+        parallel = (difference * direction).sum(dim=(1, 2, 3), keepdim=True) * direction
+        guided = clean + self.weight * (difference - parallel + self.eta * parallel)
+        return (x_t - signal * guided) / spread

@@ -1,0 +1,29 @@
+"""Rescaled guidance (Lin et al. 2023, arXiv:2305.08891, equations 14 to 16).
+
+    eps = phi std(eps_conditional) / std(eps_cfg) eps_cfg + (1 - phi) eps_cfg
+
+with std over each image. Guidance widens the prediction, which oversaturates; this takes it back. Neutral: phi 0.
+"""
+
+from dataclasses import dataclass
+
+from lab.guidance.classifier_free import ClassifierFreeGuidance, mixed, two_halves
+from lab.types import Conditions, Images, NoisePredictor, Timesteps
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """Classifier-free guidance at weight w whose standard deviation is taken back by a share phi."""
+
+    predictor: NoisePredictor
+    weight: float
+    phi: float
+
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return the guided noise, shaped like x_t."""
+        if self.phi == 0:
+            return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
+        conditional, unconditional = two_halves(self.predictor, x_t, timesteps, conditions)
+        guided = mixed(conditional, unconditional, self.weight)
+        width, guided_width = (eps.std(dim=(1, 2, 3), keepdim=True) for eps in (conditional, guided))
+        return self.phi * (width / guided_width) * guided + (1 - self.phi) * guided

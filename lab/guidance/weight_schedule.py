@@ -1,0 +1,51 @@
+"""Guidance weights that change with t (Wang et al. 2024, arXiv:2404.13040, table 1).
+
+With u = t / (T - 1), 1 at pure noise and 0 at the image:
+
+    constant    w(t) = w
+    linear      w(t) = 2 w (1 - u)
+    cosine      w(t) = w (1 + cos(pi u))
+    clamped     w(t) = max(smallest, 2 w (1 - u))
+
+All of them have the mean w over u, but for the clamping; they guide more the less noise is left. Neutral: constant.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lab.guidance.classifier_free import ClassifierFreeGuidance
+from lab.types import Conditions, Images, NoisePredictor, Timesteps
+
+WEIGHT_SHAPES: dict[str, Callable[[float, float, float], float]] = {
+    "constant": lambda weight, u, smallest: weight,
+    "linear": lambda weight, u, smallest: 2 * weight * (1 - u),
+    "cosine": lambda weight, u, smallest: weight * (1 + math.cos(math.pi * u)),
+    "clamped": lambda weight, u, smallest: max(smallest, 2 * weight * (1 - u)),
+}
+"""The weight, of (w, u, the smallest weight that clamping allows)."""
+
+
+@dataclass(frozen=True)
+class WeightSchedule:
+    """Classifier-free guidance whose weight follows a shape over t.
+
+    Args:
+        predictor: the noise predictor.
+        weight: w, the mean weight.
+        shape: one of WEIGHT_SHAPES.
+        smallest: the smallest weight of the clamped shape.
+        timesteps: T of the noise schedule.
+    """
+
+    predictor: NoisePredictor
+    weight: float
+    shape: str
+    smallest: float
+    timesteps: int
+
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return the guided noise, shaped like x_t; all images are at one timestep."""
+        u = float(timesteps[0]) / (self.timesteps - 1)
+        weight = WEIGHT_SHAPES[self.shape](self.weight, u, self.smallest)
+        return ClassifierFreeGuidance(self.predictor, weight)(x_t, timesteps, conditions)
