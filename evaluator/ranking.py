@@ -6,9 +6,11 @@ by is, for the best row, the largest of many, and leans high.
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from evaluator.intervals import Interval
+from evaluator.scoring import ScoredImages
+from evaluator.selection import selection
 from lab.errors import LabError
 
 CANDIDATE = ["checkpoint", "epoch", "step", "guidance_method", "guidance_weight", "guidance_scale"]
@@ -17,7 +19,8 @@ CANDIDATE = ["checkpoint", "epoch", "step", "guidance_method", "guidance_weight"
 
 def require_column_names(label_sets: Sequence[str]) -> None:
     """Raise LabError where a label-set file's name would clash with a column, since the tables have one of its name."""
-    taken = [*CANDIDATE, "rank", "tied_with_best", *(f"{name}_{end}" for name in label_sets for end in ("low", "high"))]
+    ends = [f"{name}_{end}" for name in ("rank", "behind_best", *label_sets) for end in ("low", "high")]
+    taken = [*CANDIDATE, "rank", "tied_with_best", "behind_best", *ends]
     for name in label_sets:
         if name in taken:
             raise LabError(f"--data.label-sets: {name!r} is the name of a column of the tables; rename {name}.json")
@@ -39,24 +42,29 @@ def accuracy_by_checkpoint(sweep: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def ranking(table: pd.DataFrame, ranked_by: str) -> pd.DataFrame:
-    """Return the rows of `accuracy_by_checkpoint` from best to worst, with a rank and a mark for ties with the best.
+def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages]) -> tuple[pd.DataFrame, float]:
+    """Return the rows of `accuracy_by_checkpoint` from best to worst, each compared with the best, and the optimism.
 
     Of equal accuracies the smaller guidance weight stands first (it distorts least), then the later checkpoint.
 
     Args:
         table: the rows.
         ranked_by: the label-set file whose accuracy decides.
+        scored: the scored images of that file, one for each row of the table.
 
     Returns:
-        The same columns behind `rank`, counted from 1, and `tied_with_best`: the interval overlaps the best row's.
+        The same columns behind `rank`, counted from 1, its 95 % interval `rank_low` and `rank_high`, `tied_with_best`
+        and `behind_best` with its interval: the difference over the same pairs of label set and seed, which is a tie
+        where the interval reaches 0. And how much the best row flatters itself; see `evaluator.selection`.
     """
-    ordered = table.sort_values(
-        [ranked_by, "guidance_weight", "step"], ascending=[False, True, False], kind="stable"
-    ).reset_index(drop=True)
-    intervals = [
-        Interval(*map(float, row)) for row in ordered[[ranked_by, f"{ranked_by}_low", f"{ranked_by}_high"]].to_numpy()
-    ]
+    ordered = table.sort_values([ranked_by, "guidance_weight", "step"], ascending=[False, True, False], kind="stable")
+    correct = np.stack([scored[row].correct_labels for row in ordered.index], axis=1)
+    compared = selection(correct, scored[0].labels, best=0)
+    ordered = ordered.reset_index(drop=True)
     ordered.insert(0, "rank", range(1, len(ordered) + 1))
-    ordered.insert(1, "tied_with_best", [interval.overlaps(intervals[0]) for interval in intervals])
-    return ordered
+    ordered.insert(1, "rank_low", compared.rank[:, 0])
+    ordered.insert(2, "rank_high", compared.rank[:, 1])
+    ordered.insert(3, "tied_with_best", compared.tied)
+    for place, column in enumerate(("behind_best", "behind_best_low", "behind_best_high")):
+        ordered[column] = compared.behind[:, place].round(6)
+    return ordered, compared.optimism

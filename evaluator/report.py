@@ -153,7 +153,8 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
         f"{best[f]:.3f} ({best[f'{f}_low']:.3f} to {best[f'{f}_high']:.3f}) on {escape_markdown(f)}.json" for f in files
     ]
     honest = f", and {', '.join(told[1:])}, which had no say in the ranking" if told[1:] else ""
-    ties = int(ranked["tied_with_best"].sum()) - 1
+    ties, images = int(ranked["tied_with_best"].sum()) - 1, len(results.scored[0].labels)
+    tied = "No other row is" if ties == 0 else "1 other row is" if ties == 1 else f"{ties} other rows are"
     captions = CAPTIONS | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
     parts = [
         f"# {escape_markdown(name)}",
@@ -161,11 +162,13 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
         f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} with "
         f"{escape_markdown(best['guidance_method'])} guidance at weight "
         f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
-        f"{told[0]}{honest}. Ties, by the coarse test of overlapping intervals: {ties} other row"
-        f"{'' if ties == 1 else 's'}.",
+        f"{told[0]}{honest}. {tied} tied with it: over the same pairs of label set and seed, the 95 % interval of "
+        "the difference reaches 0.",
+        f"Were all {len(ranked)} rows equally good, the best of them would still be expected to score "
+        f"{results.optimism:.3f} above the truth on {escape_markdown(files[0])}.json, by luck alone: the price of "
+        f"picking the maximum of {len(ranked)} on {images} images.",
         "Accuracy is the coursework's: of an image asked for k labels, the evaluator's k highest-scoring classes "
-        "count; it is the correct labels over all labels asked. Intervals are 95 %, resampling images. The accuracy "
-        "that a ranking is made by leans high for its best row, the largest of many; the other files' does not.",
+        "count; it is the correct labels over all labels asked. Intervals are 95 %, resampling images.",
         "## Ranking",
         markdown(_readable(ranked.head(SHOWN))),
         f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",

@@ -98,9 +98,22 @@ class Results:
         return accuracy_by_checkpoint(self.sweep)
 
     @cached_property
+    def _ranking_and_optimism(self) -> tuple[pd.DataFrame, float]:
+        of_file = [
+            images for cell, images in zip(self.cells, self.scored, strict=True)
+            if cell.settings["label_set"] == self.ranked_by
+        ]  # fmt: skip
+        return ranking(self.by_checkpoint, self.ranked_by, of_file)
+
+    @property
     def ranking(self) -> pd.DataFrame:
         """The rows of `ranking.csv`."""
-        return ranking(self.by_checkpoint, self.ranked_by)
+        return self._ranking_and_optimism[0]
+
+    @property
+    def optimism(self) -> float:
+        """How much the best row would be expected to stand above its true accuracy, were all rows equally good."""
+        return self._ranking_and_optimism[1]
 
     @property
     def chance(self) -> float:

@@ -84,8 +84,9 @@ def test_the_report_is_complete(finished: Path) -> None:
 def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path) -> None:
     sweep = table(finished)
     assert list(sweep.columns) == shlex.split(
-        "experiment checkpoint epoch step label_set guidance_method guidance_settings guidance_weight guidance_scale sampler "
-        "sampling_steps network_evaluations seeds images labels correct_labels accuracy accuracy_low accuracy_high "
+        "experiment checkpoint epoch step label_set guidance_method guidance_settings guidance_weight "
+        "guidance_scale sampler sampling_steps network_evaluations seeds images labels correct_labels "
+        "accuracy accuracy_low accuracy_high "
         "exact_match exact_match_low exact_match_high image_accuracy image_accuracy_low "
         "image_accuracy_high unasked_rate unasked_rate_low unasked_rate_high seconds images_per_second device precision"
     )

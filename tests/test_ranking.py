@@ -1,8 +1,10 @@
 """The ranking: one file decides, the other is only shown, ties are named."""
 
+import numpy as np
 import pandas as pd
 
 from evaluator.ranking import accuracy_by_checkpoint, ranking
+from evaluator.scoring import ScoredImages
 
 
 def sweep() -> pd.DataFrame:
@@ -42,9 +44,16 @@ def test_a_row_for_each_candidate_and_a_column_for_each_file() -> None:
 
 
 def test_the_first_file_alone_decides_and_equals_go_to_the_later_checkpoint() -> None:
-    ranked = ranking(accuracy_by_checkpoint(sweep()), "test")
+    # In the order of the table: a at 0 and 2, b at 0 and 2.
+    right = np.array([80, 95, 94, 95])[:, None] > np.arange(100)
+    scored = [ScoredImages(asked=np.ones((100, 1), dtype=bool), seen=row[:, None], found=row[:, None]) for row in right]
+    ranked, optimism = ranking(accuracy_by_checkpoint(sweep()), "test", scored)
     assert list(zip(ranked["checkpoint"], ranked["guidance_weight"], strict=True)) == [
         ("b", 2.0), ("a", 2.0), ("b", 0.0), ("a", 0.0),
     ]  # fmt: skip
     assert list(ranked["rank"]) == [1, 2, 3, 4]
     assert list(ranked["tied_with_best"]) == [True, True, True, False]
+    assert list(ranked["behind_best"]) == [0, 0, 0.01, 0.15]
+    assert list(ranked["rank_low"]) == [1, 1, 1, 4]
+    assert list(ranked["rank_high"]) == [1, 1, 3, 4]
+    assert optimism > 0
