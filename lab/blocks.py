@@ -108,11 +108,13 @@ class Attention(nn.Module):
 
     Args:
         channels: of the map.
+        side: of the map; every place has a learned embedding of its own.
         classes: K, where one token is added for each class that the condition asks for; 0 for the map alone.
     """
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, side: int, classes: int) -> None:
         super().__init__()
+        self.positions = nn.Parameter(torch.zeros(side * side, channels))
         self.heads = channels // math.gcd(channels, CHANNELS_PER_HEAD)
         self.norm = nn.GroupNorm(8, channels)
         self.places = nn.Linear(channels, 3 * channels)
@@ -124,7 +126,7 @@ class Attention(nn.Module):
     def forward(self, features: Tensor, conditions: Tensor) -> Tensor:
         """Map (B, channels, H, W) and the conditions (B, K) to (B, channels, H, W)."""
         batch, _, height, width = features.shape
-        query, key, value = self.places(self.norm(features).flatten(2).mT).chunk(3, dim=2)
+        query, key, value = self.places(self.norm(features).flatten(2).mT + self.positions).chunk(3, dim=2)
         mask = None
         if self.objects is not None:
             object_key, object_value = self.objects.expand(batch, -1, -1).chunk(2, dim=2)

@@ -131,7 +131,8 @@ class DenoiserConfig:
     bottleneck: Literal["vector", "map"] = "vector"
     """What the quarter-sized map passes through: pooling to a vector (the coursework's), or one more block."""
     attention: Literal["none", "map", "objects"] = "none"
-    """Attention before each up: none (the coursework's), over the map, or over the map and the objects asked for."""
+    """Attention after each down and before each up: none (the coursework's), over the map, or over the map and the
+    objects asked for."""
     prediction: Literal["noise", "x_0", "v"] = "noise"
     """What the output is taken for: the noise (the coursework's), the clean image, or v, between the two."""
 

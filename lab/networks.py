@@ -85,7 +85,10 @@ class ContextUnet(nn.Module):
         self.up1, self.up2 = Up(2 * quarter, half, self._block), Up(2 * half, full, self._block)
         if config.attention != "none":
             tokens = classes if config.attention == "objects" else 0
-            self.attentions = nn.ModuleList([Attention(quarter, tokens), Attention(half, tokens)])
+            places = ((half, 2), (quarter, 4), (quarter, 4), (half, 2))
+            self.attentions = nn.ModuleList(
+                [Attention(channels_there, height // (config.patch * down), tokens) for channels_there, down in places]
+            )
         self.out = nn.Sequential(
             nn.Conv2d(2 * full, full, 3, padding=1),
             nn.GroupNorm(8, full),
@@ -107,18 +110,23 @@ class ContextUnet(nn.Module):
         in_blocks = nn.functional.silu(torch.add(*embedded[0])) if self.config.conditioning == "blocks" else None
 
         features = self.initial(nn.functional.pixel_unshuffle(x_t, self.config.patch), in_blocks)
-        down1 = self.halve(self.down1(features, in_blocks))
-        down2 = self.halve(self.down2(down1, in_blocks))
+        down1 = self._attended(0, self.halve(self.down1(features, in_blocks)), conditions)
+        down2 = self._attended(1, self.halve(self.down2(down1, in_blocks)), conditions)
         up = self.bottleneck(down2, in_blocks)
         for place, (ascend, skip) in enumerate(((self.up1, down2), (self.up2, down1))):
-            if self.config.attention != "none":
-                up = self.attentions[place](up, conditions)
+            up = self._attended(2 + place, up, conditions)
             if self.config.conditioning == "ups":
                 context_embedded, time_embedded = embedded[place]
                 up = _spread(context_embedded) * up + _spread(time_embedded)
             up = ascend(up, skip, in_blocks)
         noise: Tensor = self.out(torch.cat((up, features), dim=1))
         return nn.functional.pixel_shuffle(noise, self.config.patch)
+
+    def _attended(self, place: int, features: Tensor, conditions: Tensor) -> Tensor:
+        if self.config.attention == "none":
+            return features
+        attended: Tensor = self.attentions[place](features, conditions)
+        return attended
 
     def _time_features(self, timesteps: Timesteps) -> Tensor:
         if self.config.time == "scalar":

@@ -125,7 +125,7 @@ def test_each_option_stands_by_itself(options: dict[str, object]) -> None:
 
 
 def test_attention_sees_the_objects_asked_for_and_no_others() -> None:
-    attention = Attention(16, classes=5)
+    attention = Attention(16, side=4, classes=5)
     torch.nn.init.normal_(attention.out.weight)
     features, conditions = torch.randn(1, 16, 4, 4), torch.tensor([[0.0, 1, 0, 1, 0]])
     before = attention(features, conditions)
@@ -140,7 +140,7 @@ def test_attention_sees_the_objects_asked_for_and_no_others() -> None:
 
 
 def test_attention_is_torch_s_own_over_the_map() -> None:
-    attention = Attention(64, classes=0)
+    attention = Attention(64, side=5, classes=0)
     torch.nn.init.normal_(attention.out.weight)
     theirs = torch.nn.MultiheadAttention(64, 2, batch_first=True)
     ours = attention.state_dict()
@@ -153,7 +153,8 @@ def test_attention_is_torch_s_own_over_the_map() -> None:
         }
     )
     features = torch.randn(3, 64, 5, 5)
-    tokens = attention.norm(features).flatten(2).mT
+    torch.nn.init.normal_(attention.positions)
+    tokens = attention.norm(features).flatten(2).mT + attention.positions
     expected = features + theirs(tokens, tokens, tokens)[0].mT.unflatten(2, (5, 5))
     torch.testing.assert_close(attention(features, torch.zeros(3, 0)), expected)
 
