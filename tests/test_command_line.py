@@ -175,6 +175,29 @@ def test_rows_of_other_settings_stay_in_the_sweep(finished: Path, tmp_path: Path
     assert len(table(root, "ranking")) == 2
 
 
+@pytest.mark.long
+def test_methods_of_guidance_are_swept_like_weights(finished: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(finished, tmp_path / "copy")
+    methods = ["plain", "interval", "schedule", "rescale", "projected", "auto", "composed"]
+    arguments = ["--guidance.method", *methods, "--sweep.guidance-weights", "0", "2"]
+    assert run(root, "digits", *TINY, *arguments) == 0
+    sweep = table(root)
+    rows = sweep[sweep["guidance_weight"].isin([0, 2])].set_index(["checkpoint", "label_set", "guidance_weight"])
+    assert rows["guidance_method"].value_counts().to_dict() == dict.fromkeys(methods, 2 * 2 * 2)
+    plain, auto, composed = (rows[rows["guidance_method"] == name] for name in ("plain", "auto", "composed"))
+    # Digits have one label an image, so composed guidance is plain guidance; and autoguidance at 0 guides nothing.
+    assert (plain["correct_labels"] == composed["correct_labels"]).all()
+    assert (plain["correct_labels"] == auto["correct_labels"])[plain.index.get_level_values(2) == 0].all()
+    assert set(auto["guidance_settings"]) == {"weak_checkpoint=epoch0001"}
+    assert auto["network_evaluations"].groupby("guidance_weight").unique().map(list).to_dict() == {0: [3], 2: [6]}
+    folder = root / "reports" / "digits"
+    assert {path.name for path in folder.iterdir()} == FILES | {"accuracy_by_method.png", "samples_by_method.png"}
+    assert "(samples_by_method.png)" in (folder / "report.md").read_text()
+    # The rows of the plain sweep before are as they were.
+    before = sweep[sweep["guidance_method"] == "plain"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(before, table(finished))
+
+
 def test_the_remedy_of_an_error_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = new_root(tmp_path)
     assert run(root, "digits", *TINY, "--denoiser.pool", "7") == 2
@@ -345,6 +368,8 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> Mistake:
         ("--sweep.guidance-weights is -2.0", "--sweep.guidance-weights 0 -2"),
         ("--sweep.guidance-weights holds 2 twice", "--sweep.guidance-weights 2 2"),
         ("--sampler.sampling-steps is 500; allowed is at most", "--sampler.sampling-steps 500"),
+        ("--guidance.method plus_plus is defined for deterministic DDIM; add", "--guidance.method plus_plus"),
+        ("--guidance.method holds auto twice", "--guidance.method auto auto"),
         ("--sampler.eta is 1, which only --sampler.kind ddim uses", "--sampler.eta 1"),
         ("--device is 'cuda:7', which is not on this machine; here are: auto", "--device cuda:7"),
         ("--name is '../x'", "--name ../x"),
