@@ -67,7 +67,7 @@ def test_only_the_half_that_counts_is_computed(weight: float, evaluations: int) 
 SCHEDULE = noise_schedule(ScheduleConfig(timesteps=100))
 GRID = timestep_grid(100, 10)
 VOCABULARY = ClassVocabulary(("a", "b", "c"))
-NEUTRAL = {
+NEUTRAL: dict[str, dict[str, object]] = {
     "interval": {"interval_low": 0.0, "interval_high": float("inf")},
     "schedule": {"weight_shape": "constant", "smallest_weight": 0.0},
     "rescale": {"phi": 0.0},
@@ -173,7 +173,8 @@ def test_rescaling_gives_each_image_the_width_of_its_conditional_half() -> None:
 
 def clean(eps: Images, t: int) -> Images:
     alpha_bar = float(SCHEDULE.alpha_bar[t])
-    return (X_T - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
+    x_0: Images = (X_T - (1 - alpha_bar) ** 0.5 * eps) / alpha_bar**0.5
+    return x_0
 
 
 def test_projected_guidance_moves_at_right_angles_to_the_conditional_image() -> None:

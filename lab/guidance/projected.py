@@ -66,4 +66,5 @@ class Projected:
         direction = clean / torch.linalg.vector_norm(clean, dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
         parallel = (difference * direction).sum(dim=(1, 2, 3), keepdim=True) * direction
         guided = clean + self.weight * (difference - parallel + self.eta * parallel)
-        return (x_t - signal * guided) / spread
+        noise: Tensor = (x_t - signal * guided) / spread
+        return noise
