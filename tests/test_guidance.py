@@ -1,5 +1,7 @@
 """Methods of guidance against their equations, and each at its neutral setting against plain guidance."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -67,7 +69,7 @@ def test_only_the_half_that_counts_is_computed(weight: float, evaluations: int) 
 SCHEDULE = noise_schedule(ScheduleConfig(timesteps=100))
 GRID = timestep_grid(100, 10)
 VOCABULARY = ClassVocabulary(("a", "b", "c"))
-NEUTRAL: dict[str, dict[str, object]] = {
+NEUTRAL: dict[str, dict[str, Any]] = {
     "interval": {"interval_low": 0.0, "interval_high": float("inf")},
     "schedule": {"weight_shape": "constant", "smallest_weight": 0.0},
     "rescale": {"phi": 0.0},
