@@ -59,7 +59,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             data=DataConfig(dataset="mnist5k", label_sets=label_set_files("mnist5k")),
             evaluator=EvaluatorConfig(epochs=30),
             denoiser=DenoiserConfig(n_feat=32, conditioning="blocks", bottleneck="map", prediction="v"),
-            training=TrainingConfig(epochs=28, batch_size=32, learning_rate=1e-3, checkpoints=2),
+            training=TrainingConfig(epochs=24, batch_size=32, learning_rate=1e-3, checkpoints=2),
             sampler=SamplerConfig(sampling_steps=10),
             sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=2),
         ),
