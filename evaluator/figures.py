@@ -21,9 +21,9 @@ WIDTH = 6.5
 DPI = 150
 LARGEST_SIDE = 0.75
 """Inches; an image of a grid is not drawn larger."""
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's colours, which colour-blind readers can tell apart."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+"""Okabe and Ito's colours and a grey, which colour-blind readers can tell apart."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 @contextmanager
@@ -142,27 +142,46 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str) -> None:
 
 
 def accuracy_of_methods(path: Path, rows: pd.DataFrame, title: str) -> None:
-    """Save accuracy against guidance weight, and against what it costs, a curve and 95 % band for each method.
+    """Save the accuracy of every method, with its 95 % interval, at each guidance weight, and against what it costs.
+
+    Methods stand side by side, since bands of many of them would hide one another.
 
     Args:
         path: of the PNG file.
         rows: the sweep rows of one checkpoint and one label-set file.
         title: above the axes.
     """
-    with saved_figure(path, height=3.6) as figure:
+    methods = rows["guidance_method"].drop_duplicates().tolist()
+    with saved_figure(path, height=4.2) as figure:
         figure.suptitle(title, fontsize=10)
         left, right = figure.subplots(1, 2, sharey=True)
-        for place, (method, group) in enumerate(rows.groupby("guidance_method", sort=False)):
-            by_weight = group.sort_values("guidance_weight")
-            _curve(left, place, by_weight["guidance_weight"], by_weight, str(method))
-            by_cost = group.sort_values(["network_evaluations", "accuracy"])
-            best = by_cost.drop_duplicates("network_evaluations", keep="last")
-            _curve(right, place, best["network_evaluations"], best, str(method))
-        left.set_xlabel("guidance weight w")
+        for axis, column, named in (
+            (left, "guidance_weight", "guidance weight w"),
+            (right, "network_evaluations", "network evaluations an image"),
+        ):
+            places = sorted(rows[column].unique())
+            # Of several weights at one cost, the best.
+            best = rows.sort_values("accuracy").drop_duplicates(["guidance_method", column], keep="last")
+            for number, method in enumerate(methods):
+                shown = best[best["guidance_method"] == method]
+                aside = 0.7 * ((number + 0.5) / len(methods) - 0.5)
+                axis.errorbar(
+                    [places.index(value) + aside for value in shown[column]],
+                    shown["accuracy"],
+                    yerr=[shown["accuracy"] - shown["accuracy_low"], shown["accuracy_high"] - shown["accuracy"]],
+                    fmt=MARKERS[number % len(MARKERS)],
+                    color=COLOURS[number % len(COLOURS)],
+                    markersize=4,
+                    capsize=1.5,
+                    linewidth=1,
+                    label=method,
+                )
+            axis.set_xticks(range(len(places)), [f"{value:g}" for value in places])
+            axis.set_xlabel(named)
+            axis.grid(alpha=0.25, axis="y")
         left.set_ylabel("accuracy (95 % interval)")
-        right.set_xlabel("network evaluations an image, best weight")
-        for axis in (left, right):
-            axis.grid(alpha=0.25)
+        right.set_title("best weight at each cost", fontsize=9)
+        left.set_title("each weight", fontsize=9)
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
 
 

@@ -7,7 +7,14 @@ import sys
 from dataclasses import replace
 
 from experiments.configuration import Changes, Experiment
-from experiments.stages import class_vocabulary, load_splits, run, trained_evaluator
+from experiments.stages import (
+    class_vocabulary,
+    load_splits,
+    refuse_other_report,
+    run,
+    trained_evaluator,
+    write_config,
+)
 from lab.errors import LabError
 
 SEEDS = 3
@@ -37,10 +44,10 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
     from evaluator.ablation import write_ablation
     from lab.devices import chosen_device
 
+    device = chosen_device(experiment.device)
+    refuse_other_report(experiment)
     if experiment.evaluator.weights is None:
-        trained_evaluator(
-            experiment, load_splits(experiment, class_vocabulary(experiment)), chosen_device(experiment.device)
-        )
+        trained_evaluator(experiment, load_splits(experiment, class_vocabulary(experiment)), device)
         weights = experiment.evaluator_file.relative_to(experiment.root)
         planned = {
             name: replace(variant, evaluator=replace(variant.evaluator, weights=weights))
@@ -55,6 +62,7 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
             run(one)
             rankings[name].append(pd.read_csv(one.reports / "ranking.csv"))
     label_sets = [path.stem for path in experiment.data.label_sets]
+    write_config(experiment, device)
     table = write_ablation(experiment.reports, experiment.name, rankings, label_sets)
     shown = ["variant", "label_set", "accuracy", "accuracy_low", "accuracy_high", "difference"]
     print(table[shown].to_string(index=False))

@@ -107,7 +107,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "iclevr-small": (
-        "the same at 32x32; 45 minutes on a laptop, the rendering of 2,000 scenes included",
+        "the same at 32x32, for a laptop, after render-scenes with 2,000 scenes; still a weak recipe, see LOG.md",
         Experiment(
             name="iclevr-small",
             data=replace(ICLEVR_DATA, image_size=32, evaluator_share=0.42),

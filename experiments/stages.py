@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 from dataclasses import asdict
 from importlib.metadata import version
@@ -315,7 +316,9 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
         old.unlink()
     for _, row in ranked.drop_duplicates("checkpoint").iterrows():
         accuracies = "_".join(f"{row[path.stem]:.4f}" for path in experiment.data.label_sets)
-        # A second name of the same file, which takes no room.
-        (folder / f"epoch{row['epoch']}_{accuracies}.pt").hardlink_to(
-            experiment.checkpoints / f"{row['checkpoint']}.pt"
-        )
+        named = folder / f"epoch{row['epoch']}_{accuracies}.pt"
+        checkpoint = experiment.checkpoints / f"{row['checkpoint']}.pt"
+        try:
+            named.hardlink_to(checkpoint)  # a second name of the same file takes no room
+        except OSError:  # on a file system that has no second names
+            shutil.copy2(checkpoint, named)

@@ -55,6 +55,11 @@ def scene_folder(folder: Path, image_size: int, cache: Path) -> LabelledImages:
         LabError: a JSON file is missing or wrong, or an image is missing, unreadable or outside the folder.
     """
     vocabulary = load_vocabulary(folder / "objects.json")
+    if not (folder / "train.json").exists():
+        raise LabError(
+            f"{folder}: no train.json, which names the images; copy i-CLEVR's files, give --data.folder, or render:\n"
+            f"python run_experiments.py render-scenes --out {folder} --scenes 2000"
+        )
     labels = load_image_labels(folder / "train.json", vocabulary)
     pixels = cached_pixels(folder, tuple(labels), image_size, cache)
     return LabelledImages(pixels, vocabulary.conditions(tuple(labels.values())), vocabulary, scene_groups(labels))

@@ -79,6 +79,7 @@ def test_an_ablation_is_one_command(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(losses) == 3
     with Image.open(tmp_path / "reports" / "tiny" / "ablation.png") as figure:
         assert figure.width == 975
+    assert (tmp_path / "reports" / "tiny" / "config.json").exists()
     capsys.readouterr()
     before = (tmp_path / "reports" / "tiny" / "ablation.csv").read_bytes()
     assert run_experiments.main(["iclevr-ablation", *tiny, "--root", str(tmp_path)]) == 0

@@ -23,6 +23,8 @@ from evaluator.configuration import EvaluatorConfig
 from evaluator.scoring import score
 from evaluator.training import train_classifier
 from evaluator.weights import load_evaluator
+from experiments.configuration import Experiment
+from experiments.stages import link_by_accuracy
 from lab.checkpoints import load_checkpoint
 from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
 from lab.datasets import digits, stratified_splits
@@ -56,7 +58,11 @@ def run(root: Path, *arguments: str) -> int:
 
 
 def new_root(folder: Path) -> Path:
-    shutil.copytree(PROJECT / "data", folder / "data")
+    """Copy what of data/ is in git, and none of the images that may lie there."""
+    for path in (PROJECT / "data").glob("*/*.json"):
+        if path.stem in ("objects", "test", "new_test", "unseen"):
+            (copy := folder / path.relative_to(PROJECT)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
     return folder
 
 
@@ -127,6 +133,20 @@ def test_checkpoints_are_also_named_by_their_accuracies(finished: Path) -> None:
         best = ranked[ranked["epoch"] == epoch].iloc[0]
         path = named[f"epoch{epoch}_{best['test']:.4f}_{best['new_test']:.4f}.pt"]
         assert path.samefile(folder / f"epoch000{epoch}.pt")
+
+
+def test_where_files_have_no_second_names_checkpoints_are_copied(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(finished, tmp_path / "copy")
+
+    def refuse(*_: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    link_by_accuracy(Experiment(root=root), table(root, "ranking"))
+    (copied,) = (root / "checkpoints" / "digits" / "by_accuracy").glob("epoch2_*.pt")
+    assert copied.read_bytes() == (root / "checkpoints" / "digits" / "epoch0002.pt").read_bytes()
 
 
 def test_what_was_trained_on_is_what_the_tables_say(finished: Path) -> None:
@@ -373,6 +393,7 @@ def mistake(capsys: pytest.CaptureFixture[str]) -> Mistake:
         ("--sampler.eta is 1, which only --sampler.kind ddim uses", "--sampler.eta 1"),
         ("--device is 'cuda:7', which is not on this machine; here are: auto", "--device cuda:7"),
         ("--name is '../x'", "--name ../x"),
+        ("no train.json, which names the images; copy i-CLEVR's files, give --data.folder", "iclevr-small"),
         ("no such label-set file; did you mean 'test.json'?", "--data.label-sets data/digits/tset.json"),
         ("two files called 'test'", "--data.label-sets a/test.json b/test.json"),
         ("config.json is of another configuration: training.epochs is 2 there, 7 here", "--training.epochs 7"),

@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_digits_preset_keeps_its_promises(tmp_path: Path) -> None:
-    shutil.copytree(PROJECT / "data", tmp_path / "data")
+    shutil.copytree(PROJECT / "data" / "digits", tmp_path / "data" / "digits")
     # As a user runs it: on as many threads as torch chooses, not on the tests' one.
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     command = [sys.executable, str(PROJECT / "run_experiments.py"), "digits", "--root", str(tmp_path)]
