@@ -154,7 +154,7 @@ class Trainer:
         self.prediction = prediction
         self.ema = AveragedModel(denoiser, multi_avg_fn=ema_update(config.ema_decay), use_buffers=True)
         self.optimizer = torch.optim.AdamW(
-            denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.schedule = schedule
         self.dataset = dataset
