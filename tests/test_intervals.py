@@ -59,6 +59,7 @@ def test_wilson_on_a_textbook_case() -> None:
     assert high == pytest.approx(0.3662, abs=5e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("truth", [0.5, 0.8, 0.97])
 @pytest.mark.parametrize("correlated", [False, True])
 def test_the_interval_covers_the_truth_as_often_as_it_says(correlated: bool, truth: float) -> None:

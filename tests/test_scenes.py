@@ -41,12 +41,14 @@ def test_every_class_is_in_two_held_out_pairs() -> None:
     assert set(Counter(name for pair in HELD_OUT for name in pair).values()) == {2}
 
 
+@pytest.mark.long
 def test_held_out_pairs_never_stand_together_and_all_others_do(placed: list[Scene]) -> None:
     pairs = Counter(frozenset((a.name, b.name)) for scene in placed for a, b in combinations(scene, 2))
     assert not pairs.keys() & HELD_OUT
     assert len(pairs) == 276 - 24
 
 
+@pytest.mark.long
 def test_classes_are_distinct_in_a_scene_and_equally_frequent(placed: list[Scene]) -> None:
     assert all(len({one.name for one in scene}) == 3 for scene in placed)
     counts = Counter(one.name for scene in placed for one in scene)
@@ -55,6 +57,7 @@ def test_classes_are_distinct_in_a_scene_and_equally_frequent(placed: list[Scene
     assert max(abs(count - 62.5) for count in counts.values()) < 39
 
 
+@pytest.mark.long
 def test_objects_never_intersect(placed: list[Scene]) -> None:
     assert min(gap(a, b) for scene in placed for a, b in combinations(scene, 2)) > 0.3
 
@@ -87,6 +90,7 @@ def test_the_gap_between_known_solids() -> None:
     assert gap(cube, PlacedObject("red", "sphere", 1.2, 1.2, 0.0)) == pytest.approx(math.sqrt(0.5) - 0.7)
 
 
+@pytest.mark.long
 def test_first_object_stands_at_the_centre_and_all_are_in_the_picture(placed: list[Scene]) -> None:
     assert all((scene[0].x, scene[0].y) == (0.0, 0.0) for scene in placed)
     boxes = np.array([scenes.picture_box(one) for scene in placed for one in scene])
@@ -95,6 +99,7 @@ def test_first_object_stands_at_the_centre_and_all_are_in_the_picture(placed: li
     assert (boxes[:, [1, 3]] < 240).all()
 
 
+@pytest.mark.long
 def test_no_object_is_mostly_hidden(placed: list[Scene]) -> None:
     """Points on the object that face the camera are hidden where the sight line passes through a nearer solid."""
     for scene in placed[::20]:

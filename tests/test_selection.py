@@ -38,6 +38,7 @@ def test_equal_candidates_are_tied_and_share_every_rank() -> None:
     assert (compared.rank == 1).all()
 
 
+@pytest.mark.long
 def test_the_interval_of_a_difference_covers_it() -> None:
     generator = np.random.default_rng(1)
     covered = 0
@@ -61,6 +62,7 @@ def selection_without_bootstrap(correct: np.ndarray, asked: np.ndarray) -> tuple
     return float(value), float(low), float(high)
 
 
+@pytest.mark.long
 def test_the_best_of_thirty_at_085_on_72_labels_is_093() -> None:
     # The coursework's case: 30 checkpoints, all truly at 0.85, one file with 72 labels.
     generator = np.random.default_rng(2)
