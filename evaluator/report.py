@@ -148,7 +148,7 @@ def _write_figures(
 
 def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequence[str]) -> str:
     ranked, best = results.ranking, results.best
-    files = [column for column in map(str, ranked) if f"{column}_low" in ranked]
+    files = list(dict.fromkeys(str(cell.settings["label_set"]) for cell in results.cells))
     told = [
         f"{best[f]:.3f} ({best[f'{f}_low']:.3f} to {best[f'{f}_high']:.3f}) on {escape_markdown(f)}.json" for f in files
     ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -85,6 +86,11 @@ def test_the_report_is_complete(finished: Path) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
     page = (folder / "report.md").read_text()
     assert all(f"({name})" in page for name in FILES if name.endswith(".png"))
+    best = table(finished, "ranking").iloc[0]
+    for name, words in (("test", "accuracy {}"), ("new_test", "and {}")):
+        told = f"{best[name]:.3f} ({best[f'{name}_low']:.3f} to {best[f'{name}_high']:.3f})"
+        assert f"{words.format(told)} on {name.replace('_', chr(92) + '_')}.json" in page
+    assert re.search(r"score 0\.\d{3} above the truth on test\.json, by luck alone", page)
 
 
 def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path) -> None:
