@@ -164,9 +164,9 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
         f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
         f"{told[0]}{honest}. {tied} tied with it: over the same pairs of label set and seed, the 95 % interval of "
         "the difference reaches 0.",
-        f"Were all {len(ranked)} rows equally good, the best of them would still be expected to score "
+        "Were the best and those tied with it equally good, the one picked would still be expected to score "
         f"{results.optimism:.3f} above the truth on {escape_markdown(files[0])}.json, by luck alone: the price of "
-        f"picking the maximum of {len(ranked)} on {images} images.",
+        f"picking a maximum of {ties + 1} on {images} images.",
         "Accuracy is the coursework's: of an image asked for k labels, the evaluator's k highest-scoring classes "
         "count; it is the correct labels over all labels asked. Intervals are 95 %, resampling images.",
         "## Ranking",

@@ -112,7 +112,7 @@ class Results:
 
     @property
     def optimism(self) -> float:
-        """How much the best row would be expected to stand above its true accuracy, were all rows equally good."""
+        """How much the best row would be expected to stand above its true accuracy, were its ties equally good."""
         return self._ranking_and_optimism[1]
 
     @property

@@ -25,7 +25,8 @@ class Selection:
     Args:
         behind: (candidates, 3), accuracy behind the best one and the ends of its 95 % interval.
         rank: (candidates, 2), the ends of the rank's 95 % interval; 1 is best, equal accuracies share a rank.
-        optimism: how much the best would be expected to stand above its true accuracy were all equally good.
+        optimism: how much the best would be expected to stand above its true accuracy, were all that are tied with it
+            equally good.
     """
 
     behind: np.ndarray
@@ -61,5 +62,7 @@ def selection(correct: np.ndarray, asked: np.ndarray, best: int, seed: int = 0) 
     # How many are better; equal up to rounding is equal.
     ranks = 1 + np.stack([np.searchsorted(np.sort(-one), -one - 1e-12) for one in resampled])
     ends = np.stack((np.quantile(ranks, 0.025, axis=0), np.quantile(ranks, 0.975, axis=0)), axis=1)
-    optimism = float((resampled - correct.sum(axis=0) / total).max(axis=1).mean())
+    # A row that is surely worse cannot be picked by luck, however uncertain its own accuracy is.
+    tied = intervals[:, 1] <= 0
+    optimism = float((resampled - correct.sum(axis=0) / total)[:, tied].max(axis=1).mean())
     return Selection(behind=intervals, rank=np.round(ends).astype(int), optimism=max(optimism, 0.0))
