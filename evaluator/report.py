@@ -82,7 +82,7 @@ def _write_latex(folder: Path, results: Results) -> None:
     # Short names, so that the tables fit a page's width.
     short = {"guidance_weight": "w", "guidance_scale": "s", "tied_with_best": "tied"}
     by_checkpoint = _readable(results.by_checkpoint).drop(columns="epoch").rename(columns=short)
-    best = _readable(results.ranking.head(SHOWN)).drop(columns="epoch").rename(columns=short)
+    best = _readable(results.ranking.head(SHOWN)).drop(columns=["epoch", "behind_best"]).rename(columns=short)
     write_text(
         folder / "accuracy_by_checkpoint.tex",
         latex(by_checkpoint, f"Accuracy by checkpoint and guidance. {note}", "tab:by-checkpoint"),
