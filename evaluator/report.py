@@ -81,8 +81,13 @@ def _write_latex(folder: Path, results: Results) -> None:
     note = "w: guidance weight, s = 1 + w: guidance scale; 95 % intervals in parentheses, resampling images."
     # Short names, so that the tables fit a page's width.
     short = {"guidance_weight": "w", "guidance_scale": "s", "tied_with_best": "tied"}
-    by_checkpoint = _readable(results.by_checkpoint).drop(columns="epoch").rename(columns=short)
-    best = _readable(results.ranking.head(SHOWN)).drop(columns=["epoch", "behind_best"]).rename(columns=short)
+    left_out = ["epoch", "rank_low", "rank_high", "behind_best", "behind_best_low", "behind_best_high"]
+    by_checkpoint, best = (
+        _readable(table.drop(columns=left_out, errors="ignore"))
+        .rename(columns=short)
+        .map(lambda cell: cell.replace(" to ", "--") if isinstance(cell, str) else cell)
+        for table in (results.by_checkpoint, results.ranking.head(SHOWN))
+    )
     write_text(
         folder / "accuracy_by_checkpoint.tex",
         latex(by_checkpoint, f"Accuracy by checkpoint and guidance. {note}", "tab:by-checkpoint"),
