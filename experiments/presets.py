@@ -113,7 +113,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             data=replace(ICLEVR_DATA, image_size=32, evaluator_share=0.42),
             evaluator=replace(ICLEVR_EVALUATOR, kind="objects", epochs=20, learning_rate=3e-3, shift=0),
             denoiser=replace(STRONG_DENOISER, n_feat=48),
-            training=TrainingConfig(epochs=52, batch_size=16, learning_rate=1e-3, mirror=True, checkpoints=2),
+            training=TrainingConfig(epochs=52, batch_size=16, learning_rate=1e-3, checkpoints=2),
             sampler=SamplerConfig(sampling_steps=12),
             sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=3),
         ),
