@@ -27,7 +27,10 @@ ICLEVR_EVALUATOR = EvaluatorConfig(
     kind="resnet18", epochs=40, learning_rate=1e-3, rotation_degrees=0, scaling=0, surroundings="edge", mirror=True
 )
 STRONG_DENOISER = DenoiserConfig(
-    n_feat=64, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects", prediction="v"
+    n_feat=64, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects", prediction="x_0"
+)
+STRONG_TRAINING = TrainingConfig(
+    epochs=52, batch_size=32, optimizer="muon", learning_rate=3e-3, weighting="min_snr_plus_one", largest_weight=20
 )
 # To the letter; what the coursework left open is what its scripts do.
 ICLEVR_COURSEWORK = Experiment(
@@ -101,7 +104,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             data=ICLEVR_DATA,
             evaluator=ICLEVR_EVALUATOR,
             denoiser=replace(STRONG_DENOISER, n_feat=128),
-            training=TrainingConfig(epochs=150, batch_size=64, learning_rate=5e-4, mirror=True, checkpoints=3),
+            training=replace(STRONG_TRAINING, epochs=150, batch_size=64, checkpoints=3),
             sampler=SamplerConfig(sampling_steps=16),
             sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=10),
         ),
@@ -113,7 +116,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             data=replace(ICLEVR_DATA, image_size=32, evaluator_share=0.42),
             evaluator=replace(ICLEVR_EVALUATOR, kind="objects", epochs=20, learning_rate=3e-3, shift=0),
             denoiser=replace(STRONG_DENOISER, n_feat=48),
-            training=TrainingConfig(epochs=52, batch_size=16, learning_rate=1e-3, checkpoints=2),
+            training=replace(STRONG_TRAINING, checkpoints=2),
             sampler=SamplerConfig(sampling_steps=12),
             sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=3),
         ),

@@ -173,16 +173,23 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the denoiser is trained: epsilon loss, AdamW, warm-up and decay, gradient clipping, EMA."""
+    """How the denoiser is trained: optimizer, warm-up and decay, weighting of the loss, gradient clipping, EMA."""
 
     epochs: int = 100
     """Passes over the generator's split."""
     batch_size: int = 128
     """Images in one optimizer step; the last, smaller batch of an epoch is trained on too."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for the large matrices and AdamW for the rest: fewer steps, each a little longer."""
     learning_rate: float = 1e-3
-    """AdamW's learning rate at its highest."""
+    """The optimizer's learning rate at its highest."""
     weight_decay: float = 0.01
-    """AdamW's decoupled weight decay."""
+    """The optimizer's decoupled weight decay."""
+    weighting: Literal["as_predicted", "min_snr", "min_snr_plus_one"] = "as_predicted"
+    """Weight of a timestep's error, told as that of the clean image: that of the error of what is predicted; or
+    min(SNR, largest-weight); or min(SNR + 1, largest-weight). SNR is alpha_bar / (1 - alpha_bar)."""
+    largest_weight: float = 5.0
+    """The gamma of min-SNR-gamma."""
     warmup_steps: int = 100
     """Optimizer steps over which the learning rate rises from 0."""
     decay: Literal["cosine", "linear", "none"] = "cosine"
@@ -204,6 +211,7 @@ class TrainingConfig:
         require_range("training.batch_size", self.batch_size, 1)
         require_range("training.learning_rate", self.learning_rate, 0)
         require_range("training.weight_decay", self.weight_decay, 0)
+        require_range("training.largest_weight", self.largest_weight, 1e-6)
         require_range("training.warmup_steps", self.warmup_steps, 0)
         require_range("training.max_gradient_norm", self.max_gradient_norm, 1e-12)
         require_range("training.context_dropout", self.context_dropout, 0, 1)

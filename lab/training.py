@@ -1,9 +1,10 @@
 """Training of a denoiser: a generator of steps.
 
-    loss = mean (eps(x_t, t, condition) - noise)^2,    t uniform over the timesteps
+    loss = mean weight_t (eps(x_t, t, condition) - noise)^2,    t uniform over the timesteps
 
-with each image's condition replaced by the null condition with probability `context_dropout` (Ho & Salimans 2022,
-algorithm 1). All randomness is derived from (seed, epoch) and (seed, step), so training resumes without RNG state.
+(`lab/objectives.py` has what else may be predicted, and the weights, which are 1 by default), with each image's condition
+replaced by the null condition with probability `context_dropout` (Ho & Salimans 2022, algorithm 1). All randomness is
+derived from (seed, epoch) and (seed, step), so training resumes without RNG state.
 """
 
 import math
@@ -19,7 +20,8 @@ from torch.optim.swa_utils import AveragedModel
 from lab.configuration import TrainingConfig
 from lab.errors import LabError
 from lab.labelled_images import LabelledImages, mirrored_at_random, to_float
-from lab.objectives import target
+from lab.objectives import loss_weights, target
+from lab.optimizers import OPTIMIZERS
 from lab.schedules import NoiseSchedule
 from lab.types import Conditions
 
@@ -89,7 +91,7 @@ class Step:
         step: optimizer steps done so far, this one included.
         epoch: the epoch it belongs to, counted from 1.
         ends_epoch: True where it is its epoch's last.
-        loss: mean squared error of what is predicted, before the step.
+        loss: weighted mean squared error of what is predicted, before the step.
         learning_rate: the rate it was taken with.
         images: images in its batch.
     """
@@ -153,9 +155,7 @@ class Trainer:
         self.denoiser = denoiser
         self.prediction = prediction
         self.ema = AveragedModel(denoiser, multi_avg_fn=ema_update(config.ema_decay), use_buffers=True)
-        self.optimizer = torch.optim.AdamW(
-            denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        self.optimizers = OPTIMIZERS[config.optimizer](denoiser, config)
         self.schedule = schedule
         self.dataset = dataset
         self.config = config
@@ -211,20 +211,25 @@ class Trainer:
         conditions = drop_context(self.dataset.conditions[chosen], self.config.context_dropout, generator)
         x_t = self.schedule.noised(x_0, timesteps, noise)
         wanted = target(self.prediction, x_0, noise, timesteps, self.schedule)
+        weights = loss_weights(
+            self.prediction, self.config.weighting, self.config.largest_weight, timesteps, self.schedule
+        )
 
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
         predicted = self.denoiser(x_t.to(device), timesteps.to(device), conditions.to(device))
-        loss = nn.functional.mse_loss(predicted, wanted.to(device))
+        errors = (predicted - wanted.to(device)).square().mean(dim=(1, 2, 3))
+        loss = (weights.to(device) * errors).mean()
         if not math.isfinite(value := loss.item()):
             raise LabError(
                 f"training stopped at step {self.step}: the loss is {value}; lower --training.learning-rate "
                 f"(now {self.config.learning_rate:g}). Checkpoints saved so far are intact"
             )
-        self.optimizer.zero_grad(set_to_none=True)
+        self.denoiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
         nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.max_gradient_norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
         return value
 
     def state_dict(self) -> dict[str, Any]:
@@ -233,7 +238,7 @@ class Trainer:
             "step": self.step,
             "denoiser": self.denoiser.state_dict(),
             "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "log": asdict(self.log),
         }
 
@@ -241,6 +246,7 @@ class Trainer:
         """Go on from a state that `state_dict` returned for the same configuration."""
         self.denoiser.load_state_dict(state["denoiser"])
         self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.step = int(state["step"])
         self.log = EpochLog(**state["log"])

@@ -149,7 +149,7 @@ class TrainingRun:
         require_format(path, content)
         require_same_settings(path, content.get("settings"), settings)
         state = content.get("trainer")
-        if not isinstance(state, dict) or not {"step", "log", "denoiser", "ema", "optimizer"} <= state.keys():
+        if not isinstance(state, dict) or not {"step", "log", "denoiser", "ema", "optimizers"} <= state.keys():
             raise LabError(f"{path}: this training state is incomplete; {again}")
         for checkpoint in self.kept:
             if checkpoint.step <= state["step"] and not checkpoint.path.exists():

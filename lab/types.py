@@ -20,6 +20,9 @@ Conditions = Float[Tensor, "batch class"]
 Timesteps = Int64[Tensor, "batch"]
 """Timesteps 0 to T - 1; `alpha_bar[t]` is the share of signal variance left at t."""
 
+SampleWeights = Float[Tensor, "batch"]
+"""A weight for each image's loss, 0 or more."""
+
 ImageNumbers = Int64[Tensor, "batch"]
 """A whole number for each image: the index of its class, or the number of its group."""
 

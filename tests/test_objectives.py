@@ -5,8 +5,8 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from lab.configuration import DenoiserConfig, ScheduleConfig
-from lab.objectives import NOISES, TARGETS, AsNoisePredictor, target
+from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
+from lab.objectives import ERRORS, NOISES, TARGETS, WEIGHTINGS, AsNoisePredictor, loss_weights, target
 from lab.schedules import noise_schedule
 
 SCHEDULE = noise_schedule(ScheduleConfig(timesteps=400))
@@ -19,7 +19,8 @@ def images(seed: int) -> torch.Tensor:
 
 def test_every_prediction_that_can_be_chosen_is_there() -> None:
     allowed = get_args(get_type_hints(DenoiserConfig)["prediction"])
-    assert set(allowed) == set(TARGETS) == set(NOISES)
+    assert set(allowed) == set(TARGETS) == set(NOISES) == set(ERRORS)
+    assert set(get_args(get_type_hints(TrainingConfig)["weighting"])) == {"as_predicted", *WEIGHTINGS}
 
 
 @pytest.mark.parametrize("prediction", TARGETS)
@@ -54,3 +55,30 @@ def test_an_error_of_v_is_not_multiplied_where_all_is_noise() -> None:
 
     assert error_of_x_0("v") == pytest.approx(0.01, rel=1e-3)
     assert error_of_x_0("noise") > 1
+
+
+SNR = SCHEDULE.alpha_bar[TIMESTEPS] / (1 - SCHEDULE.alpha_bar[TIMESTEPS])
+
+
+@pytest.mark.parametrize("prediction", TARGETS)
+@pytest.mark.parametrize(
+    ("weighting", "of_x_0"),
+    [
+        ("min_snr", torch.minimum(SNR, torch.tensor(5.0))),
+        ("min_snr_plus_one", torch.minimum(SNR + 1, torch.tensor(5.0))),
+    ],
+)
+def test_a_weighting_is_the_same_whatever_is_predicted(prediction: str, weighting: str, of_x_0: torch.Tensor) -> None:
+    x_0, noise = images(0), images(1)
+    x_t = SCHEDULE.noised(x_0, TIMESTEPS, noise)
+    wrong = target(prediction, x_0, noise, TIMESTEPS, SCHEDULE) + 0.1 * images(2)
+    eps = AsNoisePredictor(lambda *_: wrong, prediction, SCHEDULE)(x_t, TIMESTEPS, torch.zeros(6, 1))
+    signal, spread = SCHEDULE.amounts(TIMESTEPS, x_t)
+    error_of_x_0 = ((x_t - spread * eps) / signal - x_0).square().mean(dim=(1, 2, 3))
+    error = (wrong - target(prediction, x_0, noise, TIMESTEPS, SCHEDULE)).square().mean(dim=(1, 2, 3))
+    weights = loss_weights(prediction, weighting, 5.0, TIMESTEPS, SCHEDULE)
+    torch.testing.assert_close(weights * error, of_x_0 * error_of_x_0, rtol=1e-5, atol=0)
+
+
+def test_as_predicted_nothing_is_weighted() -> None:
+    assert loss_weights("v", "as_predicted", 5.0, TIMESTEPS, SCHEDULE).tolist() == [1] * len(TIMESTEPS)

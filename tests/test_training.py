@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -83,12 +84,13 @@ def test_every_image_is_trained_on_once_an_epoch() -> None:
     assert [step.step for step in steps] == list(range(1, 10))
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_training_that_stopped_goes_on_to_the_same_bits(stop: int) -> None:
-    whole = trainer()
+@pytest.mark.parametrize(("optimizer", "stop"), [("adamw", 1), ("adamw", 3), ("adamw", 5), ("muon", 3)])
+def test_a_training_that_stopped_goes_on_to_the_same_bits(optimizer: Literal["adamw", "muon"], stop: int) -> None:
+    config = replace(CONFIG, optimizer=optimizer)
+    whole = trainer(config)
     losses = [step.loss for step in whole.steps()]
 
-    first, second = trainer(), trainer()
+    first, second = trainer(config), trainer(config)
     before = []
     for step in first.steps():
         before.append(step.loss)
@@ -99,6 +101,12 @@ def test_a_training_that_stopped_goes_on_to_the_same_bits(stop: int) -> None:
     assert [row["loss"] for row in second.log.rows] == [row["loss"] for row in whole.log.rows]
     for (name, expected), resumed in zip(whole.ema.state_dict().items(), second.ema.state_dict().values(), strict=True):
         assert torch.equal(expected, resumed), name
+
+
+def test_the_loss_is_weighted() -> None:
+    plain, weighted = trainer(), trainer(replace(CONFIG, weighting="min_snr", largest_weight=1e-6))
+    # The weight of an error of the noise is at most largest_weight / SNR, and SNR is below 1 at most half the time.
+    assert next(weighted.steps()).loss < 0.01 * next(plain.steps()).loss
 
 
 def test_the_log_holds_the_mean_loss_of_each_epoch() -> None:
@@ -139,7 +147,7 @@ def test_training_drops_the_context_it_was_told_to() -> None:
 def test_the_optimizer_steps_at_the_rate_that_is_told_and_gradients_are_clipped() -> None:
     run, denoiser = recorded(replace(CONFIG, epochs=1, batch_size=500, warmup_steps=2, max_gradient_norm=0.5))
     for step in run.steps():
-        assert run.optimizer.param_groups[0]["lr"] == step.learning_rate
+        assert [optimizer.param_groups[0]["lr"] for optimizer in run.optimizers] == [step.learning_rate]
         # The gradient of so huge a weight is about a million times the norm it is clipped to.
         assert denoiser.weight.grad is not None
         assert float(denoiser.weight.grad.abs()) == pytest.approx(0.5, rel=1e-4)
