@@ -7,6 +7,7 @@ case of one.
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from evaluator.configuration import EvaluatorConfig
@@ -126,3 +127,21 @@ def logits_in_batches(classifier: nn.Module, pixels: PixelImages, batch_size: in
     """
     device = next(classifier.parameters()).device
     return torch.cat([classifier(to_float(batch).to(device)).cpu() for batch in torch.split(pixels, batch_size)])
+
+
+@torch.inference_mode()
+def features_in_batches(
+    classifier: nn.Module, pixels: PixelImages, batch_size: int = 1000
+) -> Float[Tensor, "_ feature"]:
+    """Return what a classifier's last linear layer is given, of any number of 8-bit images, on the CPU.
+
+    Args: see `logits_in_batches`.
+    """
+    last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
+    given: list[Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].cpu()))
+    try:
+        logits_in_batches(classifier, pixels, batch_size)
+    finally:
+        hook.remove()
+    return torch.cat(given)

@@ -6,12 +6,14 @@ from typing import Literal
 
 from lab.configuration import require_literals, require_range
 
+ClassifierKind = Literal["conv", "objects", "resnet18", "resnet18_stride1"]
+
 
 @dataclass(frozen=True)
 class EvaluatorConfig:
     """The classifier that judges the images, and how it is trained on its own split."""
 
-    kind: Literal["conv", "objects", "resnet18", "resnet18_stride1"] = "conv"
+    kind: ClassifierKind = "conv"
     """conv: a small one, for small images. objects: one for small objects anywhere in the image. resnet18:
     torchvision's, as the i-CLEVR coursework has it at 64x64. resnet18_stride1: the same with a gentle stem (3x3
     convolution, no pooling), for 32x32 and below."""
@@ -52,3 +54,20 @@ class EvaluatorConfig:
         require_range("evaluator.rotation_degrees", self.rotation_degrees, 0, 180)
         require_range("evaluator.scaling", self.scaling, 0, 0.9)
         require_range("evaluator.shift", self.shift, 0, 1)
+
+
+@dataclass(frozen=True)
+class SecondEvaluatorConfig:
+    """A second classifier, which has no say in the ranking, and in whose features quality is measured.
+
+    It is trained as the first one is, from another seed.
+    """
+
+    share: float = 0.0
+    """Share of the evaluator's split that it is trained on, and the first one is not; 0 for no measures of quality."""
+    kind: ClassifierKind = "objects"
+    """Its architecture, another than --evaluator.kind."""
+
+    def __post_init__(self) -> None:
+        require_literals(self, "second_evaluator")
+        require_range("second_evaluator.share", self.share, 0, 0.9)

@@ -185,6 +185,116 @@ def accuracy_of_methods(path: Path, rows: pd.DataFrame, title: str) -> None:
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
 
 
+def accuracy_of_classes(path: Path, rows: pd.DataFrame, title: str) -> None:
+    """Save the accuracy of every class at every guidance weight as a heat map with its values.
+
+    Args:
+        path: of the PNG file.
+        rows: the rows of `per_class.csv` of one checkpoint, method and label-set file.
+        title: above the map.
+    """
+    table = rows.pivot(index="class", columns="guidance_weight", values="accuracy").loc[rows["class"].unique()]
+    with saved_figure(path, height=1.2 + 0.22 * len(table)) as figure:
+        axis = figure.subplots()
+        shown = axis.imshow(table, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+        for (row, column), value in np.ndenumerate(table.to_numpy()):
+            axis.text(
+                column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color="w" if value < 0.6 else "k"
+            )
+        axis.set_xticks(range(len(table.columns)), [f"{weight:g}" for weight in table.columns], fontsize=8)
+        axis.set_yticks(range(len(table)), [str(name) for name in table.index], fontsize=8)
+        axis.set_xlabel("guidance weight w")
+        figure.colorbar(shown, label="accuracy")
+        axis.set_title(title, fontsize=10)
+
+
+def accuracy_of_sizes(path: Path, rows: pd.DataFrame, title: str) -> None:
+    """Save accuracy with its 95 % interval by number of labels asked, apart for each file and for unseen combinations.
+
+    Args:
+        path: of the PNG file.
+        rows: the rows of `accuracy_by_size.csv` of one checkpoint, method and weight.
+        title: above the axes.
+    """
+    sizes = sorted(rows["labels_asked"].unique())
+    groups = list(rows.groupby(["label_set", "seen_together"], sort=False))
+    with saved_figure(path, height=3.2) as figure:
+        axis = figure.subplots()
+        for number, ((file, together), group) in enumerate(groups):
+            aside = 0.7 * ((number + 0.5) / len(groups) - 0.5)
+            axis.errorbar(
+                [sizes.index(size) + aside for size in group["labels_asked"]],
+                group["accuracy"],
+                yerr=[group["accuracy"] - group["accuracy_low"], group["accuracy_high"] - group["accuracy"]],
+                fmt=MARKERS[number % len(MARKERS)],
+                color=COLOURS[number % len(COLOURS)],
+                capsize=2,
+                label=f"{file}.json, {'seen' if together else 'never seen'} together",
+            )
+        axis.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+        axis.set_xlim(-0.5, len(sizes) - 0.5)
+        axis.set_xlabel("labels asked of an image")
+        axis.set_ylabel("accuracy (95 % interval)")
+        axis.set_ylim(0, 1.03)
+        axis.grid(alpha=0.25, axis="y")
+        axis.set_title(title, fontsize=10)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+
+
+def accuracy_against_coverage(path: Path, rows: pd.DataFrame, title: str) -> None:
+    """Save accuracy against coverage: a curve a method, a point a guidance weight, with 95 % intervals.
+
+    The left axes show all of it, the right ones the best corner.
+
+    Args:
+        path: of the PNG file.
+        rows: the rows of `quality.csv` with their accuracy, the reference row first, of one label-set file.
+        title: above the axes.
+    """
+    reference, generated = rows.iloc[0], rows.iloc[1:]
+    with saved_figure(path, height=4.4) as figure:
+        figure.suptitle(title, fontsize=10)
+        left, right = figure.subplots(1, 2)
+        for axis in (left, right):
+            axis.axvspan(reference["coverage_low"], reference["coverage_high"], color="0.5", alpha=0.25, linewidth=0)
+            axis.axvline(reference["coverage"], color="0.3", linestyle="--", linewidth=1, label="real held-out images")
+            for number, (method, group) in enumerate(generated.groupby("guidance_method", sort=False)):
+                ordered = group.sort_values("guidance_weight")
+                axis.errorbar(
+                    ordered["coverage"],
+                    ordered["accuracy"],
+                    xerr=[
+                        ordered["coverage"] - ordered["coverage_low"],
+                        ordered["coverage_high"] - ordered["coverage"],
+                    ],
+                    yerr=[
+                        ordered["accuracy"] - ordered["accuracy_low"],
+                        ordered["accuracy_high"] - ordered["accuracy"],
+                    ],
+                    marker=MARKERS[number % len(MARKERS)],
+                    color=COLOURS[number % len(COLOURS)],
+                    markersize=4,
+                    linewidth=1,
+                    elinewidth=0.4,
+                    label=method,
+                )
+            axis.set_xlabel("coverage (95 % interval)")
+            axis.grid(alpha=0.25)
+        left.set_ylabel("accuracy (95 % interval)")
+        corner = generated[generated["accuracy"] >= generated["accuracy"].median()]
+        right.set_xlim(
+            corner["coverage_low"].min() - 0.01, max(corner["coverage_high"].max(), reference["coverage"]) + 0.01
+        )
+        right.set_ylim(corner["accuracy_low"].min() - 0.005, 1.003)
+        right.set_title("the upper half, enlarged", fontsize=9)
+        for _, row in generated[generated["guidance_method"] == "plain"].iterrows():
+            left.annotate(
+                f"w = {row['guidance_weight']:g}", (row["coverage"], row["accuracy"]), fontsize=7,
+                xytext=(4, -8), textcoords="offset points",
+            )  # fmt: skip
+        figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+
+
 def loss_curve(path: Path, training: pd.DataFrame) -> None:
     """Save the training loss and the learning rate against epoch, from the rows of `training.csv`."""
     with saved_figure(path, height=3.2) as figure:
@@ -195,7 +305,7 @@ def loss_curve(path: Path, training: pd.DataFrame) -> None:
         axis.yaxis.set_minor_formatter("{x:g}")
         axis.tick_params(axis="y", which="minor", labelsize=7)
         axis.set_xlabel("epoch")
-        axis.set_ylabel("mean squared error of the prediction", color=COLOURS[0])
+        axis.set_ylabel("weighted mean squared error", color=COLOURS[0])
         axis.grid(alpha=0.25, which="both")
         rate = axis.twinx()
         rate.plot(training["epoch"], training["learning_rate"], color=COLOURS[1], linewidth=1, linestyle="--")

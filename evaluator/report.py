@@ -8,7 +8,7 @@ import pandas as pd
 
 from evaluator import figures
 from evaluator.intervals import Interval
-from evaluator.results import Results
+from evaluator.results import CELL, Results
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 from lab.types import PixelImages
 
@@ -20,8 +20,17 @@ CAPTIONS = {
     "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval; the accuracy that real "
     "held-out images reach for what they show, under the same evaluator; and chance.",
     "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
+    "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that ask for it.",
     "denoising_strip.png": "From noise to image: moments of the sampler, at the best row.",
     "loss.png": "Training loss and learning rate.",
+}
+CAPTIONS_OF_SIZES = {
+    "accuracy_by_size.png": "Accuracy by the number of labels asked, and by whether an image that the generator was "
+    "trained on shows them all together.",
+}
+CAPTIONS_OF_QUALITY = {
+    "accuracy_vs_coverage.png": "Accuracy against coverage, the share of real images that have a generated one among "
+    "their nearest: a curve a method, a point a guidance weight, with 95 % intervals. Up and right is better.",
 }
 CAPTIONS_OF_METHODS = {
     "accuracy_by_method.png": "Accuracy against guidance weight, and against network evaluations an image, for every "
@@ -37,6 +46,7 @@ def write_report(
     evaluator: pd.DataFrame,
     training: pd.DataFrame,
     moments: Sequence[PixelImages],
+    quality: pd.DataFrame | None,
     warnings: Sequence[str],
 ) -> None:
     """Write everything in a report's folder but `config.json`.
@@ -48,6 +58,7 @@ def write_report(
         evaluator: the row of `evaluator.csv`.
         training: the rows of `training.csv`.
         moments: the first images of the best row at successive moments, from noise to image.
+        quality: the rows of `quality.csv`, or None where there is no second evaluator.
         warnings: what the reader should know before believing anything.
     """
     tables = {
@@ -55,15 +66,26 @@ def write_report(
         "accuracy_by_checkpoint": results.by_checkpoint,
         "ranking": results.ranking,
         "per_class": results.per_class,
+        "accuracy_by_size": results.by_size,
         "baselines": results.baselines,
         "evaluator": evaluator,
         "training": training,
-    }
+    } | ({} if quality is None else {"quality": quality})
     for table_name, table in tables.items():
         write_csv(folder / f"{table_name}.csv", table)
     _write_latex(folder, results)
-    _write_figures(folder, name, results, training, moments)
-    write_text(folder / "report.md", _page(name, results, evaluator, warnings))
+    _write_figures(folder, name, results, training, moments, quality)
+    write_text(folder / "report.md", _page(name, results, evaluator, quality, warnings))
+
+
+def _captions(results: Results, quality: pd.DataFrame | None) -> dict[str, str]:
+    """Return the caption of every figure that this report has."""
+    return (
+        CAPTIONS
+        | (CAPTIONS_OF_SIZES if results.has_sizes else {})
+        | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
+        | (CAPTIONS_OF_QUALITY if quality is not None else {})
+    )
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +118,12 @@ def _write_latex(folder: Path, results: Results) -> None:
 
 
 def _write_figures(
-    folder: Path, name: str, results: Results, training: pd.DataFrame, moments: Sequence[PixelImages]
+    folder: Path,
+    name: str,
+    results: Results,
+    training: pd.DataFrame,
+    moments: Sequence[PixelImages],
+    quality: pd.DataFrame | None,
 ) -> None:
     best, sweep = results.best, results.sweep
     title = f"{name}, {best['checkpoint']}"
@@ -123,6 +150,24 @@ def _write_figures(
         sweep[(sweep["label_set"] == results.ranked_by) & (sweep["guidance_method"] == method)],
         f"{name}, {results.ranked_by}.json, {method} guidance",
     )
+    of_best = (results.per_class["checkpoint"] == best["checkpoint"]) & (results.per_class["guidance_method"] == method)
+    figures.accuracy_of_classes(
+        folder / "accuracy_by_class.png",
+        results.per_class[of_best & (results.per_class["label_set"] == results.ranked_by)],
+        f"{title}, {method} guidance, {results.ranked_by}.json",
+    )
+    if results.has_sizes:
+        figures.accuracy_of_sizes(
+            folder / "accuracy_by_size.png",
+            results.by_size_of_best,
+            f"{title}, {method} guidance, w = {best['guidance_weight']:g}",
+        )
+    if quality is not None:
+        figures.accuracy_against_coverage(
+            folder / "accuracy_vs_coverage.png",
+            results.with_accuracy(quality),
+            f"{title}, {results.ranked_by}.json",
+        )
     if len(results.methods) > 1:
         figures.accuracy_of_methods(
             folder / "accuracy_by_method.png",
@@ -151,7 +196,9 @@ def _write_figures(
     )
 
 
-def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequence[str]) -> str:
+def _page(
+    name: str, results: Results, evaluator: pd.DataFrame, quality: pd.DataFrame | None, warnings: Sequence[str]
+) -> str:
     ranked, best = results.ranking, results.best
     files = list(dict.fromkeys(str(cell.settings["label_set"]) for cell in results.cells))
     told = [
@@ -160,7 +207,6 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
     honest = f", and {', '.join(told[1:])}, which had no say in the ranking" if told[1:] else ""
     ties, images = int(ranked["tied_with_best"].sum()) - 1, len(results.scored[0].labels)
     tied = "No other row is" if ties == 0 else "1 other row is" if ties == 1 else f"{ties} other rows are"
-    captions = CAPTIONS | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
     parts = [
         f"# {escape_markdown(name)}",
         *(f"> **Warning.** {escape_markdown(warning)}" for warning in warnings),
@@ -178,19 +224,45 @@ def _page(name: str, results: Results, evaluator: pd.DataFrame, warnings: Sequen
         markdown(_readable(ranked.head(SHOWN))),
         f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
         "## Figures",
-        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in captions.items()),
+        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in _captions(results, quality).items()),
         "## Baselines",
         markdown(with_intervals(results.baselines)),
         "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "
         "and images scored against what was asked of others, are the floor. They stand at chance where every class is "
         "asked for equally often, and above it where some are asked for more.",
+        *_quality(results, quality),
         "## Evaluator",
         markdown(with_intervals(evaluator)),
         "## Accuracy by checkpoint and guidance weight",
         markdown(_readable(results.by_checkpoint)),
         "## Files",
-        "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, `baselines.csv`, "
+        "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
+        f"`accuracy_by_size.csv`, {'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
         "`evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), and for LaTeX "
         "`accuracy_by_checkpoint.tex` and `ranking.tex`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+QUALITY_SHOWN = ("second_accuracy", "coverage", "density", "precision", "recall", "frechet_distance", "kernel_distance")
+
+
+def _quality(results: Results, quality: pd.DataFrame | None) -> list[str]:
+    """Return the page's section on quality: the reference row and the best row of each method."""
+    if quality is None:
+        return []
+    best = pd.DataFrame([cell.settings for cell in results.best_of_methods])[[*CELL]]
+    rows = pd.concat([quality.head(1), best.merge(quality, on=CELL, how="left")])
+    rows.insert(0, "images of", rows["guidance_method"].fillna(str(rows["of"].iloc[0])))
+    rows.insert(1, "w", rows["guidance_weight"])
+    shown = [column for column in rows if str(column).removesuffix("_low").removesuffix("_high") in QUALITY_SHOWN]
+    return [
+        "## Quality beside accuracy",
+        markdown(with_intervals(rows[["images of", "w", *shown]])),
+        f"In the features of the second evaluator, which has no say in the ranking: {int(rows['images'].iloc[0])} "
+        "images a row against those that the generator was trained on. The first row is what real images reach that "
+        "no network has seen. Coverage: real images with a generated one among their nearest. Density and precision: "
+        "generated images among the real ones. Recall: real images among the generated ones. The best row of each "
+        "method is shown; all rows, and the distances within a label set and to the nearest training image, are in "
+        "`quality.csv`.",
+    ]

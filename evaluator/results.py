@@ -6,11 +6,15 @@ from functools import cached_property
 from typing import Any
 
 import pandas as pd
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from evaluator.baselines import baseline_row, shuffled_row
+from evaluator.intervals import ratio_interval
 from evaluator.ranking import accuracy_by_checkpoint, ranking
 from evaluator.scoring import ScoredImages, chance, score
+from evaluator.tables import interval_columns
 from lab.labels import ClassVocabulary, LabelSet
 from lab.types import ClassLogits, Conditions, PixelImages
 
@@ -47,6 +51,7 @@ class Results:
         earlier: cells of the same checkpoints with other settings, which have their rows in `sweep.csv` too.
         held_out_logits: the evaluator's, of real held-out images.
         held_out_conditions: what those images show.
+        trained_conditions: what the images show that the generator was trained on.
     """
 
     vocabulary: ClassVocabulary
@@ -54,6 +59,7 @@ class Results:
     earlier: Sequence[JudgedCell]
     held_out_logits: ClassLogits
     held_out_conditions: Conditions
+    trained_conditions: Float[Tensor, "trained class"]
 
     @cached_property
     def scored(self) -> list[ScoredImages]:
@@ -91,6 +97,44 @@ class Results:
             for cell, images in zip(self.cells, self.scored, strict=True)
             for row in images.per_class(self.vocabulary.names)
         )
+
+    @cached_property
+    def by_size(self) -> pd.DataFrame:
+        """The rows of `accuracy_by_size.csv`: a row for every cell, number of labels asked, and seen or unseen.
+
+        Labels are seen together where one image that the generator was trained on shows them all.
+        """
+        rows = []
+        trained = torch.unique(self.trained_conditions, dim=0)
+        for cell, images in zip(self.cells, self.scored, strict=True):
+            asked = self.vocabulary.conditions(cell.label_sets)
+            seen = (asked @ trained.T == asked.sum(dim=1, keepdim=True)).any(dim=1).numpy()
+            for size, together in sorted({*zip(images.labels.tolist(), seen.tolist(), strict=True)}):
+                chosen = (images.labels == size) & (seen == together)
+                accuracy = ratio_interval(images.correct_labels[chosen], images.labels[chosen])
+                rows.append(
+                    {column: cell.settings[column] for column in CELL}
+                    | {"labels_asked": size, "seen_together": together, "images": int(chosen.sum())}
+                    | interval_columns("accuracy", accuracy)
+                )
+        return pd.DataFrame(rows)
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether label sets differ in size, or in whether training showed them together."""
+        return len(self.by_size[["labels_asked", "seen_together"]].drop_duplicates()) > 1
+
+    @property
+    def by_size_of_best(self) -> pd.DataFrame:
+        """The rows of `accuracy_by_size.csv` that are of the best row's checkpoint, method and weight."""
+        names = ["checkpoint", "guidance_method", "guidance_weight"]
+        return self.by_size[(self.by_size[names] == self.best[names]).all(axis=1)]
+
+    def with_accuracy(self, quality: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of `quality.csv` on the file that ranks, each with its accuracy; the reference row first."""
+        accuracy = self.sweep[[*CELL, "accuracy", "accuracy_low", "accuracy_high"]]
+        rows = quality.merge(accuracy, on=CELL, how="left")
+        return rows[rows["label_set"].isna() | (rows["label_set"] == self.ranked_by)]
 
     @cached_property
     def by_checkpoint(self) -> pd.DataFrame:

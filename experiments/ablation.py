@@ -7,14 +7,9 @@ import sys
 from dataclasses import replace
 
 from experiments.configuration import Changes, Experiment
-from experiments.stages import (
-    class_vocabulary,
-    load_splits,
-    refuse_other_report,
-    run,
-    trained_evaluator,
-    write_config,
-)
+from experiments.evaluators import trained_evaluators
+from experiments.reporting import refuse_other_report, write_config
+from experiments.stages import class_vocabulary, load_splits, run
 from lab.errors import LabError
 
 SEEDS = 3
@@ -43,11 +38,14 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
 
     from evaluator.ablation import write_ablation
     from lab.devices import chosen_device
+    from lab.locks import locked
+    from lab.precision import chosen_precision
 
     device = chosen_device(experiment.device)
     refuse_other_report(experiment)
     if experiment.evaluator.weights is None:
-        trained_evaluator(experiment, load_splits(experiment, class_vocabulary(experiment)), device)
+        with locked(experiment.checkpoints):
+            trained_evaluators(experiment, load_splits(experiment, class_vocabulary(experiment)).evaluator, device)
         weights = experiment.evaluator_file.relative_to(experiment.root)
         planned = {
             name: replace(variant, evaluator=replace(variant.evaluator, weights=weights))
@@ -57,12 +55,13 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
     for name, variant in planned.items():
         rankings[name] = []
         for seed in range(variant.seed, variant.seed + SEEDS):
-            one = replace(variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", seed=seed)
+            # Each trains a denoiser of its own.
+            one = replace(variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", generator="", seed=seed)
             print(f"{one.name}:", file=sys.stderr)
             run(one)
             rankings[name].append(pd.read_csv(one.reports / "ranking.csv"))
     label_sets = [path.stem for path in experiment.data.label_sets]
-    write_config(experiment, device)
+    write_config(experiment, device, chosen_precision(experiment.precision, device))
     table = write_ablation(experiment.reports, experiment.name, rankings, label_sets)
     shown = ["variant", "label_set", "accuracy", "accuracy_low", "accuracy_high", "difference"]
     print(table[shown].to_string(index=False))

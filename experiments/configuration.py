@@ -7,9 +7,9 @@ import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from evaluator.configuration import EvaluatorConfig
+from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
 from lab.configuration import (
     DataConfig,
     DenoiserConfig,
@@ -32,14 +32,20 @@ class Experiment:
 
     name: str = "digits"
     """The experiment's folder in checkpoints/ and in reports/."""
+    generator: str = ""
+    """The experiment whose checkpoints are swept, which are trained there where they are not yet; this one's own where
+    left out."""
     root: Path = Path()
     """The folder that holds data/, checkpoints/ and reports/."""
     seed: int = 0
     """Decides the initial weights and all randomness of training. Splits and sampling noise have seeds of their own."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the denoiser is computed in: bfloat16 where the device has units for it, float32 elsewhere; or as told."""
     data: DataConfig = field(default_factory=DataConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    second_evaluator: SecondEvaluatorConfig = field(default_factory=SecondEvaluatorConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -48,8 +54,9 @@ class Experiment:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
-            raise LabError(f"--name is {self.name!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
+        for field_name, found in (("name", self.name), ("generator", self.generator or self.name)):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", found):
+                raise LabError(f"--{field_name} is {found!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
         require_range("seed", self.seed, 0, 1_000_000)
         if self.sampler.sampling_steps > self.schedule.timesteps:
             raise LabError(
@@ -57,6 +64,11 @@ class Experiment:
                 f"allowed is at most --schedule.timesteps, which is {self.schedule.timesteps}"
             )
 
+        if self.second_evaluator.share and self.second_evaluator.kind == self.evaluator.kind:
+            raise LabError(
+                f"--second-evaluator.kind is {self.second_evaluator.kind}, as --evaluator.kind is; "
+                f"choose another, or their mistakes are the same"
+            )
         if "plus_plus" in self.guidance.method and (self.sampler.kind != "ddim" or self.sampler.eta):
             raise LabError(
                 f"--guidance.method plus_plus is defined for deterministic DDIM; add --sampler.kind ddim "
@@ -65,14 +77,24 @@ class Experiment:
 
     @property
     def checkpoints(self) -> Path:
-        """Where this experiment's networks and cells are kept."""
+        """Where this experiment's evaluators and cells are kept, and its denoisers where they are its own."""
         return self.root / "checkpoints" / self.name
+
+    @property
+    def denoisers(self) -> Path:
+        """Where the checkpoints that are swept are kept."""
+        return self.root / "checkpoints" / (self.generator or self.name)
 
     @property
     def evaluator_file(self) -> Path:
         """The evaluator: the one that was asked for, or the one this experiment trains."""
         weights = self.evaluator.weights
         return self.checkpoints / "evaluator.pt" if weights is None else self.root / weights
+
+    @property
+    def second_evaluator_file(self) -> Path:
+        """The second evaluator, which this experiment trains."""
+        return self.checkpoints / "second_evaluator.pt"
 
     @property
     def reports(self) -> Path:
@@ -96,7 +118,8 @@ class Experiment:
 
     def evaluator_settings(self) -> dict[str, Any]:
         """Return the settings that decide the evaluator, as primitives; one trained with others is refused."""
-        return self._primitives({"data": asdict(self.data), "evaluator": asdict(self.evaluator), "seed": self.seed})
+        settings = {key: asdict(getattr(self, key)) for key in ("data", "evaluator", "second_evaluator")}
+        return self._primitives(settings | {"seed": self.seed})
 
     @staticmethod
     def _primitives(settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lab.files import load_tensors, save_tensors
 from lab.labels import ClassVocabulary
 from lab.networks import ContextUnet, build_denoiser
 from lab.objectives import AsNoisePredictor
+from lab.precision import InPrecision
 from lab.schedules import noise_schedule
 from lab.types import NoisePredictor
 
@@ -52,9 +53,10 @@ class Checkpoint:
         network.load_state_dict(self.weights)
         return network.to(device).eval()
 
-    def noise_predictor(self, device: torch.device) -> NoisePredictor:
-        """Return the network as a noise predictor, whatever it predicts."""
-        return AsNoisePredictor(self.network(device), self.denoiser.prediction, noise_schedule(self.schedule))
+    def noise_predictor(self, device: torch.device, precision: str = "float32") -> NoisePredictor:
+        """Return the network, computed in this precision, as a noise predictor, whatever it predicts."""
+        network = InPrecision(self.network(device), precision)
+        return AsNoisePredictor(network, self.denoiser.prediction, noise_schedule(self.schedule))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -313,6 +313,8 @@ class SweepConfig:
     """Images drawn for every label set, each from its own starting noise."""
     batch_size: int = 500
     """Images sampled together; it changes speed and memory, not the images."""
+    newest: int = 0
+    """How many of the kept checkpoints are swept, the newest ones; 0 for all."""
 
     def __post_init__(self) -> None:
         if not self.guidance_weights:
@@ -323,3 +325,4 @@ class SweepConfig:
                 raise LabError(f"--sweep.guidance-weights holds {weight:g} twice; name each weight once")
         require_range("sweep.seeds", self.seeds, 1, 10_000)
         require_range("sweep.batch_size", self.batch_size, 1)
+        require_range("sweep.newest", self.newest, 0)

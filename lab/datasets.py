@@ -80,7 +80,17 @@ class Splits:
 
 
 def stratified_splits(dataset: LabelledImages, evaluator_share: float, held_out_share: float, seed: int) -> Splits:
-    """Divide a dataset into disjoint splits of whole groups in which every label set has its share.
+    """Divide a dataset into its three splits; the generator gets what the two shares leave. See `stratified_parts`."""
+    shares = {
+        "generator": 1 - evaluator_share - held_out_share,
+        "evaluator": evaluator_share,
+        "held-out images": held_out_share,
+    }
+    return Splits(*stratified_parts(dataset, shares, seed))
+
+
+def stratified_parts(dataset: LabelledImages, shares: dict[str, float], seed: int) -> list[LabelledImages]:
+    """Divide a dataset into disjoint parts of whole groups in which every label set has its share.
 
     The groups are put in an order, those with one label set (that of their last image) next to each other and both
     the label sets and the groups of each shuffled. Along it each group goes to the part furthest behind its share, so
@@ -88,9 +98,8 @@ def stratified_splits(dataset: LabelledImages, evaluator_share: float, held_out_
 
     Args:
         dataset: at least as many groups as it takes to give each part one.
-        evaluator_share: share of all images for the evaluator, in (0, 1).
-        held_out_share: share of all images held out from both, in (0, 1); the generator gets the rest.
-        seed: of the order; the same seed gives the same splits.
+        shares: of all images for each part, by its name in an error, each in (0, 1); together 1.
+        seed: of the order; the same seed gives the same parts.
 
     Raises:
         LabError: a part gets no image.
@@ -104,19 +113,19 @@ def stratified_splits(dataset: LabelledImages, evaluator_share: float, held_out_
 
     strata = random.permutation(label_sets.max() + 1)[label_sets[last_image]]
     order = np.lexsort((random.permutation(len(sizes)), strata))
-    shares = np.array([1 - evaluator_share - held_out_share, evaluator_share, held_out_share])
-    part_of, seen, taken = np.empty(len(sizes), dtype=np.int64), 0, np.zeros(3)
+    wanted, taken = np.array(list(shares.values())), np.zeros(len(shares))
+    part_of, seen = np.empty(len(sizes), dtype=np.int64), 0
     for group in order:
         seen += sizes[group]
-        part = (shares * seen - taken).argmax()
+        part = (wanted * seen - taken).argmax()
         taken[part] += sizes[group]
         part_of[group] = part
 
-    for name, images in zip(("generator", "evaluator", "held-out images"), taken, strict=True):
+    for name, images in zip(shares, taken, strict=True):
         if not images:
             raise LabError(
                 f"{len(dataset)} images in {len(sizes)} groups leave none for the {name}; raise its share or add images"
                 f"\nimages whose file names differ only in the number after the last '_' show one scene, a group"
             )
     image_parts = torch.from_numpy(part_of[group_of])
-    return Splits(*(dataset.subset((image_parts == part).nonzero().flatten()) for part in range(3)))
+    return [dataset.subset((image_parts == part).nonzero().flatten()) for part in range(len(shares))]

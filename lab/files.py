@@ -44,6 +44,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise LabError(f"{path}: cannot write ({error.strerror or error}); {advice}") from None
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes had begun to write below a folder, which must be locked."""
+    for partial in folder.rglob(".*.partial"):
+        partial.unlink(missing_ok=True)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in this folder survive a power cut, where the system can open folders (Windows cannot)."""
     if os.name != "posix":

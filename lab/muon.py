@@ -33,7 +33,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    directions: Tensor = x.mT if tall else x
+    return directions
 
 
 class Muon(Optimizer):

@@ -15,7 +15,8 @@ SMALLEST_SIDE = 32
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:
     """Return the weights of the layers between a network's ends: its large matrices, convolutions taken for such."""
-    weights = [module.weight for module in network.modules() if isinstance(module, LAYERS_OF_MATRICES)]
+    layers = [module for module in network.modules() if isinstance(module, LAYERS_OF_MATRICES)]
+    weights = [layer.get_parameter("weight") for layer in layers]
     return [weight for weight in weights if min(weight.shape[0], weight[0].numel()) >= SMALLEST_SIDE]
 
 

@@ -137,6 +137,7 @@ def run_cell(
     network: NoisePredictor,
     weak: NoisePredictor | None,
     device: torch.device,
+    precision: str,
     judge: Judge,
     batch_size: int,
     folder: Path,
@@ -149,6 +150,7 @@ def run_cell(
         network: that checkpoint's noise predictor.
         weak: a weaker one, where the method asks for it.
         device: the one it is on.
+        precision: what it is computed in.
         judge: maps 8-bit images to class logits.
         batch_size: images sampled together.
         folder: where cells are kept.
@@ -177,7 +179,7 @@ def run_cell(
         network_evaluations=(counter.evaluations + weak_counter.evaluations) // len(pixels),
         seconds=max(time.perf_counter() - started, 1e-9),
         device=str(device),
-        precision="float32",
+        precision=precision,
     )
     told = {key: getattr(result, key) for key in ("network_evaluations", "seconds", "device", "precision")}
     told["cell"] = asdict(cell)
@@ -195,12 +197,12 @@ def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, we
 
 
 def _weak(
-    cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device
+    cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device, precision: str
 ) -> NoisePredictor | None:
     """Return the weaker noise predictor that a cell's method asks for, if it does."""
     if (name := cell.guidance_settings.get("weak_checkpoint")) is None:
         return None
-    return load_checkpoint(checkpoints / f"{name}.pt", vocabulary).noise_predictor(device)
+    return load_checkpoint(checkpoints / f"{name}.pt", vocabulary).noise_predictor(device, precision)
 
 
 def _require_finite(images: Images, cell: SweepCell) -> None:
@@ -218,6 +220,7 @@ def run_sweep(
     judge: Judge,
     batch_size: int,
     device: torch.device,
+    precision: str,
     folder: Path,
 ) -> Iterator[CellResult]:
     """Yield every cell's result in order, running those that have none yet.
@@ -228,6 +231,7 @@ def run_sweep(
         vocabulary: the one that the label sets are of, and that the checkpoints must be of.
         judge, batch_size, folder: see `run_cell`.
         device: where to compute.
+        precision: what the networks are computed in.
     """
     loaded: tuple[str, Checkpoint, NoisePredictor] | None = None
     for cell in cells:
@@ -238,9 +242,9 @@ def run_sweep(
                 if (checkpoint.epoch, checkpoint.step) != (cell.epoch, cell.step):
                     path = checkpoints / f"{cell.checkpoint}.pt"
                     raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
-                loaded = cell.checkpoint, checkpoint, checkpoint.noise_predictor(device)
-            weak = _weak(cell, checkpoints, vocabulary, device)
-            result = run_cell(cell, loaded[1], loaded[2], weak, device, judge, batch_size, folder)
+                loaded = cell.checkpoint, checkpoint, checkpoint.noise_predictor(device, precision)
+            weak = _weak(cell, checkpoints, vocabulary, device, precision)
+            result = run_cell(cell, loaded[1], loaded[2], weak, device, precision, judge, batch_size, folder)
         yield result
 
 
@@ -282,7 +286,7 @@ def _cell_of(path: Path) -> SweepCell:
 
 @torch.inference_mode()
 def denoising_strip(
-    checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device, checkpoints: Path
+    checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device, precision: str, checkpoints: Path
 ) -> list[PixelImages]:
     """Return the first images of a cell at every moment from starting noise to finished image.
 
@@ -291,13 +295,14 @@ def denoising_strip(
         cell: the cell.
         count: how many of its images.
         device: where to compute.
+        precision: what the network is computed in.
         checkpoints: folder of the checkpoints, where autoguidance finds its weaker one.
 
     Returns:
         sampling_steps + 1 batches of `count` images.
     """
-    weak = _weak(cell, checkpoints, checkpoint.vocabulary, device)
-    schedule, network = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(device)
+    weak = _weak(cell, checkpoints, checkpoint.vocabulary, device, precision)
+    schedule, network = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(device, precision)
     moments = trajectory(
         _guided(cell, checkpoint, network, weak or network),
         schedule,

@@ -2,9 +2,9 @@
 
     loss = mean weight_t (eps(x_t, t, condition) - noise)^2,    t uniform over the timesteps
 
-(`lab/objectives.py` has what else may be predicted, and the weights, which are 1 by default), with each image's condition
-replaced by the null condition with probability `context_dropout` (Ho & Salimans 2022, algorithm 1). All randomness is
-derived from (seed, epoch) and (seed, step), so training resumes without RNG state.
+(`lab/objectives.py` has what else may be predicted, and the weights, which are 1 by default), with each image's
+condition replaced by the null condition with probability `context_dropout` (Ho & Salimans 2022, algorithm 1). All
+randomness is derived from (seed, epoch) and (seed, step), so training resumes without RNG state.
 """
 
 import math
@@ -22,6 +22,7 @@ from lab.errors import LabError
 from lab.labelled_images import LabelledImages, mirrored_at_random, to_float
 from lab.objectives import loss_weights, target
 from lab.optimizers import OPTIMIZERS
+from lab.precision import InPrecision
 from lab.schedules import NoiseSchedule
 from lab.types import Conditions
 
@@ -141,6 +142,7 @@ class Trainer:
         config: how to train.
         seed: of the order, the noise, the timesteps and the context dropout.
         prediction: what the denoiser predicts, one of `lab.objectives.TARGETS`.
+        precision: what it is computed in; its weights are float32.
     """
 
     def __init__(
@@ -151,8 +153,10 @@ class Trainer:
         config: TrainingConfig,
         seed: int,
         prediction: str = "noise",
+        precision: str = "float32",
     ) -> None:
         self.denoiser = denoiser
+        self.computed = InPrecision(denoiser, precision)
         self.prediction = prediction
         self.ema = AveragedModel(denoiser, multi_avg_fn=ema_update(config.ema_decay), use_buffers=True)
         self.optimizers = OPTIMIZERS[config.optimizer](denoiser, config)
@@ -215,9 +219,9 @@ class Trainer:
             self.prediction, self.config.weighting, self.config.largest_weight, timesteps, self.schedule
         )
 
-        predicted = self.denoiser(x_t.to(device), timesteps.to(device), conditions.to(device))
+        predicted = self.computed(x_t.to(device), timesteps.to(device), conditions.to(device))
         errors = (predicted - wanted.to(device)).square().mean(dim=(1, 2, 3))
-        loss = (weights.to(device) * errors).mean()
+        loss: Tensor = (weights.to(device) * errors).mean()
         if not math.isfinite(value := loss.item()):
             raise LabError(
                 f"training stopped at step {self.step}: the loss is {value}; lower --training.learning-rate "

@@ -45,6 +45,7 @@ class TrainingRun:
         seed: of the initial weights and all randomness of training.
         settings: all that decides the run, as nested dictionaries of primitives.
         device: where to train.
+        precision: what the network is computed in.
 
     Raises:
         LabError: the network does not fit the images; or the folder holds a damaged state, one of another format or of
@@ -61,6 +62,7 @@ class TrainingRun:
         seed: int,
         settings: dict[str, Any],
         device: torch.device,
+        precision: str,
     ) -> None:
         network = build_denoiser(denoiser, dataset.image_shape, len(dataset.vocabulary), schedule, seed)
         self.untrained = Checkpoint(
@@ -73,7 +75,8 @@ class TrainingRun:
             settings=settings,
             weights=network.state_dict(),
         )
-        self.folder, self.dataset, self.config, self.seed, self.device = folder, dataset, config, seed, device
+        self.folder, self.dataset, self.config, self.seed = folder, dataset, config, seed
+        self.device, self.precision = device, precision
         self.state = self._state_so_far()
 
     @property
@@ -111,7 +114,7 @@ class TrainingRun:
         schedule = noise_schedule(self.untrained.schedule)
         denoiser = self.untrained.network(self.device)
         prediction = self.untrained.denoiser.prediction
-        trainer = Trainer(denoiser, schedule, self.dataset, self.config, self.seed, prediction)
+        trainer = Trainer(denoiser, schedule, self.dataset, self.config, self.seed, prediction, self.precision)
         if self.state is not None:
             trainer.load_state_dict(self.state)
         keep_at = {checkpoint.step: checkpoint.path for checkpoint in self.kept}

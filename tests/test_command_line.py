@@ -1,4 +1,4 @@
-"""The command as a user runs it, from nothing to a report, and what mistakes get."""
+"""The command as a user runs it, from nothing to a report; test_mistakes.py has what mistakes get."""
 
 import json
 import os
@@ -7,9 +7,7 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-import run_experiments
 from evaluator.classifiers import build_classifier, logits_in_batches
 from evaluator.configuration import EvaluatorConfig
 from evaluator.scoring import score
 from evaluator.training import train_classifier
 from evaluator.weights import load_evaluator
 from experiments.configuration import Experiment
-from experiments.stages import link_by_accuracy
+from experiments.reporting import link_by_accuracy
 from lab.checkpoints import load_checkpoint
 from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
 from lab.datasets import digits, stratified_splits
@@ -33,52 +30,7 @@ from lab.networks import build_denoiser
 from lab.schedules import noise_schedule
 from lab.sweep import noise_seeds
 from lab.training import Trainer
-
-PROJECT = Path(__file__).parents[1]
-TINY = shlex.split(
-    "--denoiser.n-feat 8 --training.epochs 2 --training.checkpoints 2 --training.batch-size 128 "
-    "--training.warmup-steps 2 --evaluator.width 4 --evaluator.epochs 3 --sampler.sampling-steps 3 "
-    "--sweep.guidance-weights -1 0 2 --sweep.seeds 1"
-)
-CPU = torch.device("cpu")
-TIMING = ["seconds", "images_per_second"]
-FILES = {
-    *(f"{name}.csv" for name in ("sweep", "accuracy_by_checkpoint", "ranking", "per_class", "baselines", "evaluator")),
-    "training.csv", "report.md", "config.json", "accuracy_by_checkpoint.tex", "ranking.tex",
-    *(f"{name}.png" for name in ("samples", "accuracy_vs_weight", "accuracy_vs_epoch", "loss", "denoising_strip")),
-}  # fmt: skip
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(PROJECT / "run_experiments.py"), *arguments]
-
-
-def run(root: Path, *arguments: str) -> int:
-    """Run a command in this process, where torch is loaded already, and return its exit status."""
-    return run_experiments.main([*arguments, "--root", str(root)])
-
-
-def new_root(folder: Path) -> Path:
-    """Copy what of data/ is in git, and none of the images that may lie there."""
-    for path in (PROJECT / "data").glob("*/*.json"):
-        if path.stem in ("objects", "test", "new_test", "unseen"):
-            (copy := folder / path.relative_to(PROJECT)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
-    return folder
-
-
-def table(root: Path, name: str = "sweep", experiment: str = "digits") -> pd.DataFrame:
-    return pd.read_csv(root / "reports" / experiment / f"{name}.csv")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = new_root(tmp_path_factory.mktemp("lab"))
-    done = subprocess.run(command("digits", *TINY, "--root", str(root)), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == f"report: {root / 'reports' / 'digits' / 'report.md'}"
-    assert len(done.stdout.splitlines()) == 7
-    return root
+from tests.command import CPU, FILES, TIMING, TINY, command, new_root, run, table
 
 
 def test_the_report_is_complete(finished: Path) -> None:
@@ -231,39 +183,6 @@ def test_the_remedy_of_an_error_works(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not (root / "checkpoints").exists()
 
 
-def test_a_schedule_that_ends_short_of_noise_is_warned_of_at_once(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(finished / "data", tmp_path / "data")
-    shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
-    assert run(tmp_path, "digits", *TINY, "--schedule.kind", "linear") == 2
-    error = capsys.readouterr().err
-    assert "leaves alpha_bar_T = 0.017 of the signal variance" in error
-    assert "training.pt is of another configuration: schedule.kind is cosine there, linear here" in error
-
-
-@pytest.mark.parametrize("name", ["epoch", "rank", "test_low"])
-def test_a_label_set_file_may_not_be_called_as_a_column(finished: Path, mistake: "Mistake", name: str) -> None:
-    files = ["data/digits/test.json", f"data/digits/{name}.json"]
-    mistake(finished, f"{name!r} is the name of a column", "digits", *TINY, "--data.label-sets", *files)
-
-
-@pytest.mark.parametrize(
-    ("file", "told"),
-    [
-        ("checkpoints/digits/evaluator.pt", "evaluator.pt: this evaluator is damaged or not a torch file"),
-        ("checkpoints/digits/training.pt", "training.pt: this training state is damaged or not a torch file"),
-        ("reports/digits/config.json", "config.json: no configuration of this lab"),
-    ],
-)
-def test_garbage_in_a_file_is_told_and_left(
-    finished: Path, tmp_path: Path, mistake: "Mistake", file: str, told: str
-) -> None:
-    root = shutil.copytree(finished, tmp_path / "copy")
-    (root / file).write_bytes(b"\x00garbage")
-    mistake(root, told, "digits", *TINY)
-
-
 @pytest.mark.long
 def test_a_report_that_was_cut_off_is_made_again(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -280,13 +199,6 @@ def test_a_report_that_was_cut_off_is_made_again(
     assert not (root / "reports" / "digits" / "report.md").exists()
     assert run(root, "digits", *TINY) == 0
     pd.testing.assert_frame_equal(table(root), table(finished))
-
-
-def test_a_damaged_cell_is_told_and_left(finished: Path, tmp_path: Path, mistake: "Mistake") -> None:
-    root = shutil.copytree(finished, tmp_path / "copy")
-    cell = min((root / "checkpoints" / "digits" / "cells").iterdir())
-    cell.write_bytes(cell.read_bytes()[:-100])
-    mistake(root, f"{cell}: this sweep cell is damaged", "digits", *TINY)
 
 
 @pytest.mark.long
@@ -363,76 +275,3 @@ def test_a_folder_of_scenes_goes_all_the_way(tmp_path: Path, capsys: pytest.Capt
     (folder / "scene_7_1.png").unlink()
     assert run(tmp_path, *arguments, *TINY) == 2
     assert "1 of 80 images cannot be used: 1 missing\nthe first is 'scene_7_1.png'" in capsys.readouterr().err
-
-
-Mistake = Callable[..., None]
-
-
-@pytest.fixture
-def mistake(capsys: pytest.CaptureFixture[str]) -> Mistake:
-    """Check that a command ends with status 2 and one or two lines that say this, and changes no file."""
-
-    def check(root: Path, told: str, *arguments: str) -> None:
-        before = {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
-        capsys.readouterr()
-        assert run(root, *arguments) == 2
-        error = capsys.readouterr().err
-        assert told in error
-        # A progress bar that had begun stands before the message.
-        assert len(error[error.index("error: ") :].strip().splitlines()) <= 2
-        assert {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()} == before
-
-    return check
-
-
-@pytest.mark.parametrize(
-    ("told", "arguments"),
-    [
-        ("unknown preset 'digit'; did you mean 'digits'?", "digit"),
-        ("--schedule.timesteps is 0; allowed is a finite number, 2 to 100000", "--schedule.timesteps 0"),
-        ("--sweep.guidance-weights is nan; allowed is a finite number, -1 to 100", "--sweep.guidance-weights nan"),
-        ("--sweep.guidance-weights is -2.0", "--sweep.guidance-weights 0 -2"),
-        ("--sweep.guidance-weights holds 2 twice", "--sweep.guidance-weights 2 2"),
-        ("--sampler.sampling-steps is 500; allowed is at most", "--sampler.sampling-steps 500"),
-        ("--guidance.method plus_plus is defined for deterministic DDIM; add", "--guidance.method plus_plus"),
-        ("--guidance.method holds auto twice", "--guidance.method auto auto"),
-        ("--sampler.eta is 1, which only --sampler.kind ddim uses", "--sampler.eta 1"),
-        ("--device is 'cuda:7', which is not on this machine; here are: auto", "--device cuda:7"),
-        ("--name is '../x'", "--name ../x"),
-        ("no train.json, which names the images; copy i-CLEVR's files, give --data.folder", "iclevr-small"),
-        ("no such label-set file; did you mean 'test.json'?", "--data.label-sets data/digits/tset.json"),
-        ("two files called 'test'", "--data.label-sets a/test.json b/test.json"),
-        ("config.json is of another configuration: training.epochs is 2 there, 7 here", "--training.epochs 7"),
-    ],
-)
-def test_mistakes_are_told_in_two_lines_and_change_nothing(
-    finished: Path, mistake: Mistake, told: str, arguments: str
-) -> None:
-    first, *rest = arguments.split()
-    preset = [first] if not first.startswith("-") else ["digits", *TINY, first]
-    mistake(finished, told, *preset, *rest)
-
-
-def test_bad_files_are_named_and_nothing_is_overwritten(finished: Path, tmp_path: Path, mistake: Mistake) -> None:
-    root = shutil.copytree(finished, tmp_path / "copy")
-    labels = root / "data" / "digits" / "test.json"
-    labels.write_text('[["7"], ["seven"]]')
-    mistake(root, f"{labels}, label set 2 of 2: unknown class 'seven'", "digits", *TINY)
-    shutil.copy(PROJECT / "data" / "digits" / "test.json", labels)
-    objects = root / "data" / "digits" / "objects.json"
-    objects.write_text(json.dumps({name: 9 - int(name) for name in "0123456789"}))
-    mistake(root, "class 0 is '0', but objects.json calls it '9'", "digits", *TINY)
-    shutil.copy(PROJECT / "data" / "digits" / "objects.json", objects)
-
-
-def test_help_answers_without_torch_and_a_typo_is_met_with_the_nearest_field() -> None:
-    told = subprocess.run(command("--help"), capture_output=True, text=True, check=True).stdout
-    assert "--sweep.guidance-weights" in told
-    imported = (
-        "import sys, run_experiments as r\ntry: r.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    )
-    late = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True, check=True, cwd=PROJECT)
-    assert late.stdout.splitlines()[-1] == "False"
-    typo = subprocess.run(command("--training.epoch", "3"), capture_output=True, text=True, check=False)
-    assert typo.returncode == 2
-    assert "--training.epochs" in typo.stderr

@@ -1,0 +1,92 @@
+"""Evaluators of an experiment: the one that ranks and, by option, a second one; trained where there is none yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.configuration import Experiment
+from lab.configuration import require_same_settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from evaluator.configuration import EvaluatorConfig
+    from evaluator.weights import Evaluator
+    from lab.datasets import LabelledImages
+
+
+@dataclass(frozen=True)
+class Evaluators:
+    """The evaluators of an experiment.
+
+    Args:
+        first: the one that ranks.
+        images: how many images it was trained on, or would have been, were it not there already.
+        second: the one that measures quality, or None.
+    """
+
+    first: Evaluator
+    images: int
+    second: Evaluator | None
+
+
+def trained_evaluators(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluators:
+    """Return the evaluators, trained on disjoint parts of the evaluator's split where there are none yet."""
+    from lab.datasets import stratified_parts
+
+    share = experiment.second_evaluator.share
+    if not share:
+        return Evaluators(first_evaluator(experiment, images, device), len(images), None)
+    parts = {"evaluator": 1 - share, "second evaluator": share}
+    own, others = stratified_parts(images, parts, experiment.data.seed)
+    first = first_evaluator(experiment, own, device)
+    return Evaluators(first, len(own), second_evaluator(experiment, others, device))
+
+
+def first_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
+    """Return the evaluator: the file that was asked for, or this experiment's own, trained where there is none yet."""
+    from evaluator.weights import load_evaluator
+
+    if experiment.evaluator.weights is None:
+        path, settings = experiment.evaluator_file, experiment.evaluator_settings()
+        return trained_once(path, experiment.evaluator, images, experiment.seed, settings, device)
+    evaluator = load_evaluator(experiment.evaluator_file, images.vocabulary, device)
+    evaluator.require_image_shape(images.image_shape, experiment.evaluator_file)
+    return evaluator
+
+
+def second_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
+    """Return the second evaluator: of another architecture and seed, else trained as the first one is."""
+    config = replace(experiment.evaluator, kind=experiment.second_evaluator.kind, weights=None)
+    path, settings = experiment.second_evaluator_file, experiment.evaluator_settings()
+    return trained_once(path, config, images, experiment.seed + 1, settings, device)
+
+
+def trained_once(
+    path: Path,
+    config: EvaluatorConfig,
+    images: LabelledImages,
+    seed: int,
+    settings: dict[str, Any],
+    device: torch.device,
+) -> Evaluator:
+    """Return the evaluator in a file, trained on these images where there is none yet; one of others is refused."""
+    from tqdm import tqdm
+
+    from evaluator.classifiers import build_classifier
+    from evaluator.training import train_classifier
+    from evaluator.weights import Evaluator, load_evaluator, save_evaluator
+
+    vocabulary, image_shape = images.vocabulary, images.image_shape
+    if not path.exists():
+        classifier = build_classifier(config, image_shape[0], len(vocabulary), seed).to(device)
+        epochs = train_classifier(classifier, images, config, seed)
+        for _ in tqdm(epochs, desc=path.stem.replace("_", " "), total=config.epochs, unit="epoch"):
+            pass
+        save_evaluator(path, Evaluator(config, image_shape, vocabulary, classifier, settings))
+    evaluator = load_evaluator(path, vocabulary, device)
+    require_same_settings(path, evaluator.settings, settings)
+    evaluator.require_image_shape(image_shape, path)
+    return evaluator

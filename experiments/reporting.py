@@ -1,0 +1,182 @@
+"""The last stage: what the cells say, as tables, figures and a page in `reports/NAME/`."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.configuration import Experiment
+from lab.configuration import require_same_settings
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from evaluator.results import JudgedCell, Results
+    from evaluator.weights import Evaluator
+    from experiments.evaluators import Evaluators
+    from lab.datasets import Splits
+    from lab.sweep import CellResult
+
+CONFIG_FILE = "config.json"
+STRIP_ROWS = 4
+
+
+def refuse_other_report(experiment: Experiment) -> None:
+    """Raise LabError where the report's folder holds the report of other networks, or what is no report."""
+    path = experiment.reports / CONFIG_FILE
+    if not path.exists():
+        if (found := experiment.reports / "sweep.csv").exists():
+            raise LabError(f"{found} stands without {path.name}, which tells what it is of; choose another --name")
+        return
+    try:
+        found_settings = json.loads(path.read_text(encoding="utf-8"))["networks"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise LabError(f"{path}: no configuration of this lab; choose another --name, or delete its folder") from None
+    require_same_settings(path, found_settings, experiment.evaluator_settings() | experiment.generator_settings())
+
+
+def write_config(experiment: Experiment, device: torch.device, precision: str) -> None:
+    """Write `config.json`: every setting as resolved, those that decided the networks, and the versions."""
+    from evaluator.tables import write_text
+
+    packages = ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib")
+    content = {
+        "experiment": asdict(experiment) | {"device": str(device), "precision": precision},
+        "networks": experiment.evaluator_settings() | experiment.generator_settings(),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+    }
+    write_text(experiment.reports / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
+
+
+def report(
+    experiment: Experiment,
+    evaluators: Evaluators,
+    splits: Splits,
+    training_log: list[dict[str, float]],
+    cells: list[CellResult],
+    earlier: list[CellResult],
+    device: torch.device,
+    precision: str,
+) -> None:
+    """Write `reports/NAME/`, then print the five best rows and where the report is."""
+    import pandas as pd
+
+    from evaluator.classifiers import logits_in_batches
+    from evaluator.report import top_rows, write_report
+    from evaluator.results import Results
+    from lab.checkpoints import load_checkpoint
+    from lab.schedules import noise_schedule
+    from lab.sweep import denoising_strip
+
+    held_out, folder = splits.held_out, experiment.reports
+    results = Results(
+        vocabulary=held_out.vocabulary,
+        cells=[judged(experiment, cell) for cell in cells],
+        earlier=[judged(experiment, cell) for cell in earlier],
+        held_out_logits=logits_in_batches(evaluators.first.classifier, held_out.pixels),
+        held_out_conditions=held_out.conditions,
+        trained_conditions=splits.generator.conditions,
+    )
+    best = results.best
+    best_cell = next(
+        result.cell
+        for result in cells
+        if (result.cell.checkpoint, result.cell.guidance_method, result.cell.guidance_weight)
+        == (best["checkpoint"], best["guidance_method"], best["guidance_weight"])
+    )
+    checkpoint = load_checkpoint(experiment.denoisers / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
+    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device, precision, experiment.denoisers)
+    warning = noise_schedule(experiment.schedule).warning()
+    # First, so that a report that is cut off in the middle is known for this experiment's and made again.
+    write_config(experiment, device, precision)
+    write_report(
+        folder,
+        experiment.name,
+        results,
+        evaluator=results.evaluator(evaluators.first.classifier, training_images=evaluators.images),
+        training=pd.DataFrame(training_log),
+        moments=moments,
+        quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
+        warnings=[warning] if warning else [],
+    )
+    link_by_accuracy(experiment, results.ranking)
+    print(top_rows(results, 5))
+    print(f"report: {folder / 'report.md'}")
+
+
+def told(settings: dict[str, Any]) -> str:
+    """Return a method's settings as one cell of a table, like "phi=0.7"; digests are left out."""
+    return " ".join(f"{name}={value}" for name, value in settings.items() if not name.endswith("digest"))
+
+
+def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
+    """Return a finished cell as the evaluator's tables want it: the columns of `sweep.csv`, images and logits."""
+    from evaluator.results import JudgedCell
+
+    cell, images = result.cell, len(result.logits)
+    return JudgedCell(
+        settings={
+            "experiment": experiment.name,
+            "checkpoint": cell.checkpoint,
+            "epoch": cell.epoch,
+            "step": cell.step,
+            "label_set": cell.label_set,
+            "guidance_method": cell.guidance_method,
+            "guidance_settings": told(cell.guidance_settings),
+            "guidance_weight": cell.guidance_weight,
+            "guidance_scale": 1 + cell.guidance_weight,
+            "sampler": cell.sampler.kind,
+            "sampling_steps": cell.sampler.sampling_steps,
+            "network_evaluations": result.network_evaluations,
+            "seeds": cell.seeds,
+        },
+        cost={
+            "seconds": round(result.seconds, 3),
+            "images_per_second": round(images / result.seconds, 1),
+            "device": result.device,
+            "precision": result.precision,
+        },
+        label_sets=cell.asked,
+        pixels=result.pixels,
+        logits=result.logits,
+    )
+
+
+def quality(second: Evaluator, splits: Splits, results: Results) -> pd.DataFrame:
+    """Return the rows of `quality.csv`, of the best row's checkpoint."""
+    from tqdm import tqdm
+
+    from evaluator.quality import QualityMeasures
+
+    cells = results.cells_of_best_checkpoint
+    smallest = min(len(cell.pixels) for cell in cells)
+    measures = QualityMeasures(second.classifier, splits.generator, splits.held_out, smallest)
+    return measures.table(tqdm(cells, desc="quality", unit="cell"))
+
+
+def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
+    """Name every checkpoint by its best row, as the coursework does: `by_accuracy/epoch315_0.6250_0.6190.pt`.
+
+    Args:
+        experiment: whose checkpoints.
+        ranked: the ranking; a checkpoint's accuracies are those of its first row, on every label-set file.
+    """
+    folder = experiment.checkpoints / "by_accuracy"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("epoch*_*.pt"):
+        old.unlink()
+    for _, row in ranked.drop_duplicates("checkpoint").iterrows():
+        accuracies = "_".join(f"{row[path.stem]:.4f}" for path in experiment.data.label_sets)
+        named = folder / f"epoch{row['epoch']}_{accuracies}.pt"
+        checkpoint = experiment.denoisers / f"{row['checkpoint']}.pt"
+        try:
+            named.hardlink_to(checkpoint)  # a second name of the same file takes no room
+        except OSError:  # on a file system that has no second names
+            shutil.copy2(checkpoint, named)

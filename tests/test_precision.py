@@ -1,0 +1,53 @@
+"""Precision: what is chosen where, and that bfloat16 makes the pictures float32 makes."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.errors import LabError
+from lab.networks import build_denoiser
+from lab.precision import InPrecision, chosen_precision
+from lab.sampling import NoiseSource, sample
+from lab.schedules import noise_schedule
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("units", "expected"),
+    [({}, "float32"), ({"amx_bf16": True}, "bfloat16"), ({"avx512_bf16": True, "amx_bf16": False}, "bfloat16")],
+)
+def test_a_cpu_is_asked_for_its_units(units: dict[str, Any], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    assert chosen_precision("auto", CPU) == expected
+    assert chosen_precision("float32", CPU) == "float32"
+    assert chosen_precision("bfloat16", CPU) == "bfloat16"
+
+
+def test_no_device_is_given_what_it_cannot_do() -> None:
+    assert chosen_precision("auto", torch.device("mps")) == "float32"
+    with pytest.raises(LabError, match="--precision is bfloat16, which mps is not used with here"):
+        chosen_precision("bfloat16", torch.device("mps"))
+
+
+def test_bfloat16_makes_the_same_pictures() -> None:
+    config = DenoiserConfig(n_feat=16, conditioning="blocks", bottleneck="map", attention="objects", prediction="v")
+    network = build_denoiser(config, (3, 16, 16), 4, ScheduleConfig(), 0).eval()
+    with torch.no_grad():
+        # Fresh blocks begin at zero and would hide everything between.
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    conditions = torch.eye(4)
+
+    def pictures(precision: str) -> torch.Tensor:
+        noise = NoiseSource([(0, image) for image in range(4)], (3, 16, 16))
+        predictor = InPrecision(network, precision)
+        return sample(predictor, noise_schedule(ScheduleConfig()), SamplerConfig(), conditions, noise)
+
+    exact, short = pictures("float32"), pictures("bfloat16")
+    assert short.dtype == torch.float32
+    assert not torch.equal(exact, short)
+    # Three digits over eight steps: well below the difference of two pictures.
+    assert float((exact - short).abs().mean()) < 0.05 * float((exact - exact.roll(1, 0)).abs().mean())
