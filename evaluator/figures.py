@@ -1,5 +1,6 @@
 """Figures of a report, each legible at the size it is saved: 6.5 inches wide, a page's text width."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ matplotlib.rcParams["text.parse_math"] = False
 
 WIDTH = 6.5
 DPI = 150
+CHARACTERS_PER_INCH = 13
+"""Of a title, narrow enough for any text."""
 LARGEST_SIDE = 0.75
 """Inches; an image of a grid is not drawn larger."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
@@ -33,6 +36,11 @@ def saved_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Fi
     yield figure
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+
+
+def _entitle(figure: Figure, title: str) -> None:
+    """Set the title of a figure, on as many lines as its width asks for."""
+    figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * CHARACTERS_PER_INCH)), fontsize=10)
 
 
 def weight_name(weight: float) -> str:
@@ -70,7 +78,7 @@ def image_grid(
         height=rows * side + 0.4 + (0.085 * longest if upright else 0.2),
         width=max(names_width + columns * side, WIDTH / 2),
     ) as figure:
-        figure.suptitle(title, fontsize=10)
+        _entitle(figure, title)
         axis = figure.subplots()
         axis.imshow(np.repeat(sheet, 3 // channels, axis=2), interpolation="nearest")
         axis.set_xticks(lefts + (width - 1) / 2, column_names, fontsize=8, rotation=90 if upright else 0)
@@ -99,7 +107,7 @@ def accuracy_against_weight(path: Path, rows: pd.DataFrame, ceiling: Interval, c
     """
     guided = rows[rows["guidance_weight"] > 0]
     with saved_figure(path, height=3.4) as figure:
-        figure.suptitle(title, fontsize=10)
+        _entitle(figure, title)
         panels = [("all weights", rows), ("guided, enlarged", guided)][: 2 if len(guided) else 1]
         for axis, (name, shown) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             axis.axhspan(ceiling.low, ceiling.high, color="0.5", alpha=0.25, linewidth=0)
@@ -136,7 +144,7 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str) -> None:
         axis.set_xlabel("epoch")
         axis.set_ylabel("accuracy (95 % interval)")
         axis.set_ylim(0, 1.03)
-        axis.set_title(title, fontsize=10)
+        _entitle(figure, title)
         axis.grid(alpha=0.25)
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -153,7 +161,7 @@ def accuracy_of_methods(path: Path, rows: pd.DataFrame, title: str) -> None:
     """
     methods = rows["guidance_method"].drop_duplicates().tolist()
     with saved_figure(path, height=4.2) as figure:
-        figure.suptitle(title, fontsize=10)
+        _entitle(figure, title)
         left, right = figure.subplots(1, 2, sharey=True)
         for axis, column, named in (
             (left, "guidance_weight", "guidance weight w"),
@@ -205,7 +213,7 @@ def accuracy_of_classes(path: Path, rows: pd.DataFrame, title: str) -> None:
         axis.set_yticks(range(len(table)), [str(name) for name in table.index], fontsize=8)
         axis.set_xlabel("guidance weight w")
         figure.colorbar(shown, label="accuracy")
-        axis.set_title(title, fontsize=10)
+        _entitle(figure, title)
 
 
 def accuracy_of_sizes(path: Path, rows: pd.DataFrame, title: str) -> None:
@@ -237,7 +245,7 @@ def accuracy_of_sizes(path: Path, rows: pd.DataFrame, title: str) -> None:
         axis.set_ylabel("accuracy (95 % interval)")
         axis.set_ylim(0, 1.03)
         axis.grid(alpha=0.25, axis="y")
-        axis.set_title(title, fontsize=10)
+        _entitle(figure, title)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
 
 
@@ -253,7 +261,7 @@ def accuracy_against_coverage(path: Path, rows: pd.DataFrame, title: str) -> Non
     """
     reference, generated = rows.iloc[0], rows.iloc[1:]
     with saved_figure(path, height=4.4) as figure:
-        figure.suptitle(title, fontsize=10)
+        _entitle(figure, title)
         left, right = figure.subplots(1, 2)
         for axis in (left, right):
             axis.axvspan(reference["coverage_low"], reference["coverage_high"], color="0.5", alpha=0.25, linewidth=0)
@@ -285,12 +293,14 @@ def accuracy_against_coverage(path: Path, rows: pd.DataFrame, title: str) -> Non
         right.set_xlim(
             corner["coverage_low"].min() - 0.01, max(corner["coverage_high"].max(), reference["coverage"]) + 0.01
         )
-        right.set_ylim(corner["accuracy_low"].min() - 0.005, 1.003)
+        right.set_ylim(corner["accuracy_low"].min() - 0.005, 1.006)
         right.set_title("the upper half, enlarged", fontsize=9)
         for _, row in generated[generated["guidance_method"] == "plain"].iterrows():
-            left.annotate(
+            # Where guidance is at work the left axes are too crowded for names.
+            axis, aside = (left, (4, -8)) if row["guidance_weight"] <= 0 else (right, (-8, 7))
+            axis.annotate(
                 f"w = {row['guidance_weight']:g}", (row["coverage"], row["accuracy"]), fontsize=7,
-                xytext=(4, -8), textcoords="offset points",
+                xytext=aside, textcoords="offset points", annotation_clip=True,
             )  # fmt: skip
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
 
@@ -311,4 +321,4 @@ def loss_curve(path: Path, training: pd.DataFrame) -> None:
         rate.plot(training["epoch"], training["learning_rate"], color=COLOURS[1], linewidth=1, linestyle="--")
         rate.set_ylabel("learning rate at the epoch's end", color=COLOURS[1])
         rate.set_ylim(bottom=0)
-        axis.set_title("Training", fontsize=10)
+        _entitle(figure, "Training")

@@ -81,7 +81,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             second_evaluator=SecondEvaluatorConfig(share=0.4),
             guidance=GuidanceConfig(method=tuple(GUIDANCE_SETTINGS)),  # type: ignore[arg-type]  # they are its keys
             sampler=SamplerConfig(kind="ddim", sampling_steps=10),
-            sweep=SweepConfig(guidance_weights=(-1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0), newest=1),
+            sweep=SweepConfig(guidance_weights=(-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 4.0), newest=1),
         ),
     ),
     "mnist5k": (

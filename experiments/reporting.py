@@ -139,6 +139,7 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
         },
         cost={
             "seconds": round(result.seconds, 3),
+            "warm_up_seconds": round(result.warm_up_seconds, 3),
             "images_per_second": round(images / result.seconds, 1),
             "device": result.device,
             "precision": result.precision,

@@ -102,6 +102,7 @@ def training_run(experiment: Experiment, dataset: LabelledImages, device: torch.
         experiment.generator_settings(),
         device,
         precision,
+        experiment.compiled,
     )
 
 
@@ -129,7 +130,7 @@ def swept(
     from evaluator.classifiers import logits_in_batches
     from lab.files import digest
     from lab.guidance import settings_of
-    from lab.sweep import SweepCell, earlier_results, run_sweep
+    from lab.sweep import Engine, SweepCell, earlier_results, run_sweep
     from lab.types import ClassLogits, PixelImages
 
     def judge(pixels: PixelImages) -> ClassLogits:
@@ -156,12 +157,11 @@ def swept(
             seeds=experiment.sweep.seeds,
         )
         for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in checkpoints[-experiment.sweep.newest :]]
-        for name, sets in label_sets.items()
         for method, settings in methods.items()
         for weight in experiment.sweep.guidance_weights
+        for name, sets in label_sets.items()
     ]
-    batch_size = experiment.sweep.batch_size
-    vocabulary, kept_in = evaluator.vocabulary, folder / "cells"
-    results = run_sweep(cells, experiment.denoisers, vocabulary, judge, batch_size, device, precision, kept_in)
+    engine = Engine(judge, device, precision, experiment.compiled, experiment.sweep.batch_size)
+    results = run_sweep(cells, experiment.denoisers, evaluator.vocabulary, engine, folder / "cells")
     finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
-    return finished, earlier_results(kept_in, cells)
+    return finished, earlier_results(folder / "cells", cells)

@@ -16,7 +16,7 @@ from lab.files import load_tensors, save_tensors
 from lab.labels import ClassVocabulary
 from lab.networks import ContextUnet, build_denoiser
 from lab.objectives import AsNoisePredictor
-from lab.precision import InPrecision
+from lab.precision import InPrecision, as_compiled
 from lab.schedules import noise_schedule
 from lab.types import NoisePredictor
 
@@ -53,10 +53,13 @@ class Checkpoint:
         network.load_state_dict(self.weights)
         return network.to(device).eval()
 
-    def noise_predictor(self, device: torch.device, precision: str = "float32") -> NoisePredictor:
+    def noise_predictor(
+        self, device: torch.device, precision: str = "float32", compiled: bool = False
+    ) -> NoisePredictor:
         """Return the network, computed in this precision, as a noise predictor, whatever it predicts."""
-        network = InPrecision(self.network(device), precision)
-        return AsNoisePredictor(network, self.denoiser.prediction, noise_schedule(self.schedule))
+        network = self.network(device)
+        computed = InPrecision(as_compiled(network) if compiled else network, precision)
+        return AsNoisePredictor(computed, self.denoiser.prediction, noise_schedule(self.schedule))
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -102,7 +105,9 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         raise LabError(f"{path}: this checkpoint is incomplete ({error!s:.120}); train it again") from None
     checkpoint.vocabulary.require_same(vocabulary, path)
     try:
-        checkpoint.network(torch.device("cpu"))
+        # Where nothing has a size: a hostile file may ask for a network of any.
+        with torch.device("meta"):
+            checkpoint.network(torch.device("meta"))
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({reason:.120})") from None

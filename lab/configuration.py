@@ -274,8 +274,9 @@ class GuidanceConfig:
     """rescale: the share of the added width that is taken back."""
     eta: float = 0.0
     """projected: the share of the part along the conditional prediction that is kept."""
-    momentum: float = -0.5
-    """projected: the share of the last step's difference that is added."""
+    momentum: float = 0.0
+    """projected: the share of the last step's difference that is added. The source's -0.5 asks for a bound on what is
+    predicted at the first steps, like largest-norm."""
     largest_norm: float = 0.0
     """projected: the longest difference allowed over an image; 0 for no limit."""
     avoid: tuple[str, ...] = ()
@@ -311,8 +312,8 @@ class SweepConfig:
     """w in eps = (1 + w) eps_conditional - w eps_unconditional: -1 unconditional, 0 conditional, above 0 guided."""
     seeds: int = 5
     """Images drawn for every label set, each from its own starting noise."""
-    batch_size: int = 500
-    """Images sampled together; it changes speed and memory, not the images."""
+    batch_size: int = 0
+    """Images sampled together, 0 for as many as fit into memory; it changes speed, not the images."""
     newest: int = 0
     """How many of the kept checkpoints are swept, the newest ones; 0 for all."""
 
@@ -324,5 +325,5 @@ class SweepConfig:
             if self.guidance_weights.count(weight) > 1:
                 raise LabError(f"--sweep.guidance-weights holds {weight:g} twice; name each weight once")
         require_range("sweep.seeds", self.seeds, 1, 10_000)
-        require_range("sweep.batch_size", self.batch_size, 1)
+        require_range("sweep.batch_size", self.batch_size, 0)
         require_range("sweep.newest", self.newest, 0)

@@ -1,4 +1,4 @@
-"""Precision: the arithmetic that the network computes in.
+"""Precision: the arithmetic that the network computes in, and whether torch compiles it.
 
 bfloat16 has float32's range and three digits. Where the machine has units for it, multiplications are several times
 faster; where it has none, they are slower than float32. Only the network is computed in it (autocast, which keeps what
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from lab.errors import LabError
 from lab.types import Conditions, Images, Timesteps
@@ -37,6 +38,13 @@ def chosen_precision(name: str, device: torch.device) -> str:
     if name == "bfloat16" and device.type not in ("cuda", "cpu"):
         raise LabError(f"--precision is bfloat16, which {device.type} is not used with here; take auto or float32")
     return name
+
+
+def as_compiled(network: nn.Module) -> Network:
+    """Return a network that torch compiles when it is first called; on a GPU its calls become CUDA graphs."""
+    device = next(network.parameters()).device
+    compiled: Network = torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else "default")
+    return compiled
 
 
 @dataclass(frozen=True)

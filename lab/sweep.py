@@ -9,8 +9,9 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lab.errors import LabError
 from lab.files import whole_file
 from lab.guidance import EvaluationCounter, Guided, guided
 from lab.labels import ClassVocabulary, LabelSet
+from lab.memory import blank_inputs, images_that_fit
 from lab.sampling import STEPPERS, NoiseSource, sample, timestep_grid, trajectory
 from lab.schedules import noise_schedule
 from lab.types import ClassLogits, Images, NoisePredictor, PixelImages
@@ -71,6 +73,11 @@ class SweepCell:
         return f"{self.checkpoint}-{self.label_set}-w{self.guidance_weight:g}-{self.guidance_method}-{identity}"
 
     @property
+    def sampling(self) -> "SweepCell":
+        """What decides how images are sampled, and not what is asked of them; cells of one sampling share batches."""
+        return replace(self, label_set="", label_sets=())
+
+    @property
     def asked(self) -> list[LabelSet]:
         """The label set of every image, seed after seed."""
         return list(self.label_sets) * self.seeds
@@ -100,7 +107,8 @@ class CellResult:
         pixels: its images as 8-bit pixels, (N, C, H, W).
         logits: what the evaluator said of them, (N, K).
         network_evaluations: images put through the network for each image made.
-        seconds: spent sampling and judging.
+        seconds: spent sampling and judging; of a batch with others' images, this cell's share.
+        warm_up_seconds: spent compiling the network, once for all cells of a checkpoint; 0 where it was not compiled.
         device: where.
         precision: of the network's arithmetic.
     """
@@ -110,8 +118,28 @@ class CellResult:
     logits: ClassLogits
     network_evaluations: int
     seconds: float
+    warm_up_seconds: float
     device: str
     precision: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how cells are computed; it decides how fast, and no image.
+
+    Args:
+        judge: maps 8-bit images to class logits.
+        device: of the networks.
+        precision: what they are computed in.
+        compiled: whether torch compiles them.
+        batch_size: images sampled together; 0 for as many as fit into memory.
+    """
+
+    judge: Judge
+    device: torch.device
+    precision: str
+    compiled: bool
+    batch_size: int
 
 
 def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
@@ -131,61 +159,120 @@ def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
         raise LabError(f"{path}: this sweep cell is damaged ({error!s:.80}); delete it, and it is run again") from None
 
 
-def run_cell(
-    cell: SweepCell,
-    checkpoint: Checkpoint,
-    network: NoisePredictor,
-    weak: NoisePredictor | None,
-    device: torch.device,
-    precision: str,
-    judge: Judge,
-    batch_size: int,
-    folder: Path,
-) -> CellResult:
-    """Sample a cell's images, have them judged, write its file and return what it holds.
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint that is ready to be sampled from.
 
     Args:
-        cell: the cell.
-        checkpoint: the checkpoint it names.
-        network: that checkpoint's noise predictor.
-        weak: a weaker one, where the method asks for it.
-        device: the one it is on.
-        precision: what it is computed in.
-        judge: maps 8-bit images to class logits.
-        batch_size: images sampled together.
+        checkpoint: what its file holds.
+        network: its noise predictor, on the engine's device.
+        batch_size: images that are sampled together.
+        warm_up_seconds: spent compiling the network; 0 where it was not compiled.
+    """
+
+    checkpoint: Checkpoint
+    network: NoisePredictor
+    batch_size: int
+    warm_up_seconds: float
+
+
+def load_for_cell(cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine) -> LoadedCheckpoint:
+    """Return the checkpoint that a cell names, compiled where the engine says so, and told how many images fit.
+
+    Raises:
+        LabError: the checkpoint is damaged, or not the one that the cell names.
+    """
+    path = checkpoints / f"{cell.checkpoint}.pt"
+    checkpoint = load_checkpoint(path, vocabulary)
+    if (checkpoint.epoch, checkpoint.step) != (cell.epoch, cell.step):
+        raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
+    shape, classes = checkpoint.image_shape, len(vocabulary)
+    network = checkpoint.noise_predictor(engine.device, engine.precision)
+    batch_size = engine.batch_size or images_that_fit(network, shape, classes, engine.device)
+    seconds = 0.0
+    if engine.compiled:
+        network = checkpoint.noise_predictor(engine.device, engine.precision, compiled=True)
+        started = time.perf_counter()
+        with torch.inference_mode():
+            network(*blank_inputs(2 * batch_size, shape, classes, engine.device))
+        seconds = time.perf_counter() - started
+    return LoadedCheckpoint(checkpoint, network, batch_size, seconds)
+
+
+def run_cells(
+    cells: Sequence[SweepCell],
+    wanted: Collection[str],
+    loaded: LoadedCheckpoint,
+    weak: NoisePredictor | None,
+    engine: Engine,
+    folder: Path,
+) -> list[CellResult]:
+    """Sample the images of cells, have them judged, write a file for each and return what they hold.
+
+    Which images share a batch decides their last bits. It is the same whichever cells are wanted, so that a sweep that
+    was cut off ends with the bits it would have had; batches with no image of a wanted cell are not sampled.
+
+    Args:
+        cells: they differ in their label-set file alone, so that their images may share batches.
+        wanted: keys of those that have not been run yet.
+        loaded: the checkpoint they name.
+        weak: a weaker noise predictor, where the method asks for it.
+        engine: where and how to compute.
         folder: where cells are kept.
 
     Raises:
-        LabError: an image is not finite, or the file cannot be written.
+        LabError: an image is not finite, or a file cannot be written.
     """
-    conditions = checkpoint.vocabulary.conditions(cell.asked).to(device)
-    counter, weak_counter = EvaluationCounter(network), EvaluationCounter(weak or network)
-    predictor = _guided(cell, checkpoint, counter, weak_counter)
+    checkpoint, size = loaded.checkpoint, loaded.batch_size
+    conditions = checkpoint.vocabulary.conditions([asked for cell in cells for asked in cell.asked]).to(engine.device)
+    noise_seeds = [seeds for cell in cells for seeds in cell.noise_seeds]
+    of_wanted = [cell.key in wanted for cell in cells for _ in cell.asked]
+    counter, weak_counter = EvaluationCounter(loaded.network), EvaluationCounter(weak or loaded.network)
+    predictor = _guided(cells[0], checkpoint, counter, weak_counter)
     schedule = noise_schedule(checkpoint.schedule)
-    started = time.perf_counter()
-    batches: list[PixelImages] = []
-    for begin in range(0, len(conditions), batch_size):
-        part = slice(begin, begin + batch_size)
-        noise = NoiseSource(cell.noise_seeds[part], checkpoint.image_shape)
-        images = sample(predictor, schedule, cell.sampler, conditions[part], noise)
-        _require_finite(images, cell)
-        batches.append(to_pixels(images).cpu())
-    pixels = torch.cat(batches)
-    logits = judge(pixels)
-    result = CellResult(
-        cell=cell,
-        pixels=pixels,
-        logits=logits.cpu(),
-        network_evaluations=(counter.evaluations + weak_counter.evaluations) // len(pixels),
-        seconds=max(time.perf_counter() - started, 1e-9),
-        device=str(device),
-        precision=precision,
-    )
-    told = {key: getattr(result, key) for key in ("network_evaluations", "seconds", "device", "precision")}
-    told["cell"] = asdict(cell)
-    with whole_file(folder / f"{cell.key}.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, pixels=pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(told)))
-    return result
+    started, sampled = time.perf_counter(), 0
+    pixels = torch.zeros(len(conditions), *checkpoint.image_shape, dtype=torch.uint8)
+    for part in (slice(begin, begin + size) for begin in range(0, len(conditions), size)):
+        if any(of_wanted[part]):
+            noise = NoiseSource(noise_seeds[part], checkpoint.image_shape)
+            images = sample(predictor, schedule, cells[0].sampler, conditions[part], noise)
+            _require_finite(images, cells[0])
+            pixels[part] = to_pixels(images).cpu()
+            sampled += len(images)
+    sizes = [len(cell.asked) for cell in cells]
+    finished = [(cell, of_cell) for cell, of_cell in zip(cells, pixels.split(sizes), strict=True) if cell.key in wanted]
+    logits = [engine.judge(of_cell).cpu() for _, of_cell in finished]
+    seconds = max(time.perf_counter() - started, 1e-9)
+    results = [
+        CellResult(
+            cell=cell,
+            pixels=of_cell,
+            logits=logits_of_cell,
+            network_evaluations=(counter.evaluations + weak_counter.evaluations) // sampled,
+            seconds=seconds * len(of_cell) / sum(map(len, logits)),
+            warm_up_seconds=loaded.warm_up_seconds,
+            device=str(engine.device),
+            precision=engine.precision,
+        )
+        for (cell, of_cell), logits_of_cell in zip(finished, logits, strict=True)
+    ]
+    for result in results:
+        save_result(folder, result)
+    return results
+
+
+def save_result(folder: Path, result: CellResult) -> None:
+    """Write a finished cell's file, whole or not at all.
+
+    Raises:
+        LabError: the file cannot be written.
+    """
+    columns = ("network_evaluations", "seconds", "warm_up_seconds", "device", "precision")
+    told: dict[str, Any] = {key: getattr(result, key) for key in columns}
+    told["cell"] = asdict(result.cell)
+    arrays = {"pixels": result.pixels.numpy(), "logits": result.logits.numpy(), "told": np.array(json.dumps(told))}
+    with whole_file(folder / f"{result.cell.key}.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, weak: NoisePredictor) -> NoisePredictor:
@@ -214,38 +301,27 @@ def _require_finite(images: Images, cell: SweepCell) -> None:
 
 
 def run_sweep(
-    cells: Iterable[SweepCell],
-    checkpoints: Path,
-    vocabulary: ClassVocabulary,
-    judge: Judge,
-    batch_size: int,
-    device: torch.device,
-    precision: str,
-    folder: Path,
+    cells: Iterable[SweepCell], checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine, folder: Path
 ) -> Iterator[CellResult]:
     """Yield every cell's result in order, running those that have none yet.
 
     Args:
-        cells: the cells; those of one checkpoint in a row share one loaded network.
+        cells: those of one checkpoint in a row share one loaded network, and those of one `sampling` in a row, batches.
         checkpoints: folder of the checkpoints the cells name.
         vocabulary: the one that the label sets are of, and that the checkpoints must be of.
-        judge, batch_size, folder: see `run_cell`.
-        device: where to compute.
-        precision: what the networks are computed in.
+        engine: where and how to compute.
+        folder: where cells are kept.
     """
-    loaded: tuple[str, Checkpoint, NoisePredictor] | None = None
-    for cell in cells:
-        result = load_result(folder, cell)
-        if result is None:
-            if loaded is None or loaded[0] != cell.checkpoint:
-                checkpoint = load_checkpoint(checkpoints / f"{cell.checkpoint}.pt", vocabulary)
-                if (checkpoint.epoch, checkpoint.step) != (cell.epoch, cell.step):
-                    path = checkpoints / f"{cell.checkpoint}.pt"
-                    raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
-                loaded = cell.checkpoint, checkpoint, checkpoint.noise_predictor(device, precision)
-            weak = _weak(cell, checkpoints, vocabulary, device, precision)
-            result = run_cell(cell, loaded[1], loaded[2], weak, device, precision, judge, batch_size, folder)
-        yield result
+    loaded: LoadedCheckpoint | None = None
+    for _, alike in groupby(cells, key=lambda cell: cell.sampling):
+        packed = list(alike)
+        finished = {cell.key: load_result(folder, cell) for cell in packed}
+        if wanted := [key for key, result in finished.items() if result is None]:
+            if loaded is None or loaded.checkpoint.step != packed[0].step:
+                loaded = load_for_cell(packed[0], checkpoints, vocabulary, engine)
+            weak = _weak(packed[0], checkpoints, vocabulary, engine.device, engine.precision)
+            finished |= {result.cell.key: result for result in run_cells(packed, wanted, loaded, weak, engine, folder)}
+        yield from (result for result in finished.values() if result is not None)
 
 
 def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> list[CellResult]:

@@ -22,7 +22,7 @@ from lab.errors import LabError
 from lab.labelled_images import LabelledImages, mirrored_at_random, to_float
 from lab.objectives import loss_weights, target
 from lab.optimizers import OPTIMIZERS
-from lab.precision import InPrecision
+from lab.precision import InPrecision, as_compiled
 from lab.schedules import NoiseSchedule
 from lab.types import Conditions
 
@@ -143,6 +143,7 @@ class Trainer:
         seed: of the order, the noise, the timesteps and the context dropout.
         prediction: what the denoiser predicts, one of `lab.objectives.TARGETS`.
         precision: what it is computed in; its weights are float32.
+        compiled: whether torch compiles it.
     """
 
     def __init__(
@@ -154,9 +155,10 @@ class Trainer:
         seed: int,
         prediction: str = "noise",
         precision: str = "float32",
+        compiled: bool = False,
     ) -> None:
         self.denoiser = denoiser
-        self.computed = InPrecision(denoiser, precision)
+        self.computed = InPrecision(as_compiled(denoiser) if compiled else denoiser, precision)
         self.prediction = prediction
         self.ema = AveragedModel(denoiser, multi_avg_fn=ema_update(config.ema_decay), use_buffers=True)
         self.optimizers = OPTIMIZERS[config.optimizer](denoiser, config)

@@ -46,6 +46,7 @@ class TrainingRun:
         settings: all that decides the run, as nested dictionaries of primitives.
         device: where to train.
         precision: what the network is computed in.
+        compiled: whether torch compiles it.
 
     Raises:
         LabError: the network does not fit the images; or the folder holds a damaged state, one of another format or of
@@ -63,6 +64,7 @@ class TrainingRun:
         settings: dict[str, Any],
         device: torch.device,
         precision: str,
+        compiled: bool = False,
     ) -> None:
         network = build_denoiser(denoiser, dataset.image_shape, len(dataset.vocabulary), schedule, seed)
         self.untrained = Checkpoint(
@@ -76,7 +78,7 @@ class TrainingRun:
             weights=network.state_dict(),
         )
         self.folder, self.dataset, self.config, self.seed = folder, dataset, config, seed
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.compiled = device, precision, compiled
         self.state = self._state_so_far()
 
     @property
@@ -114,7 +116,9 @@ class TrainingRun:
         schedule = noise_schedule(self.untrained.schedule)
         denoiser = self.untrained.network(self.device)
         prediction = self.untrained.denoiser.prediction
-        trainer = Trainer(denoiser, schedule, self.dataset, self.config, self.seed, prediction, self.precision)
+        trainer = Trainer(
+            denoiser, schedule, self.dataset, self.config, self.seed, prediction, self.precision, self.compiled
+        )
         if self.state is not None:
             trainer.load_state_dict(self.state)
         keep_at = {checkpoint.step: checkpoint.path for checkpoint in self.kept}

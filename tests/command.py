@@ -18,7 +18,7 @@ TINY = shlex.split(
     "--sweep.guidance-weights -1 0 2 --sweep.seeds 1"
 )
 CPU = torch.device("cpu")
-TIMING = ["seconds", "images_per_second"]
+TIMING = ["seconds", "warm_up_seconds", "images_per_second"]
 FILES = {
     *(f"{name}.csv" for name in ("sweep", "accuracy_by_checkpoint", "ranking", "per_class", "baselines", "evaluator")),
     "accuracy_by_size.csv", "accuracy_by_class.png",

@@ -1,0 +1,1 @@
+"""What takes how long, side by side: `make benchmark`. No tests: machines are shared, and only ratios last."""

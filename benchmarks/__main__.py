@@ -1,0 +1,89 @@
+"""Runs every benchmark and writes one table: `python -m benchmarks [FILE]`."""
+
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+
+from benchmarks.arithmetic import share_of_matrix_rate
+from benchmarks.contestants import Contestant, coursework, denoising_diffusion, diffusers_unet, this_lab
+from benchmarks.growth import growth
+from benchmarks.side_by_side import Row, side_by_side
+from benchmarks.time_to_accuracy import seconds_to_accuracy
+from evaluator.tables import write_csv
+from experiments.presets import DIGITS, ICLEVR_COURSEWORK
+from lab.configuration import DenoiserConfig
+from lab.precision import chosen_precision
+
+CPU = torch.device("cpu")
+
+
+def contestants(denoiser: DenoiserConfig, plain: DenoiserConfig, side: int, batch_size: int) -> list[Contestant]:
+    """Return the recipe of the coursework, this lab in the machine's precision and in float32, and the libraries."""
+    recipe = coursework(plain, side)
+    lab = [
+        this_lab(f"this lab, {precision}", denoiser, DIGITS.sampler, side, batch_size, precision)
+        for precision in dict.fromkeys(("float32", chosen_precision("auto", CPU)))
+    ]
+    return [
+        recipe,
+        *lab,
+        diffusers_unet(recipe.parameters, side, DDPMScheduler(num_train_timesteps=400), 400),
+        diffusers_unet(recipe.parameters, side, DDIMScheduler(num_train_timesteps=400), 50),
+        denoising_diffusion(recipe.parameters, side),
+    ]
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures were taken on and with."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    units = [
+        name
+        for name, there in torch.cpu.get_capabilities().items()
+        if there is True and ("avx512" in name or "amx" in name)
+    ]
+    return {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {' '.join(sorted(units))}",
+        "versions": f"torch {torch.__version__}, diffusers {version('diffusers')}",
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def main(path: Path) -> None:
+    """Run all, print the table, and write it with the machine, the versions and the commit."""
+    small, large = replace(DIGITS.denoiser), DenoiserConfig(n_feat=128)
+    plain = ICLEVR_COURSEWORK.denoiser
+    rows: list[Row] = [
+        *side_by_side(
+            "28x28, n_feat 128", contestants(large, replace(plain, pool=7), 28, 16), 0, side=28, batch_size=16, rounds=5
+        ),
+        *side_by_side(
+            "8x8, n_feat 32",
+            contestants(small, replace(plain, n_feat=32, pool=0), 8, 64),
+            reference=0,
+            side=8,
+            batch_size=64,
+            rounds=7,
+        ),
+        *[
+            row
+            for precision in ("float32", "bfloat16")
+            for row in share_of_matrix_rate(large, 28, precision)
+        ],
+        *seconds_to_accuracy(chosen_precision("auto", CPU)),
+        *growth(),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False, float_format="{:.3g}".format, na_rep=""))
+    write_csv(path, table.assign(**machine()))
+    print(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "reports/reference/benchmark.csv"))

@@ -1,0 +1,189 @@
+"""What is compared: this lab, the coursework recipe written plainly, diffusers, and denoising_diffusion_pytorch.
+
+All at one image size, with ten classes, classifier-free guidance of both halves, and as many parameters as the
+coursework's network has, as nearly as their widths allow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from torch import Tensor, nn
+
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, TrainingConfig
+from lab.datasets import DIGITS
+from lab.guidance import ClassifierFreeGuidance
+from lab.labelled_images import one_label_images
+from lab.networks import build_denoiser
+from lab.objectives import AsNoisePredictor
+from lab.precision import InPrecision
+from lab.sampling import NoiseSource, sample
+from lab.schedules import noise_schedule
+from lab.training import Trainer
+
+CLASSES = len(DIGITS)
+WEIGHT = 2.0
+COURSEWORK_STEPS = 400
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to train and to sample.
+
+    Args:
+        name: what it is.
+        parameters: of its network.
+        train: takes one optimizer step on a batch of images in [-1, 1] and their classes.
+        sample: takes so many steps of its sampler, of images of these classes.
+        sampling_steps: that it needs for an image.
+    """
+
+    name: str
+    parameters: int
+    train: Callable[[Tensor, Tensor], None]
+    sample: Callable[[Tensor, int], None]
+    sampling_steps: int
+
+
+def count(network: nn.Module) -> int:
+    """Return the number of a network's parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def this_lab(
+    name: str, denoiser: DenoiserConfig, sampler: SamplerConfig, side: int, batch_size: int, precision: str
+) -> Contestant:
+    """Return this lab with a network and a sampler."""
+    schedule_config = ScheduleConfig()
+    schedule = noise_schedule(schedule_config)
+    network = build_denoiser(denoiser, (1, side, side), CLASSES, schedule_config, 0)
+    pixels = torch.randint(256, (50 * batch_size, 1, side, side), dtype=torch.uint8)
+    images = one_label_images(pixels, torch.arange(len(pixels)) % CLASSES, DIGITS)
+    config = TrainingConfig(epochs=10_000, batch_size=batch_size)
+    steps = Trainer(network, schedule, images, config, 0, denoiser.prediction, precision).steps()
+
+    def take_steps(classes: Tensor, count: int) -> None:
+        network.eval()
+        predictor = AsNoisePredictor(InPrecision(network, precision), denoiser.prediction, schedule)
+        noise = NoiseSource([(0, image) for image in range(len(classes))], (1, side, side))
+        conditions = torch.eye(CLASSES)[classes]
+        sample(
+            ClassifierFreeGuidance(predictor, WEIGHT),
+            schedule,
+            replace(sampler, sampling_steps=count),
+            conditions,
+            noise,
+        )
+        network.train()
+
+    return Contestant(
+        name, count(network), lambda _images, _classes: void(next(steps)), take_steps, sampler.sampling_steps
+    )
+
+
+def void(_: object) -> None:
+    """Do nothing with a value."""
+
+
+def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
+    """Return the recipe as its scripts have it: float32, contiguous, 400 ancestral steps, both halves one by one."""
+    config = ScheduleConfig(kind="linear", timesteps=COURSEWORK_STEPS)
+    network = build_denoiser(denoiser, (1, side, side), CLASSES, config, 0).to(memory_format=torch.contiguous_format)
+    beta = torch.linspace(1e-4, 0.02, COURSEWORK_STEPS)
+    alpha_bar = (1 - beta).cumprod(0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def train(images: Tensor, classes: Tensor) -> None:
+        t = torch.randint(COURSEWORK_STEPS, (len(images),))
+        noise = torch.randn_like(images)
+        share = alpha_bar[t].view(-1, 1, 1, 1)
+        conditions = torch.eye(CLASSES)[classes] * (torch.rand(len(images), 1) > 0.1)
+        predicted = network(share.sqrt() * images + (1 - share).sqrt() * noise, t, conditions)
+        optimizer.zero_grad()
+        nn.functional.mse_loss(predicted, noise).backward()  # type: ignore[no-untyped-call]  # torch's own
+        optimizer.step()
+
+    @torch.no_grad()
+    def take_steps(classes: Tensor, count: int) -> None:
+        network.eval()
+        conditions, x = torch.eye(CLASSES)[classes], torch.randn(len(classes), 1, side, side)
+        for t in range(COURSEWORK_STEPS - 1, COURSEWORK_STEPS - 1 - count, -1):
+            steps = torch.full((len(x),), t)
+            conditional, unconditional = network(x, steps, conditions), network(x, steps, torch.zeros_like(conditions))
+            noise = (1 + WEIGHT) * conditional - WEIGHT * unconditional
+            mean = (x - beta[t] / (1 - alpha_bar[t]).sqrt() * noise) / (1 - beta[t]).sqrt()
+            x = mean + beta[t].sqrt() * torch.randn_like(x)
+        network.train()
+
+    return Contestant("coursework recipe, 400 ancestral steps", count(network), train, take_steps, COURSEWORK_STEPS)
+
+
+def diffusers_unet(
+    parameters: int, side: int, scheduler: DDPMScheduler | DDIMScheduler, sampling_steps: int
+) -> Contestant:
+    """Return diffusers' UNet2DModel with class embeddings and a scheduler, as its training examples have it."""
+    network = nearest_in_size(
+        parameters,
+        lambda width: UNet2DModel(
+            sample_size=side, in_channels=1, out_channels=1, layers_per_block=2, num_class_embeds=CLASSES + 1,
+            block_out_channels=(width, 2 * width), norm_num_groups=8,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        ),
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+
+    def train(images: Tensor, classes: Tensor) -> None:
+        t = torch.randint(scheduler.config.num_train_timesteps, (len(images),))
+        noise = torch.randn_like(images)
+        asked = torch.where(torch.rand(len(images)) < 0.1, CLASSES, classes)
+        predicted = network(scheduler.add_noise(images, noise, t), t, class_labels=asked).sample
+        optimizer.zero_grad()
+        nn.functional.mse_loss(predicted, noise).backward()  # type: ignore[no-untyped-call]  # torch's own
+        optimizer.step()
+
+    @torch.no_grad()
+    def take_steps(classes: Tensor, count: int) -> None:
+        network.eval()
+        scheduler.set_timesteps(sampling_steps)
+        x, asked = torch.randn(len(classes), 1, side, side), torch.cat((classes, torch.full_like(classes, CLASSES)))
+        for t in scheduler.timesteps[:count]:
+            conditional, unconditional = network(torch.cat((x, x)), t, class_labels=asked).sample.chunk(2)
+            noise = (1 + WEIGHT) * conditional - WEIGHT * unconditional
+            x = scheduler.step(noise, t, x).prev_sample
+        network.train()
+
+    name = f"diffusers, {type(scheduler).__name__.removesuffix('Scheduler')}, {sampling_steps} steps"
+    return Contestant(name, count(network), train, take_steps, sampling_steps)
+
+
+def denoising_diffusion(parameters: int, side: int) -> Contestant:
+    """Return denoising_diffusion_pytorch's classifier-free guidance, 400 timesteps."""
+    from denoising_diffusion_pytorch.classifier_free_guidance import GaussianDiffusion, Unet
+
+    network = nearest_in_size(
+        parameters, lambda width: Unet(dim=width, num_classes=CLASSES, cond_drop_prob=0.1, dim_mults=(1, 2), channels=1)
+    )
+    diffusion = GaussianDiffusion(network, image_size=side, timesteps=COURSEWORK_STEPS)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+
+    def train(images: Tensor, classes: Tensor) -> None:
+        optimizer.zero_grad()
+        diffusion((images + 1) / 2, classes=classes).backward()
+        optimizer.step()
+
+    def take_steps(classes: Tensor, count: int) -> None:
+        network.eval()
+        x = torch.randn(len(classes), 1, side, side)
+        for t in range(COURSEWORK_STEPS - 1, COURSEWORK_STEPS - 1 - count, -1):
+            x, _ = diffusion.p_sample(x, t, classes, cond_scale=1 + WEIGHT)
+        network.train()
+
+    return Contestant("denoising_diffusion_pytorch, 400 steps", count(network), train, take_steps, COURSEWORK_STEPS)
+
+
+def nearest_in_size(parameters: int, build: Callable[[int], Any]) -> Any:
+    """Return the network whose width, a multiple of 8, brings it nearest to this many parameters."""
+    sizes = {width: count(build(width)) for width in range(8, 161, 8)}
+    return build(min(sizes, key=lambda width: abs(sizes[width] - parameters)))

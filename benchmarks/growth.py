@@ -1,0 +1,98 @@
+"""Time and memory of a sweep as cells, images, steps and classes grow tenfold, and what of it is not the network.
+
+Every sweep runs in a process of its own, whose greatest memory is told when it ends.
+"""
+
+import resource
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.side_by_side import Row
+from lab.checkpoints import Checkpoint, save_checkpoint
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.labels import ClassVocabulary
+from lab.networks import build_denoiser
+from lab.sweep import Engine, SweepCell, run_sweep
+from lab.types import ClassLogits, PixelImages
+
+START = {"cells": 2, "images": 100, "steps": 8, "classes": 10}
+SHAPE = (1, 8, 8)
+
+
+def growth() -> list[Row]:
+    """Return a row for the sweep to begin with, and one for each of its sizes ten times as large."""
+    rows = []
+    for name, sizes in {
+        "to begin with": START,
+        **{f"10 x {key}": START | {key: 10 * START[key]} for key in START},
+    }.items():
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            found = alone.submit(one_sweep, **sizes).result()
+        rows.append({"benchmark": "a sweep grows", "of": name} | found)
+    first = rows[0]
+    return [row | {"ratio": float(row["seconds"]) / float(first["seconds"])} for row in rows]
+
+
+def one_sweep(cells: int, images: int, steps: int, classes: int) -> dict[str, float]:
+    """Return the seconds of a sweep, the share of them outside the network, and the most memory held, in GiB."""
+    vocabulary = ClassVocabulary(tuple(f"class {number}" for number in range(classes)))
+    config, schedule = DenoiserConfig(n_feat=32), ScheduleConfig()
+    network = build_denoiser(config, SHAPE, classes, schedule, 0)
+    checkpoint = Checkpoint(config, schedule, SHAPE, vocabulary, 1, 1, {}, network.state_dict())
+    label_sets = tuple((vocabulary.names[image % classes],) for image in range(images))
+    sampler = SamplerConfig(sampling_steps=steps)
+    todo = [
+        SweepCell("epoch0001", 1, 1, "", "", "test", label_sets, "plain", {}, 1 + cell / 10, sampler, seeds=1)
+        for cell in range(cells)
+    ]  # fmt: skip
+
+    def judge(pixels: PixelImages) -> ClassLogits:
+        return torch.zeros(len(pixels), classes)
+
+    timer = NetworkTimer()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_checkpoint(folder / "epoch0001.pt", checkpoint)
+        engine = Engine(judge, torch.device("cpu"), "float32", False, 0)
+        with timer:
+            started = time.perf_counter()
+            for _ in run_sweep(todo, folder, vocabulary, engine, folder / "cells"):
+                pass
+            seconds = time.perf_counter() - started
+    # ru_maxrss is in kibibytes on Linux.
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"seconds": seconds, "outside_network": 1 - timer.seconds / seconds, "GiB": memory}
+
+
+class NetworkTimer:
+    """Adds up the seconds that calls of a ContextUnet take, within a with block."""
+
+    def __init__(self) -> None:
+        self.seconds, self.began = 0.0, 0.0
+
+    def __enter__(self) -> None:
+        from torch.nn.modules import module
+
+        self.hooks = [
+            module.register_module_forward_pre_hook(self._begin),
+            module.register_module_forward_hook(self._end),
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _begin(self, network: nn.Module, _: Any) -> None:
+        if type(network).__name__ == "ContextUnet":
+            self.began = time.perf_counter()
+
+    def _end(self, network: nn.Module, _: Any, __: Any) -> None:
+        if type(network).__name__ == "ContextUnet":
+            self.seconds += time.perf_counter() - self.began

@@ -1,0 +1,59 @@
+"""Training and sampling images a second, in turn and in one process, so that a machine's drift falls on all alike."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.contestants import Contestant
+
+Row = dict[str, str | float]
+
+
+def seconds_of(call: Callable[[], None]) -> float:
+    """Return how long a call takes."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def side_by_side(
+    title: str, contestants: Sequence[Contestant], reference: int, side: int, batch_size: int, rounds: int
+) -> list[Row]:
+    """Return each contestant's images a second, and their ratios to one of them, with the spread over the rounds.
+
+    Long samplers are timed over a few of their steps, which all cost the same, and told for all of them.
+
+    Args:
+        title: of the comparison.
+        contestants: in the order in which each round times them, after one round that is not counted.
+        reference: place of the one that ratios are taken to.
+        side: of the images, in pixels.
+        batch_size: images in one step.
+        rounds: that are counted.
+    """
+    images, classes = torch.rand(batch_size, 1, side, side) * 2 - 1, torch.arange(batch_size) % 10
+    calls: dict[str, Callable[[Contestant], float]] = {
+        "training": lambda each: batch_size / seconds_of(lambda: each.train(images, classes)),
+        "sampling": lambda each: batch_size * min(8, each.sampling_steps) / each.sampling_steps
+        / seconds_of(lambda: each.sample(classes, min(8, each.sampling_steps))),
+    }  # fmt: skip
+    rates: dict[str, list[list[float]]] = {work: [] for work in calls}
+    for _ in tqdm(range(1 + rounds), desc=title, unit="round"):
+        for work, rate in calls.items():
+            rates[work].append([rate(contestant) for contestant in contestants])
+    return [
+        {"benchmark": f"{work}, {title}", "of": contestant.name, "parameters": contestant.parameters}
+        | spread("images_per_second", table[:, place])
+        | spread("ratio", table[:, place] / table[:, reference])
+        for work, of_work in rates.items()
+        for table in [np.asarray(of_work)[1:]]
+        for place, contestant in enumerate(contestants)
+    ]
+
+
+def spread(name: str, values: np.ndarray) -> Row:
+    """Return the median of rounds, and the least and the greatest."""
+    return {name: float(np.median(values)), f"{name}_low": float(values.min()), f"{name}_high": float(values.max())}
