@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 from experiments.ablation import run_ablation
 from experiments.configuration import Experiment
-from experiments.presets import ABLATIONS, PRESETS
+from experiments.presets import ABLATIONS, PRESETS, TUTORIALS
 from experiments.stages import run
+from experiments.tutorial import run_tutorial
 from lab.errors import LabError, nearest
 
 
@@ -25,8 +26,32 @@ def render_scenes(arguments: Sequence[str]) -> None:
     rendering.render_scenes(tyro.cli(rendering.SceneConfig, args=list(arguments), prog=prog, description=told))
 
 
+def export_pipeline(arguments: Sequence[str]) -> None:
+    """Write a checkpoint as a folder of diffusers: the command `export-pipeline`."""
+    import tyro
+
+    from experiments import pipelines
+
+    told = "Write a checkpoint as a folder that diffusers reads (extra [diffusers])."
+    prog = "run_experiments.py export-pipeline"
+    pipelines.write_pipeline(tyro.cli(pipelines.Export, args=list(arguments), prog=prog, description=told))
+
+
+def import_pipeline(arguments: Sequence[str]) -> None:
+    """Make a checkpoint of a folder of diffusers: the command `import-pipeline`."""
+    import tyro
+
+    from experiments import pipelines
+
+    told = "Make an unconditional checkpoint of a folder of diffusers (extra [diffusers])."
+    prog = "run_experiments.py import-pipeline"
+    pipelines.read_pipeline(tyro.cli(pipelines.Import, args=list(arguments), prog=prog, description=told))
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
     "render-scenes": ("render a stand-in for the i-CLEVR images (extra [scenes])", render_scenes),
+    "export-pipeline": ("write a checkpoint as a folder of diffusers (extra [diffusers])", export_pipeline),
+    "import-pipeline": ("make a checkpoint of a folder of diffusers (extra [diffusers])", import_pipeline),
 }
 
 
@@ -59,6 +84,8 @@ def main(arguments: Sequence[str]) -> int:
             COMMANDS[first][1](rest)
         elif first in ABLATIONS:
             run_ablation(parse(first, rest), ABLATIONS[first])
+        elif first in TUTORIALS:
+            run_tutorial(parse(first, rest))
         else:
             run(parse(first, rest))
     except LabError as error:

@@ -17,9 +17,10 @@ from lab.datasets import DIGITS
 from lab.guidance import ClassifierFreeGuidance
 from lab.labelled_images import one_label_images
 from lab.networks import build_denoiser
+from lab.noise_source import NoiseSource
 from lab.objectives import AsNoisePredictor
 from lab.precision import InPrecision
-from lab.sampling import NoiseSource, sample
+from lab.sampling import sample
 from lab.schedules import noise_schedule
 from lab.training import Trainer
 

@@ -44,14 +44,14 @@ def side_by_side(
     for _ in tqdm(range(1 + rounds), desc=title, unit="round"):
         for work, rate in calls.items():
             rates[work].append([rate(contestant) for contestant in contestants])
-    return [
-        {"benchmark": f"{work}, {title}", "of": contestant.name, "parameters": contestant.parameters}
-        | spread("images_per_second", table[:, place])
-        | spread("ratio", table[:, place] / table[:, reference])
-        for work, of_work in rates.items()
-        for table in [np.asarray(of_work)[1:]]
-        for place, contestant in enumerate(contestants)
-    ]
+    rows: list[Row] = []
+    for work, of_work in rates.items():
+        table = np.asarray(of_work)[1:]
+        for place, contestant in enumerate(contestants):
+            row: Row = {"benchmark": f"{work}, {title}", "of": contestant.name, "parameters": contestant.parameters}
+            row |= spread("images_per_second", table[:, place])
+            rows.append(row | spread("ratio", table[:, place] / table[:, reference]))
+    return rows
 
 
 def spread(name: str, values: np.ndarray) -> Row:

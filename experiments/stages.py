@@ -8,26 +8,50 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
-from experiments.evaluators import trained_evaluators
+from experiments.evaluators import Evaluators, trained_evaluators
 from experiments.reporting import refuse_other_report, report
 
 if TYPE_CHECKING:
     import torch
 
     from evaluator.weights import Evaluator
+    from lab.checkpoints import Checkpoint
     from lab.datasets import LabelledImages, Splits
     from lab.labels import ClassVocabulary, LabelSet
     from lab.sweep import CellResult
     from lab.training_runs import KeptCheckpoint, TrainingRun
 
 
-def run(experiment: Experiment) -> None:
+@dataclass(frozen=True)
+class Finished:
+    """What a finished experiment leaves behind, besides its files.
+
+    Args:
+        experiment: all that decided it.
+        evaluators: its evaluators.
+        images: how many the generator was trained on.
+        training_log: the rows of `training.csv`.
+        checkpoint: the newest.
+        cells: the result of every cell.
+    """
+
+    experiment: Experiment
+    evaluators: Evaluators
+    images: int
+    training_log: list[dict[str, float]]
+    checkpoint: Checkpoint
+    cells: list[CellResult]
+
+
+def run(experiment: Experiment) -> Finished:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
     from evaluator.ranking import require_column_names
+    from lab.checkpoints import load_checkpoint
     from lab.devices import chosen_device
     from lab.files import remove_leftovers
     from lab.labels import load_label_sets
@@ -60,6 +84,8 @@ def run(experiment: Experiment) -> None:
         train(training)
         cells, earlier = swept(experiment, evaluators.first, training.kept, label_sets, device, precision)
         report(experiment, evaluators, splits, training.log.rows, cells, earlier, device, precision)
+    newest = load_checkpoint(training.kept[-1].path, vocabulary)
+    return Finished(experiment, evaluators, len(splits.generator), training.log.rows, newest, cells)
 
 
 def class_vocabulary(experiment: Experiment) -> ClassVocabulary:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.configuration import DenoiserConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
 from lab.labels import ClassVocabulary
-from lab.networks import ContextUnet, build_denoiser
+from lab.networks import build_denoiser
 from lab.objectives import AsNoisePredictor
 from lab.precision import InPrecision, as_compiled
 from lab.schedules import noise_schedule
@@ -47,7 +47,7 @@ class Checkpoint:
     settings: dict[str, Any]
     weights: dict[str, Tensor]
 
-    def network(self, device: torch.device) -> ContextUnet:
+    def network(self, device: torch.device) -> nn.Module:
         """Return the network with these weights, on this device."""
         network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)
         network.load_state_dict(self.weights)

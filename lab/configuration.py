@@ -102,13 +102,29 @@ class DataConfig:
             )
 
 
+_OF_ALL = ("network", "n_feat", "widths", "prediction")
+_OF_CONTEXT_UNET = (
+    "activation", "norm", "null_condition", "time", "pool", "patch", "conditioning", "bottleneck", "attention"
+)  # fmt: skip
+DENOISER_FIELDS = {
+    "context_unet": (*_OF_ALL, *_OF_CONTEXT_UNET),
+    "basic_unet": _OF_ALL,
+    "unet2d": (*_OF_ALL, "time", "attended_levels", "unet2d"),
+    "conditional_unet2d": (*_OF_ALL, "time", "attended_levels", "unet2d"),
+}
+"""The fields of `DenoiserConfig` that each network uses."""
+
+
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """The ContextUnet. With batch norm, zero null condition, scalar time and pool 7 it is the coursework's network.
+    """The network. ContextUnet with batch norm, zero null condition, scalar time and pool 7 is the coursework's.
 
-    Each of the last six fields strengthens it by itself; LOG.md says what each is worth.
+    Each field from `patch` to `attention` strengthens ContextUnet by itself; LOG.md says what each is worth.
     """
 
+    network: Literal["context_unet", "basic_unet", "unet2d", "conditional_unet2d"] = "context_unet"
+    """ContextUnet; or the tutorials' networks: BasicUNet, which is told neither time nor condition, and diffusers'
+    UNet2DModel without and with the condition (extra [diffusers])."""
     n_feat: int = 64
     """Channels that `widths` are multiples of."""
     activation: Literal["gelu", "relu"] = "gelu"
@@ -117,8 +133,8 @@ class DenoiserConfig:
     """Normalisation in the residual blocks: GroupNorm of 8 groups, or the coursework's BatchNorm."""
     null_condition: Literal["learned", "zeros"] = "learned"
     """What "no label asked" looks like to the network: embeddings of its own, or the embedding of a row of zeros."""
-    time: Literal["sinusoidal", "scalar"] = "sinusoidal"
-    """How time enters: sines and cosines of t, or the coursework's single number (t + 1) / T."""
+    time: Literal["sinusoidal", "scalar", "none"] = "sinusoidal"
+    """How time enters: sines and cosines of t, the coursework's single number (t + 1) / T, or not at all."""
     pool: int = 0
     """Side of the average pooling at the bottleneck, in pixels; 0 pools the whole map. The coursework's is 7."""
     patch: int = 1
@@ -135,9 +151,20 @@ class DenoiserConfig:
     objects asked for."""
     prediction: Literal["noise", "x_0", "v"] = "noise"
     """What the output is taken for: the noise (the coursework's), the clean image, or v, between the two."""
+    attended_levels: int = 0
+    """How many of UNet2DModel's levels have attention, counted from the lowest."""
+    unet2d: str = ""
+    """All of UNet2DModel's own configuration as JSON, where it came with an imported pipeline."""
 
     def __post_init__(self) -> None:
         require_literals(self, "denoiser")
+        for name, value in vars(self).items():
+            default = type(self).__dataclass_fields__[name].default
+            if name not in DENOISER_FIELDS[self.network] and value != default:
+                raise LabError(
+                    f"--denoiser.{name.replace('_', '-')} is {value}, which {self.network} does not use; leave it out"
+                )
+        require_range("denoiser.attended_levels", self.attended_levels, 0, 3)
         require_range("denoiser.n_feat", self.n_feat, 8, 1024)
         if self.n_feat % 8:
             raise LabError(f"--denoiser.n-feat is {self.n_feat}; allowed is a multiple of 8 (GroupNorm has 8 groups)")
@@ -155,14 +182,17 @@ class DenoiserConfig:
 class ScheduleConfig:
     """The noise schedule alpha_bar[t]."""
 
-    kind: Literal["linear", "cosine", "cyclic_cosine"] = "cosine"
-    """linear betas (Ho 2020), cosine alpha_bar (Nichol & Dhariwal 2021), or betas that swing with a period of 50."""
+    kind: Literal["linear", "cosine", "cyclic_cosine", "corruption"] = "cosine"
+    """linear betas (Ho 2020), cosine alpha_bar (Nichol & Dhariwal 2021), betas that swing with a period of 50, or the
+    tutorials' corruption: (1 - amount) image + amount noise, the noise uniform, the amount from 0 to 1."""
     timesteps: int = 400
     """T, the number of noise levels the denoiser is trained on."""
     beta_start: float = 1e-4
     """First (or, when cyclic, lowest) beta. The cosine schedule does not use it."""
     beta_end: float = 0.02
     """Last (or, when cyclic, highest) beta. The cosine schedule does not use it."""
+    zero_terminal: bool = False
+    """Shift and stretch sqrt(alpha_bar) so that the last timestep is noise alone (Lin 2024)."""
 
     def __post_init__(self) -> None:
         require_literals(self, "schedule")
@@ -176,7 +206,7 @@ class TrainingConfig:
     """How the denoiser is trained: optimizer, warm-up and decay, weighting of the loss, gradient clipping, EMA."""
 
     epochs: int = 100
-    """Passes over the generator's split."""
+    """Passes over the generator's split; 0 for none, to sweep a checkpoint that import-pipeline wrote."""
     batch_size: int = 128
     """Images in one optimizer step; the last, smaller batch of an epoch is trained on too."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -207,7 +237,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         require_literals(self, "training")
-        require_range("training.epochs", self.epochs, 1)
+        require_range("training.epochs", self.epochs, 0)
         require_range("training.batch_size", self.batch_size, 1)
         require_range("training.learning_rate", self.learning_rate, 0)
         require_range("training.weight_decay", self.weight_decay, 0)
@@ -216,15 +246,18 @@ class TrainingConfig:
         require_range("training.max_gradient_norm", self.max_gradient_norm, 1e-12)
         require_range("training.context_dropout", self.context_dropout, 0, 1)
         require_range("training.ema_decay", self.ema_decay, 0, 0.999999)
-        require_range("training.checkpoints", self.checkpoints, 1, self.epochs)
+        require_range("training.checkpoints", self.checkpoints, 1, max(1, self.epochs))
 
 
 @dataclass(frozen=True)
 class SamplerConfig:
     """How starting noise becomes an image."""
 
-    kind: Literal["ancestral", "ddim", "dpm_solver"] = "dpm_solver"
-    """ancestral DDPM with variance beta_t (Ho 2020), DDIM (Song 2021), or DPM-Solver++(2M) (Lu 2022)."""
+    kind: Literal[
+        "ancestral", "ddim", "dpm_solver", "diffusers_ddpm", "diffusers_ddim", "diffusers_dpm_solver", "diffusers_unipc"
+    ] = "dpm_solver"
+    """ancestral DDPM with variance beta_t (Ho 2020), DDIM (Song 2021), or DPM-Solver++(2M) (Lu 2022); or a scheduler of
+    diffusers (extra [diffusers])."""
     sampling_steps: int = 8
     """Steps from noise to image."""
     eta: float = 0.0

@@ -83,5 +83,5 @@ class AsNoisePredictor:
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Predict the noise in x_t, shaped like x_t."""
-        predicted = self.denoiser(x_t, timesteps, conditions)
+        predicted = self.denoiser(self.schedule.shown(x_t, timesteps), timesteps, conditions)
         return NOISES[self.prediction](x_t, predicted, *self.schedule.amounts(timesteps, x_t))

@@ -12,38 +12,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from lab.configuration import SamplerConfig
+from lab.diffusers_samplers import SCHEDULERS, scheduler_moments
 from lab.errors import LabError
+from lab.noise_source import NoiseSource
 from lab.schedules import NoiseSchedule
 from lab.types import Conditions, Images, NoisePredictor
-
-
-class NoiseSource:
-    """The noise of a batch of images, drawn on the CPU, each image's from a generator of its own.
-
-    Image i of seed s gets the same noise whatever other images are in the batch, and on every device.
-
-    Args:
-        seeds: whole numbers for each image, like (seed, image index); other numbers are other noise.
-        image_shape: (channels, height, width).
-    """
-
-    def __init__(self, seeds: Sequence[tuple[int, ...]], image_shape: tuple[int, int, int]) -> None:
-        self.image_shape = image_shape
-        self.generators = [torch.Generator().manual_seed(_mixed_seed(numbers)) for numbers in seeds]
-
-    def draw(self) -> Images:
-        """Return the next standard normal noise of every image, shape (len(seeds), C, H, W), float32 on the CPU."""
-        return torch.stack([torch.randn(self.image_shape, generator=generator) for generator in self.generators])
-
-
-def _mixed_seed(numbers: tuple[int, ...]) -> int:
-    low, high = np.random.SeedSequence(numbers).generate_state(2)
-    return int(low) | (int(high) & 0x7FFFFFFF) << 32
 
 
 @dataclass(frozen=True)
@@ -190,6 +167,27 @@ def trajectory(
         yield x_t
 
 
+def moments(
+    predictor: NoisePredictor,
+    schedule: NoiseSchedule,
+    config: SamplerConfig,
+    conditions: Conditions,
+    noise: NoiseSource,
+) -> Iterator[Images]:
+    """Yield x at every moment from starting noise to finished images, by the sampler of a configuration.
+
+    Args: see `trajectory`; the configuration names the sampler, the number of steps and the clamping.
+
+    Yields:
+        sampling_steps + 1 batches of shape (B, C, H, W); diffusers' own schedulers may take more steps.
+    """
+    if config.kind in SCHEDULERS:
+        yield from scheduler_moments(predictor, schedule, config, conditions, noise)
+    else:
+        grid = timestep_grid(schedule.timesteps, config.sampling_steps)
+        yield from trajectory(predictor, schedule, STEPPERS[config.kind](config), grid, conditions, noise, config.clamp)
+
+
 @torch.inference_mode()
 def sample(
     predictor: NoisePredictor,
@@ -200,10 +198,8 @@ def sample(
 ) -> Images:
     """Return finished images, one for each condition, shape (B, C, H, W), about in [-1, 1].
 
-    Args: see `trajectory`; the configuration names the stepper, the number of steps and the clamping.
+    Args: see `moments`.
     """
-    grid = timestep_grid(schedule.timesteps, config.sampling_steps)
-    stepper = STEPPERS[config.kind](config)
-    for images in trajectory(predictor, schedule, stepper, grid, conditions, noise, config.clamp):
+    for images in moments(predictor, schedule, config, conditions, noise):
         finished = images
     return finished

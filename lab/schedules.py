@@ -4,6 +4,11 @@
 
 `alpha_bar[t]` is the product of `1 - beta` up to and including t (Ho et al. 2020, equation 4). Timestep 0 is the
 least noisy, as in diffusers; the coursework's t = 1 ... T is this t plus one.
+
+The tutorials begin with another corruption, (1 - amount) image + amount noise with noise uniform in [-1, 1]. Over
+sqrt((1 - amount)^2 + amount^2) it is the x_t of the alpha_bar with the same ratio of image to noise, so that objectives
+and samplers need not know of it: DDIM moves such an x_t by 1 / (steps left) of its way to the predicted image, as the
+tutorials do. Only networks are shown the corrupted image itself.
 """
 
 import math
@@ -29,9 +34,12 @@ class NoiseSchedule:
 
     Args:
         alpha_bar: shape (T,), float64, strictly falling, in (0, 1).
+        mixture: True where networks are shown x_t over the sum of both amounts, so that image and noise have shares
+            that add up to 1, and the noise is uniform in [-1, 1]; elsewhere it is normal.
     """
 
     alpha_bar: Betas
+    mixture: bool = False
 
     @property
     def timesteps(self) -> int:
@@ -51,6 +59,16 @@ class NoiseSchedule:
         # Indexed where it is: a GPU of some makers has no float64.
         alpha_bar = self.alpha_bar[timesteps.to(self.alpha_bar.device)].view(-1, 1, 1, 1)
         return alpha_bar.sqrt().to(images), (1 - alpha_bar).sqrt().to(images)
+
+    def shown(self, x_t: Images, timesteps: Timesteps) -> Images:
+        """Return what a network is shown of x_t, shaped like it."""
+        return x_t / sum(self.amounts(timesteps, x_t)) if self.mixture else x_t
+
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """Draw noise of this shape, normal or uniform in [-1, 1]."""
+        if self.mixture:
+            return 2 * torch.rand(shape, generator=generator) - 1
+        return torch.randn(shape, generator=generator)
 
     def warning(self) -> str | None:
         """Say in words that the last timestep is not yet noise, or return None where it is."""
@@ -85,13 +103,41 @@ def cyclic_cosine_betas(config: ScheduleConfig) -> Betas:
     return config.beta_start + (config.beta_end - config.beta_start) * swing
 
 
-BETAS: dict[str, Callable[[ScheduleConfig], Betas]] = {
-    "linear": linear_betas,
-    "cosine": cosine_betas,
-    "cyclic_cosine": cyclic_cosine_betas,
+def corruption_alpha_bar(config: ScheduleConfig) -> Betas:
+    """alpha_bar of the mixture (1 - amount) image + amount noise: (1 - amount)^2 / ((1 - amount)^2 + amount^2).
+
+    The amount rises evenly from 1 / (T + 1) to T / (T + 1).
+    """
+    amount = torch.arange(1, config.timesteps + 1, dtype=torch.float64) / (config.timesteps + 1)
+    return (1 - amount) ** 2 / ((1 - amount) ** 2 + amount**2)
+
+
+def _product(betas: Callable[[ScheduleConfig], Betas]) -> Callable[[ScheduleConfig], Betas]:
+    """alpha_bar_t = prod_{s <= t} (1 - beta_s)"""
+    return lambda config: torch.cumprod(1 - betas(config), dim=0)
+
+
+ALPHA_BARS: dict[str, Callable[[ScheduleConfig], Betas]] = {
+    "linear": _product(linear_betas),
+    "cosine": _product(cosine_betas),
+    "cyclic_cosine": _product(cyclic_cosine_betas),
+    "corruption": corruption_alpha_bar,
 }
+
+SMALLEST_SIGNAL = 1e-3
+"""sqrt(alpha_bar) of a last timestep that is to be noise alone; at 0 no prediction of noise says what the image is."""
+
+
+def with_zero_terminal(alpha_bar: Betas) -> Betas:
+    """Shift and stretch sqrt(alpha_bar) to end at SMALLEST_SIGNAL and begin where it did (Lin 2024, algorithm 1)."""
+    signal = alpha_bar.sqrt()
+    stretch = (signal[0] - SMALLEST_SIGNAL) / (signal[0] - signal[-1])
+    stretched: Betas = (SMALLEST_SIGNAL + (signal - signal[-1]) * stretch) ** 2
+    return stretched
 
 
 def noise_schedule(config: ScheduleConfig) -> NoiseSchedule:
-    """Return the noise schedule a configuration names: alpha_bar_t = prod_{s <= t} (1 - beta_s)."""
-    return NoiseSchedule(torch.cumprod(1 - BETAS[config.kind](config), dim=0))
+    """Return the noise schedule a configuration names."""
+    alpha_bar = ALPHA_BARS[config.kind](config)
+    mixture = config.kind == "corruption"
+    return NoiseSchedule(with_zero_terminal(alpha_bar) if config.zero_terminal else alpha_bar, mixture)

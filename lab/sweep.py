@@ -26,7 +26,8 @@ from lab.files import whole_file
 from lab.guidance import EvaluationCounter, Guided, guided
 from lab.labels import ClassVocabulary, LabelSet
 from lab.memory import blank_inputs, images_that_fit
-from lab.sampling import STEPPERS, NoiseSource, sample, timestep_grid, trajectory
+from lab.noise_source import NoiseSource
+from lab.sampling import moments, sample, timestep_grid
 from lab.schedules import noise_schedule
 from lab.types import ClassLogits, Images, NoisePredictor, PixelImages
 
@@ -234,13 +235,15 @@ def run_cells(
     pixels = torch.zeros(len(conditions), *checkpoint.image_shape, dtype=torch.uint8)
     for part in (slice(begin, begin + size) for begin in range(0, len(conditions), size)):
         if any(of_wanted[part]):
-            noise = NoiseSource(noise_seeds[part], checkpoint.image_shape)
+            noise = NoiseSource(noise_seeds[part], checkpoint.image_shape, schedule.noise)
             images = sample(predictor, schedule, cells[0].sampler, conditions[part], noise)
             _require_finite(images, cells[0])
             pixels[part] = to_pixels(images).cpu()
             sampled += len(images)
     sizes = [len(cell.asked) for cell in cells]
-    finished = [(cell, of_cell) for cell, of_cell in zip(cells, pixels.split(sizes), strict=True) if cell.key in wanted]
+    finished = [
+        (cell, of_cell) for cell, of_cell in zip(cells, torch.split(pixels, sizes), strict=True) if cell.key in wanted
+    ]
     logits = [engine.judge(of_cell).cpu() for _, of_cell in finished]
     seconds = max(time.perf_counter() - started, 1e-9)
     results = [
@@ -270,9 +273,10 @@ def save_result(folder: Path, result: CellResult) -> None:
     columns = ("network_evaluations", "seconds", "warm_up_seconds", "device", "precision")
     told: dict[str, Any] = {key: getattr(result, key) for key in columns}
     told["cell"] = asdict(result.cell)
-    arrays = {"pixels": result.pixels.numpy(), "logits": result.logits.numpy(), "told": np.array(json.dumps(told))}
     with whole_file(folder / f"{result.cell.key}.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(
+            file, pixels=result.pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(told))
+        )
 
 
 def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, weak: NoisePredictor) -> NoisePredictor:
@@ -379,13 +383,7 @@ def denoising_strip(
     """
     weak = _weak(cell, checkpoints, checkpoint.vocabulary, device, precision)
     schedule, network = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(device, precision)
-    moments = trajectory(
-        _guided(cell, checkpoint, network, weak or network),
-        schedule,
-        STEPPERS[cell.sampler.kind](cell.sampler),
-        timestep_grid(schedule.timesteps, cell.sampler.sampling_steps),
-        checkpoint.vocabulary.conditions(cell.asked[:count]).to(device),
-        NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape),
-        cell.sampler.clamp,
-    )
-    return [to_pixels(images).cpu() for images in moments]
+    conditions = checkpoint.vocabulary.conditions(cell.asked[:count]).to(device)
+    noise = NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape, schedule.noise)
+    predictor = _guided(cell, checkpoint, network, weak or network)
+    return [to_pixels(images).cpu() for images in moments(predictor, schedule, cell.sampler, conditions, noise)]

@@ -212,7 +212,7 @@ class Trainer:
         x_0 = to_float(self.dataset.pixels[chosen])
         if self.config.mirror:
             x_0 = mirrored_at_random(x_0, generator)
-        noise = torch.randn(x_0.shape, generator=generator)
+        noise = self.schedule.noise(x_0.shape, generator)
         timesteps = torch.randint(self.schedule.timesteps, (len(chosen),), generator=generator)
         conditions = drop_context(self.dataset.conditions[chosen], self.config.context_dropout, generator)
         x_t = self.schedule.noised(x_0, timesteps, noise)
@@ -221,7 +221,9 @@ class Trainer:
             self.prediction, self.config.weighting, self.config.largest_weight, timesteps, self.schedule
         )
 
-        predicted = self.computed(x_t.to(device), timesteps.to(device), conditions.to(device))
+        predicted = self.computed(
+            self.schedule.shown(x_t, timesteps).to(device), timesteps.to(device), conditions.to(device)
+        )
         errors = (predicted - wanted.to(device)).square().mean(dim=(1, 2, 3))
         loss: Tensor = (weights.to(device) * errors).mean()
         if not math.isfinite(value := loss.item()):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from lab.checkpoints import FORMAT, Checkpoint, require_format, save_checkpoint
+from lab.checkpoints import FORMAT, Checkpoint, load_checkpoint, require_format, save_checkpoint
 from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig, require_same_settings
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
@@ -144,6 +144,9 @@ class TrainingRun:
         return self.folder / "training.pt"
 
     def _state_so_far(self) -> dict[str, Any] | None:
+        if self.config.epochs == 0:
+            self._require_imported(self.kept[0].path)
+            return None
         path, settings, again = self._state_file, self.untrained.settings, f"delete {self.folder} to train again"
         if not path.exists():
             # Killed between two writes, a run leaves its first checkpoint alone: made again, unless another run's.
@@ -162,3 +165,13 @@ class TrainingRun:
             if checkpoint.step <= state["step"] and not checkpoint.path.exists():
                 raise LabError(f"{checkpoint.path} is gone, though training went past it; restore it, or {again}")
         return state
+
+    def _require_imported(self, path: Path) -> None:
+        """Raise LabError unless the checkpoint that nothing is trained beyond is there and fits the images."""
+        if not path.exists():
+            raise LabError(f"{path}: no such checkpoint; --training.epochs 0 trains none and sweeps an imported one")
+        found, wanted = load_checkpoint(path, self.dataset.vocabulary).image_shape, self.dataset.image_shape
+        if found != wanted:
+            raise LabError(
+                f"{path}: makes images of {found}, and the dataset's are of {wanted} (channels, rows, columns)"
+            )

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from lab.configuration import SamplerConfig, ScheduleConfig
-from lab.sampling import STEPPERS, NoiseSource, Point, timestep_grid, trajectory
+from lab.noise_source import NoiseSource
+from lab.sampling import STEPPERS, Point, timestep_grid, trajectory
 from lab.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 

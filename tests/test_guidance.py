@@ -24,7 +24,8 @@ from lab.guidance import (
     settings_of,
 )
 from lab.labels import ClassVocabulary
-from lab.sampling import NoiseSource, sample, timestep_grid
+from lab.noise_source import NoiseSource
+from lab.sampling import sample, timestep_grid
 from lab.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 

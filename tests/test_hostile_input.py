@@ -142,7 +142,7 @@ def test_configurations_of_reports(tmp_path_factory: pytest.TempPathFactory, con
 @cases(150)
 @given(
     field=st.sampled_from(["name", "seed", "device", "training.epochs", "sweep.guidance-weights", "data.label-sets"]),
-    value=st.text(st.characters(blacklist_characters="\x00", blacklist_categories=("Cs",)), max_size=12) | names,
+    value=st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12) | names,
 )
 def test_values_on_the_command_line(tmp_path_factory: pytest.TempPathFactory, field: str, value: str) -> None:
     # The folder is empty, so that nothing can be run whatever the value is.

@@ -8,8 +8,9 @@ import torch
 from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.networks import build_denoiser
+from lab.noise_source import NoiseSource
 from lab.precision import InPrecision, chosen_precision
-from lab.sampling import NoiseSource, sample
+from lab.sampling import sample
 from lab.schedules import noise_schedule
 
 CPU = torch.device("cpu")

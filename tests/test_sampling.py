@@ -15,7 +15,8 @@ from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.guidance import ClassifierFreeGuidance
 from lab.networks import build_denoiser
-from lab.sampling import STEPPERS, NoiseSource, Point, sample, timestep_grid, trajectory
+from lab.noise_source import NoiseSource
+from lab.sampling import STEPPERS, Point, sample, timestep_grid, trajectory
 from lab.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 

@@ -1,0 +1,90 @@
+"""The tutorial's table and page: what every step from a corrupted image to guided diffusion buys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evaluator import figures
+from evaluator.tables import markdown, with_intervals, write_csv, write_text
+
+CAPTIONS = {
+    "corruption.png": "Corrupted images, the amount of noise growing from left to right, and what the two networks of "
+    "the corruption baseline take the clean image for.",
+    "five_steps.png": "The corruption baseline in five steps: what the network is given, and what it takes for the "
+    "clean image, of which each step mixes in one more share.",
+    "losses.png": "Mean squared error of the predicted clean image, of pixels from 0 to 1, against images seen.",
+    "denoising_strip.png": "DDPM by hand: ten moments from noise to image.",
+    "samples.png": "Samples of every step, each column asked for the same class where the step can be told one.",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Images with names for their rows and columns.
+
+    Args:
+        images: (rows, columns, C, H, W), 8 bits.
+        rows: a name each.
+        columns: a name each.
+    """
+
+    images: np.ndarray
+    rows: Sequence[str]
+    columns: Sequence[str]
+
+
+def loss_curves(path: Path, losses: Mapping[str, pd.DataFrame]) -> None:
+    """Save the losses of several trainings against images seen.
+
+    Args:
+        path: of the PNG file.
+        losses: the columns "images" and "loss", by name of the training.
+    """
+    with figures.saved_figure(path, height=3.2) as figure:
+        axis = figure.subplots()
+        for place, (name, rows) in enumerate(losses.items()):
+            axis.plot(rows["images"], rows["loss"], color=figures.COLOURS[place], linewidth=1.3, label=name)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
+        axis.tick_params(axis="y", which="minor", labelsize=7)
+        axis.set_xlabel("images seen")
+        axis.set_ylabel("mean squared error")
+        axis.grid(alpha=0.25, which="both")
+        axis.legend(fontsize=8)
+
+
+def write_tutorial(
+    folder: Path,
+    name: str,
+    table: pd.DataFrame,
+    reference: pd.DataFrame,
+    grids: Mapping[str, Grid],
+    losses: Mapping[str, pd.DataFrame],
+) -> None:
+    """Write `tutorial.csv`, the figures and `tutorial.md`.
+
+    Args:
+        folder: of the report.
+        name: of the experiment.
+        table: a row for each step and sampler.
+        reference: the row of real held-out images, which no network has seen.
+        grids: the images of each figure, by the file's name.
+        losses: see `loss_curves`.
+    """
+    write_csv(folder / "tutorial.csv", pd.concat([table, reference]))
+    for file, grid in grids.items():
+        figures.image_grid(folder / file, grid.images, grid.rows, grid.columns, f"{name}: {file.removesuffix('.png')}")
+    loss_curves(folder / "losses.png", losses)
+    page = [
+        f"# {name}",
+        "Every step has the same images, the same evaluator and the same sweep. Accuracy is told where the network is "
+        "told a label. Coverage and Frechet distance are taken in the evaluator's features, against the images that "
+        "were trained on; the last row is what real images reach that no network has seen. Intervals are 95 %.",
+        markdown(with_intervals(pd.concat([table, reference]))),
+        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in CAPTIONS.items()),
+    ]
+    write_text(folder / "tutorial.md", "\n\n".join(page) + "\n")

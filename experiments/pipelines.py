@@ -1,0 +1,58 @@
+"""The commands that write a checkpoint for diffusers and make one of diffusers'; importing this imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is written where."""
+
+    checkpoint: Path
+    """The checkpoint, like checkpoints/digits/epoch0075.pt."""
+    out: Path
+    """The folder, new or empty."""
+    vocabulary: Path
+    """The `objects.json` that the checkpoint was trained with."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """What is read into which experiment."""
+
+    pipeline: Path
+    """The folder, with scheduler/ and unet/ in it."""
+    name: str
+    """The experiment whose checkpoint it becomes, to be swept with --training.epochs 0."""
+    vocabulary: Path
+    """The `objects.json` of the label sets that it will be sampled for."""
+    root: Path = Path()
+    """The folder that holds checkpoints/."""
+
+
+def write_pipeline(asked: Export) -> None:
+    """Write the folder, and say what is in it."""
+    from lab.checkpoints import load_checkpoint
+    from lab.labels import load_vocabulary
+    from lab.pipelines import export_pipeline
+
+    checkpoint = load_checkpoint(asked.checkpoint, load_vocabulary(asked.vocabulary))
+    whole = export_pipeline(checkpoint, asked.out)
+    held = "a DDPMPipeline" if whole else "scheduler/ alone: the network is no unconditional UNet2DModel"
+    print(f"{asked.out}: {held}")
+
+
+def read_pipeline(asked: Import) -> None:
+    """Write the checkpoint, and say how it is swept."""
+    from experiments.configuration import Experiment
+    from lab.checkpoints import save_checkpoint
+    from lab.labels import load_vocabulary
+    from lab.pipelines import import_pipeline
+
+    path = Experiment(name=asked.name, root=asked.root).checkpoints / "epoch0000.pt"
+    if path.exists():
+        raise LabError(f"{path} is there already; choose another --name")
+    save_checkpoint(path, import_pipeline(asked.pipeline, load_vocabulary(asked.vocabulary)))
+    print(f"{path}: sweep it with --name {asked.name} --training.epochs 0 --training.checkpoints 1")

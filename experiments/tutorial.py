@@ -1,0 +1,284 @@
+"""The tutorials' systems, step by step, on one set of images and under one evaluator: the command `tutorial`.
+
+Each step is an ordinary experiment; its own report is in `reports/tutorial-STEP/`.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from experiments.configuration import Experiment
+from experiments.evaluators import trained_evaluators
+from experiments.reporting import refuse_other_report, write_config
+from experiments.stages import Finished, class_vocabulary, load_splits, run
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, SweepConfig, TrainingConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from evaluator.quality import QualityMeasures
+    from evaluator.tutorial import Grid
+    from lab.checkpoints import Checkpoint
+    from lab.datasets import Splits
+
+SHOWN = 8
+"""Images in a row of a figure of the corruption baseline."""
+STRIP = 10
+"""Moments of the denoising strip."""
+
+
+@dataclass(frozen=True)
+class TutorialStep:
+    """One step.
+
+    Args:
+        told: what it is, in a row of the table.
+        experiment: all that decides it.
+    """
+
+    told: str
+    experiment: Experiment
+
+
+def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
+    """Return the steps in order; the sampler is all that two of one training differ in.
+
+    Args:
+        base: its data, evaluator, seeds and own recipe, which is the last step.
+    """
+    once = SweepConfig(guidance_weights=(0.0,), seeds=base.sweep.seeds, newest=1)
+    constant = TrainingConfig(
+        epochs=base.training.epochs, learning_rate=1e-3, weight_decay=0, warmup_steps=0, decay="none", checkpoints=1
+    )
+    basic = DenoiserConfig(network="basic_unet", n_feat=32, widths=(1, 2, 2), prediction="x_0")
+    unet2d = replace(basic, network="unet2d", time="none", attended_levels=2)
+    large = DenoiserConfig(network="unet2d", n_feat=64, widths=(1, 1, 2), attended_levels=1)
+    squared_cosine = ScheduleConfig(kind="cosine", timesteps=1000)
+
+    def step(told: str, **changes: Any) -> TutorialStep:
+        return TutorialStep(told, replace(base, **({"sweep": once} | changes)))
+
+    def mixing(steps: int) -> SamplerConfig:
+        return SamplerConfig(kind="ddim", sampling_steps=steps, clamp=False)
+
+    corruption = {"schedule": ScheduleConfig(kind="corruption", timesteps=1000), "training": constant}
+    adamw = replace(constant, learning_rate=4e-4, weight_decay=0.01)
+    diffusers = {"schedule": squared_cosine, "training": adamw}
+    return {
+        "corruption-basic-5": step("corruption, BasicUNet, 5 steps", denoiser=basic, sampler=mixing(5), **corruption),
+        "corruption-basic-40": step(
+            "the same, 40 steps",
+            denoiser=basic,
+            sampler=mixing(40),
+            generator=f"{base.name}-corruption-basic-5",
+            **corruption,
+        ),
+        "corruption-unet2d-5": step(
+            "corruption, UNet2DModel, 5 steps", denoiser=unet2d, sampler=mixing(5), **corruption
+        ),
+        "corruption-unet2d-40": step(
+            "the same, 40 steps",
+            denoiser=unet2d,
+            sampler=mixing(40),
+            generator=f"{base.name}-corruption-unet2d-5",
+            **corruption,
+        ),
+        "ddpm-by-hand": step(
+            "DDPM by hand, T = 300",
+            denoiser=DenoiserConfig(n_feat=base.denoiser.n_feat),
+            schedule=ScheduleConfig(kind="linear", timesteps=300),
+            training=replace(constant, context_dropout=0.0),
+            sampler=SamplerConfig(kind="ddim", sampling_steps=300, eta=1.0, clamp=False),
+        ),
+        "diffusers-ddpm": step(
+            "DDPM with diffusers",
+            denoiser=large,
+            sampler=SamplerConfig(kind="diffusers_ddpm", sampling_steps=100),
+            **diffusers,
+        ),
+        "diffusers-ddim": step(
+            "DDIM with diffusers, told the label",
+            denoiser=replace(large, network="conditional_unet2d"),
+            sampler=SamplerConfig(kind="diffusers_ddim", sampling_steps=50),
+            sweep=replace(once, guidance_weights=(0.0, 2.0)),
+            **diffusers,
+        ),
+        "this-lab": step("this lab", sweep=replace(once, guidance_weights=(0.0, 2.0))),
+    }
+
+
+def run_tutorial(base: Experiment) -> None:
+    """Run every step that is not finished, then write `tutorial.csv`, its figures and its page."""
+    import pandas as pd
+
+    from evaluator.quality import QualityMeasures
+    from evaluator.tutorial import write_tutorial
+    from lab.devices import chosen_device
+    from lab.locks import locked
+    from lab.precision import chosen_precision
+
+    device = chosen_device(base.device)
+    refuse_other_report(base)
+    splits = load_splits(base, class_vocabulary(base))
+    if base.evaluator.weights is None:
+        with locked(base.checkpoints):
+            trained_evaluators(base, splits.evaluator, device)
+        weights = base.evaluator_file.relative_to(base.root)
+        shared = replace(base, evaluator=replace(base.evaluator, weights=weights))
+    else:
+        shared = base
+    finished: dict[str, Finished] = {}
+    steps = tutorial_steps(shared)
+    for name, step in steps.items():
+        print(f"{name}: {step.told}", file=sys.stderr)
+        finished[name] = run(replace(step.experiment, name=f"{base.name}-{name}"))
+
+    any_step = next(iter(finished.values()))
+    classifier = any_step.evaluators.first.classifier
+    images = min(len(cell.pixels) for step in finished.values() for cell in step.cells)
+    measures = QualityMeasures(classifier, splits.generator, splits.held_out, images)
+    rows = [row for name, step in finished.items() for row in step_rows(steps[name], step, splits, measures)]
+    reference = measures.row(splits.held_out.pixels, splits.held_out.conditions)
+    kept = {name: reference[name] for name in reference if name.startswith(("coverage", "frechet_distance"))}
+    write_config(base, device, chosen_precision(base.precision, device))
+    write_tutorial(
+        base.reports,
+        base.name,
+        pd.DataFrame(rows),
+        pd.DataFrame([{"step": "real held-out images"} | kept]),
+        grids(finished, splits, device),
+        {steps[name].told: losses(finished[name]) for name in ("corruption-basic-5", "corruption-unet2d-5")},
+    )
+    print(pd.DataFrame(rows).filter(regex="^(?!.*_(low|high)$)").to_string(index=False))
+    print(f"tutorial: {base.reports / 'tutorial.md'}")
+
+
+def step_rows(
+    step: TutorialStep, finished: Finished, splits: "Splits", measures: "QualityMeasures"
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each guidance weight of a step, on the label-set file that ranks."""
+    from evaluator.scoring import score
+    from evaluator.tables import interval_columns
+
+    vocabulary = splits.held_out.vocabulary
+    seconds = sum(finished.images / row["images_per_second"] for row in finished.training_log)
+    told_the_label = step.experiment.denoiser.network not in ("basic_unet", "unet2d")
+    parameters = sum(tensor.numel() for tensor in finished.checkpoint.weights.values())
+    for result in finished.cells:
+        if result.cell.label_set != finished.cells[0].cell.label_set:
+            continue
+        conditions = vocabulary.conditions(result.cell.asked)
+        weight = result.cell.guidance_weight
+        row: dict[str, Any] = {
+            "step": step.told + (f", w = {weight:g}" if weight else ""),
+            "parameters": parameters,
+            "training_seconds": round(seconds, 1),
+            "network_evaluations": result.network_evaluations,
+        }
+        if told_the_label:
+            row |= interval_columns("accuracy", score(result.logits, conditions).accuracy())
+        quality = measures.row(result.pixels, conditions)
+        yield row | {name: quality[name] for name in quality if name.startswith(("coverage", "frechet_distance"))}
+
+
+def losses(finished: Finished) -> "pd.DataFrame":
+    """Return images seen and the loss of pixels from 0 to 1, a quarter of that of pixels from -1 to 1."""
+    import pandas as pd
+
+    log, images = pd.DataFrame(finished.training_log), finished.images
+    return pd.DataFrame({"images": log["epoch"] * images, "loss": log["loss"] / 4})
+
+
+def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device") -> dict[str, "Grid"]:
+    """Return the images of every figure."""
+    import numpy as np
+
+    from evaluator.tutorial import Grid
+    from lab.sweep import denoising_strip
+
+    first = [step.cells[-1] for step in finished.values()]
+    asked = [", ".join(label_set) for label_set in first[0].cell.asked[:10]]
+    by_hand = finished["ddpm-by-hand"]
+    folder = by_hand.experiment.denoisers
+    strip = denoising_strip(by_hand.checkpoint, by_hand.cells[-1].cell, 4, device, "float32", folder)
+    moments = sorted({round(moment) for moment in np.linspace(0, len(strip) - 1, STRIP)})
+    return {
+        "corruption.png": corruption_grid(finished, splits, device),
+        "five_steps.png": five_steps_grid(finished["corruption-basic-5"], device),
+        "denoising_strip.png": Grid(
+            np.stack([strip[moment].numpy() for moment in moments], axis=1),
+            asked[:4],
+            [f"step {moment}" for moment in moments],
+        ),
+        "samples.png": Grid(
+            np.stack([cell.pixels[:10].numpy() for cell in first]),
+            [name.replace("-", "\n", 1) for name in finished],
+            asked,
+        ),
+    }
+
+
+def corruption_grid(finished: dict[str, Finished], splits: "Splits", device: "torch.device") -> "Grid":
+    """Return images corrupted by growing amounts, and what the two networks take for the clean ones."""
+    import numpy as np
+    import torch
+
+    from evaluator.tutorial import Grid
+    from lab.labelled_images import to_float, to_pixels
+    from lab.schedules import noise_schedule
+
+    images = to_float(splits.held_out.pixels[:SHOWN])
+    schedule = noise_schedule(finished["corruption-basic-5"].experiment.schedule)
+    timesteps = torch.linspace(0, schedule.timesteps - 1, SHOWN).round().long()
+    noise = schedule.noise(tuple(images.shape), torch.Generator().manual_seed(0))
+    x_t = schedule.noised(images, timesteps, noise)
+    rows = {"image": images, "corrupted": schedule.shown(x_t, timesteps)}
+    for name, told in (("corruption-basic-5", "BasicUNet"), ("corruption-unet2d-5", "UNet2DModel")):
+        rows[told] = clean(finished[name].checkpoint, x_t, timesteps, device)
+    amounts = (timesteps + 1) / (schedule.timesteps + 1)
+    return Grid(
+        np.stack([to_pixels(row).numpy() for row in rows.values()]), list(rows), [f"{amount:.2f}" for amount in amounts]
+    )
+
+
+def five_steps_grid(finished: Finished, device: "torch.device") -> "Grid":
+    """Return what the network is given and what it predicts at each of the five steps."""
+    import numpy as np
+    import torch
+
+    from evaluator.tutorial import Grid
+    from lab.labelled_images import to_pixels
+    from lab.noise_source import NoiseSource
+    from lab.sampling import moments, timestep_grid
+    from lab.schedules import noise_schedule
+
+    checkpoint, config = finished.checkpoint, finished.experiment
+    schedule = noise_schedule(config.schedule)
+    noise = NoiseSource([(0, image) for image in range(SHOWN)], checkpoint.image_shape, schedule.noise)
+    conditions = torch.zeros(SHOWN, len(checkpoint.vocabulary), device=device)
+    rows = []
+    with torch.inference_mode():
+        found = list(moments(checkpoint.noise_predictor(device), schedule, config.sampler, conditions, noise))
+        for t, x_t in zip(timestep_grid(schedule.timesteps, config.sampler.sampling_steps), found, strict=False):
+            timesteps = torch.full((SHOWN,), t)
+            rows += [schedule.shown(x_t, timesteps), clean(checkpoint, x_t, timesteps, device)]
+    names = [name for number in range(1, len(rows) // 2 + 1) for name in (f"step {number}", "predicted")]
+    return Grid(np.stack([to_pixels(row.cpu()).numpy() for row in rows]), names, [""] * SHOWN)
+
+
+def clean(
+    checkpoint: "Checkpoint", x_t: "torch.Tensor", timesteps: "torch.Tensor", device: "torch.device"
+) -> "torch.Tensor":
+    """Return the clean images that a checkpoint predicts in x_t, on the CPU."""
+    import torch
+
+    from lab.schedules import noise_schedule
+
+    signal, spread = noise_schedule(checkpoint.schedule).amounts(timesteps, x_t)
+    conditions = torch.zeros(len(x_t), len(checkpoint.vocabulary), device=device)
+    with torch.inference_mode():
+        eps = checkpoint.noise_predictor(device)(x_t.to(device), timesteps.to(device), conditions)
+    predicted: torch.Tensor = ((x_t.to(device) - spread.to(device) * eps) / signal.to(device)).cpu()
+    return predicted

@@ -1,0 +1,45 @@
+"""The noise that sampling starts from and, where the sampler is stochastic, goes on with: each image's its own."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.types import Images
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw standard normal noise of this shape."""
+    return torch.randn(shape, generator=generator)
+
+
+class NoiseSource:
+    """The noise of a batch of images, drawn on the CPU, each image's from a generator of its own.
+
+    Image i of seed s gets the same noise whatever other images are in the batch, and on every device.
+
+    Args:
+        seeds: whole numbers for each image, like (seed, image index); other numbers are other noise.
+        image_shape: (channels, height, width).
+        noise: draws noise of a shape from a generator; a noise schedule's own, standard normal where left out.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[tuple[int, ...]],
+        image_shape: tuple[int, int, int],
+        noise: Callable[[tuple[int, ...], torch.Generator], Tensor] = normal,
+    ) -> None:
+        self.image_shape = image_shape
+        self.drawn = noise
+        self.generators = [torch.Generator().manual_seed(_mixed_seed(numbers)) for numbers in seeds]
+
+    def draw(self) -> Images:
+        """Return the next noise of every image, shape (len(seeds), C, H, W), float32 on the CPU."""
+        return torch.stack([self.drawn(self.image_shape, generator) for generator in self.generators])
+
+
+def _mixed_seed(numbers: tuple[int, ...]) -> int:
+    low, high = np.random.SeedSequence(numbers).generate_state(2)
+    return int(low) | (int(high) & 0x7FFFFFFF) << 32

@@ -1,0 +1,137 @@
+"""Pipelines: folders in diffusers' form, written from a checkpoint and read as one (extra [diffusers]).
+
+    model_index.json              says that it is a DDPMPipeline
+    scheduler/                    the noise schedule
+    unet/                         UNet2DModel, its configuration and weights
+
+A checkpoint of another network than an unconditional UNet2DModel has a noise schedule that diffusers can use, and no
+more: of it only scheduler/ is written. A folder that is read, like google/ddpm-cifar10-32, becomes an unconditional
+checkpoint.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lab.checkpoints import Checkpoint
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.diffusers_samplers import scheduler
+from lab.diffusers_unet import DiffusersUNet, unet2d_model
+from lab.errors import LabError
+from lab.labels import ClassVocabulary
+from lab.schedules import noise_schedule
+
+PREDICTIONS = {"noise": "epsilon", "x_0": "sample", "v": "v_prediction"}
+"""diffusers' names of what is predicted."""
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+"""diffusers' names of noise schedules; others of the lab are written as a list of betas."""
+
+
+def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
+    """Write a checkpoint as a folder of diffusers; True where it is a whole pipeline, False where scheduler/ alone.
+
+    Raises:
+        LabError: the folder is not empty or cannot be written to, the noise schedule is the corruption's, which
+            diffusers does not have, or diffusers is not installed.
+    """
+    unet2d_model()
+    import diffusers
+
+    config, schedule = checkpoint.schedule, noise_schedule(checkpoint.schedule)
+    if schedule.mixture:
+        raise LabError("--schedule.kind corruption has uniform noise, for which diffusers has no scheduler")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise LabError(f"{folder} is not an empty folder; choose another")
+    prediction = PREDICTIONS[checkpoint.denoiser.prediction]
+    if config.kind in SCHEDULES and not config.zero_terminal:
+        stepper = diffusers.DDPMScheduler(
+            num_train_timesteps=config.timesteps,
+            beta_schedule=SCHEDULES[config.kind],
+            beta_start=config.beta_start,
+            beta_end=config.beta_end,
+            prediction_type=prediction,
+        )
+    else:
+        stepper = scheduler("diffusers_ddpm", SamplerConfig(), schedule)
+        stepper.register_to_config(prediction_type=prediction)
+    network = checkpoint.network(torch.device("cpu"))
+    whole = isinstance(network, DiffusersUNet) and network.context is None and network.told_time
+    try:
+        if whole:
+            diffusers.DDPMPipeline(unet=network.unet, scheduler=stepper).save_pretrained(folder)
+        else:
+            stepper.save_pretrained(folder / "scheduler")
+    except OSError as error:
+        raise LabError(f"{folder}: cannot write ({error.strerror or error}); choose another folder") from None
+    return whole
+
+
+def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
+    """Return the UNet2DModel of a folder of diffusers as an unconditional checkpoint.
+
+    Args:
+        folder: with scheduler/ and unet/.
+        vocabulary: of the label sets that it will be sampled for, of which it is not told.
+
+    Raises:
+        LabError: the folder is no such pipeline, its noise schedule or network is not one the lab has, or diffusers is
+            not installed.
+    """
+    unet2d_model()
+    import diffusers
+
+    settings = _settings(folder / "scheduler" / "scheduler_config.json")
+    told = _settings(folder / "unet" / "config.json")
+    if told.get("_class_name") != "UNet2DModel" or told.get("class_embed_type") or told.get("num_class_embeds"):
+        raise LabError(f"{folder}: its network is {told.get('_class_name')}; allowed is an unconditional UNet2DModel")
+    predictions = {theirs: ours for ours, theirs in PREDICTIONS.items()}
+    prediction = predictions.get(found := settings.get("prediction_type", "epsilon"))
+    if prediction is None:
+        raise LabError(f"{folder}: predicts {found!r}; allowed are {', '.join(predictions)}")
+    try:
+        unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", local_files_only=True)
+    except Exception as error:  # whatever diffusers, huggingface_hub or safetensors raise
+        raise LabError(f"{folder / 'unet'}: cannot be read ({str(error).splitlines()[0]:.120})") from None
+    config = {key: value for key, value in unet.config.items() if not key.startswith("_")}
+    side = config["sample_size"]
+    if not isinstance(side, int):
+        raise LabError(f"{folder}: its images are of side {side}; allowed is one whole number")
+    return Checkpoint(
+        denoiser=DenoiserConfig(network="unet2d", prediction=prediction, unet2d=json.dumps(config)),  # type: ignore[arg-type]  # one of the keys above
+        schedule=_schedule(folder, settings),
+        image_shape=(config["in_channels"], side, side),
+        vocabulary=vocabulary,
+        epoch=0,
+        step=0,
+        settings={"imported": str(folder.name)},
+        weights={f"unet.{name}": tensor for name, tensor in unet.state_dict().items()},
+    )
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise LabError(f"{path}: cannot be read; a pipeline of diffusers has this file, a JSON object")
+    return content
+
+
+def _schedule(folder: Path, settings: dict[str, Any]) -> ScheduleConfig:
+    """Return the lab's noise schedule of a scheduler's configuration."""
+    kinds = {theirs: ours for ours, theirs in SCHEDULES.items()}
+    found = settings.get("beta_schedule", "linear")
+    if settings.get("trained_betas") is not None or settings.get("rescale_betas_zero_snr") or found not in kinds:
+        raise LabError(f"{folder}: its noise schedule is none of {', '.join(kinds)}, which are those that can be read")
+    try:
+        return ScheduleConfig(
+            kind=kinds[found],  # type: ignore[arg-type]  # one of the keys above
+            timesteps=settings.get("num_train_timesteps", 1000),
+            beta_start=settings.get("beta_start", 1e-4),
+            beta_end=settings.get("beta_end", 0.02),
+        )
+    except (LabError, TypeError) as error:
+        raise LabError(f"{folder}: its noise schedule cannot be used ({error!s:.120})") from None
