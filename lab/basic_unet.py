@@ -30,7 +30,7 @@ class BasicUNet(nn.Module):
         full, half, quarter = (config.n_feat * times for times in config.widths)
         self.downs = nn.ModuleList(_convolution(*pair) for pair in ((channels, full), (full, half), (half, quarter)))
         self.ups = nn.ModuleList(_convolution(*pair) for pair in ((quarter, half), (half, full), (full, channels)))
-        self.halve, self.double = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+        self.halve, self.enlarge = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
 
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Return what is predicted of x_t, (B, C, H, W) in [-1, 1], shaped like it."""
@@ -42,7 +42,7 @@ class BasicUNet(nn.Module):
                 features = self.halve(features)
         for place, up in enumerate(self.ups):
             if place:
-                features = self.double(features) + skips.pop()
+                features = self.enlarge(features) + skips.pop()
             features = nn.functional.silu(up(features))
         image: Tensor = 2 * features - 1
         return image

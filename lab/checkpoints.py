@@ -53,6 +53,15 @@ class Checkpoint:
         network.load_state_dict(self.weights)
         return network.to(device).eval()
 
+    def require_fit(self) -> None:
+        """Raise torch's error unless the weights fit the network that the configuration describes.
+
+        It is built where nothing takes memory: a hostile file may describe a network of any size.
+        """
+        with torch.device("meta"):
+            network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)
+        network.load_state_dict(self.weights, assign=True)
+
     def noise_predictor(
         self, device: torch.device, precision: str = "float32", compiled: bool = False
     ) -> NoisePredictor:
@@ -105,9 +114,7 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         raise LabError(f"{path}: this checkpoint is incomplete ({error!s:.120}); train it again") from None
     checkpoint.vocabulary.require_same(vocabulary, path)
     try:
-        # Where nothing has a size: a hostile file may ask for a network of any.
-        with torch.device("meta"):
-            checkpoint.network(torch.device("meta"))
+        checkpoint.require_fit()
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({reason:.120})") from None

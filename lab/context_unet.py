@@ -103,7 +103,7 @@ class ContextUnet(nn.Module):
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Predict the noise in x_t; shapes (B, C, H, W), (B,), (B, K) to (B, C, H, W)."""
         conditions = conditions.to(x_t.dtype)
-        time = self._time_features(timesteps).to(x_t.dtype)
+        time = self._time_features(timesteps.to(x_t.device, non_blocking=True)).to(x_t.dtype)
         embedded = [embed(time, conditions) for embed in self.embeddings]
         # In every block, or (below) only where an up begins.
         in_blocks = nn.functional.silu(torch.add(*embedded[0])) if self.config.conditioning == "blocks" else None

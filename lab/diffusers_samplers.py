@@ -68,6 +68,6 @@ def scheduler_moments(
     drawing = {"generator": noise.generators} if config.kind == "diffusers_ddpm" else {}
     yield x_t
     for t in stepper.timesteps:
-        eps = predictor(x_t, torch.full((len(x_t),), int(t), device=x_t.device), conditions)
+        eps = predictor(x_t, torch.full((len(x_t),), int(t)), conditions)
         x_t = stepper.step(eps, t, x_t, **drawing).prev_sample
         yield x_t

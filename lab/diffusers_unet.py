@@ -6,7 +6,7 @@ more linear layer, whose output is added to the embedded time; a null condition 
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,6 @@ from torch import Tensor, nn
 from lab.configuration import DenoiserConfig
 from lab.errors import LabError
 from lab.types import Conditions, Images, Timesteps
-
-if TYPE_CHECKING:
-    from diffusers import UNet2DModel
 
 LAYERS = 2
 """Residual blocks of a level, one more on the way up."""
@@ -54,6 +51,7 @@ class DiffusersUNet(nn.Module):
 
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Return what is predicted of x_t, (B, C, H, W), shaped like it."""
+        timesteps = timesteps.to(x_t.device, non_blocking=True)
         if not self.told_time:
             timesteps = torch.zeros_like(timesteps)
         context = None if self.context is None else self.context(conditions)
@@ -75,7 +73,7 @@ def _settings(config: DenoiserConfig, image_shape: tuple[int, int, int]) -> dict
     }
 
 
-def unet2d_model() -> "type[UNet2DModel]":
+def unet2d_model() -> Any:
     """Return diffusers' UNet2DModel.
 
     Raises:

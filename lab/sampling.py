@@ -153,13 +153,13 @@ def trajectory(
     alpha_bars = [float(schedule.alpha_bar[t]) for t in grid] + [1.0]
 
     def draw() -> Tensor:
-        return noise.draw().to(device)
+        return noise.draw().to(device, non_blocking=True)
 
     x_t = draw()
     before: Point | None = None
     yield x_t
     for t, alpha_bar, next_alpha_bar in zip(grid, alpha_bars, alpha_bars[1:], strict=False):
-        eps = predictor(x_t, torch.full((len(x_t),), t, device=device), conditions)
+        eps = predictor(x_t, torch.full((len(x_t),), t), conditions)
         x_0 = (x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)
         here = Point(alpha_bar, x_0.clamp(-1, 1) if clamp else x_0)
         x_t = stepper(x_t, here, before, next_alpha_bar, draw)

@@ -58,7 +58,8 @@ class NoiseSchedule:
         """
         # Indexed where it is: a GPU of some makers has no float64.
         alpha_bar = self.alpha_bar[timesteps.to(self.alpha_bar.device)].view(-1, 1, 1, 1)
-        return alpha_bar.sqrt().to(images), (1 - alpha_bar).sqrt().to(images)
+        signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        return signal.to(images, non_blocking=True), spread.to(images, non_blocking=True)
 
     def shown(self, x_t: Images, timesteps: Timesteps) -> Images:
         """Return what a network is shown of x_t, shaped like it."""
@@ -129,8 +130,13 @@ SMALLEST_SIGNAL = 1e-3
 
 
 def with_zero_terminal(alpha_bar: Betas) -> Betas:
-    """Shift and stretch sqrt(alpha_bar) to end at SMALLEST_SIGNAL and begin where it did (Lin 2024, algorithm 1)."""
+    """Shift and stretch sqrt(alpha_bar) to end at SMALLEST_SIGNAL and begin where it did (Lin 2024, algorithm 1).
+
+    One that ends below it already is left as it is.
+    """
     signal = alpha_bar.sqrt()
+    if signal[-1] <= SMALLEST_SIGNAL:
+        return alpha_bar
     stretch = (signal[0] - SMALLEST_SIGNAL) / (signal[0] - signal[-1])
     stretched: Betas = (SMALLEST_SIGNAL + (signal - signal[-1]) * stretch) ** 2
     return stretched

@@ -18,7 +18,9 @@ Conditions = Float[Tensor, "batch class"]
 """A multi-hot row for each image: 1 where the class is asked for. A row of zeros is the null condition."""
 
 Timesteps = Int64[Tensor, "batch"]
-"""Timesteps 0 to T - 1; `alpha_bar[t]` is the share of signal variance left at t."""
+"""Timesteps 0 to T - 1; `alpha_bar[t]` is the share of signal variance left at t.
+
+Samplers leave them on the CPU, where guidance may look at them without waiting for a GPU."""
 
 SampleWeights = Float[Tensor, "batch"]
 """A weight for each image's loss, 0 or more."""

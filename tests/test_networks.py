@@ -20,7 +20,9 @@ def parameters(network: torch.nn.Module) -> int:
 
 def small(config: DenoiserConfig | None = None, side: int = 8, channels: int = 1, classes: int = 10) -> ContextUnet:
     config = config or DenoiserConfig(n_feat=8)
-    return build_denoiser(config, (channels, side, side), classes, ScheduleConfig(), seed=0).eval()
+    network = build_denoiser(config, (channels, side, side), classes, ScheduleConfig(), seed=0).eval()
+    assert isinstance(network, ContextUnet)
+    return network
 
 
 def test_the_coursework_network_has_its_parameters() -> None:

@@ -1,5 +1,6 @@
 """Precision: what is chosen where, and that bfloat16 makes the pictures float32 makes."""
 
+import shutil
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.networks import build_denoiser
 from lab.noise_source import NoiseSource
-from lab.precision import InPrecision, chosen_precision
+from lab.precision import InPrecision, as_compiled, chosen_precision
 from lab.sampling import sample
 from lab.schedules import noise_schedule
 
@@ -52,3 +53,13 @@ def test_bfloat16_makes_the_same_pictures() -> None:
     assert not torch.equal(exact, short)
     # Three digits over eight steps: well below the difference of two pictures.
     assert float((exact - short).abs().mean()) < 0.05 * float((exact - exact.roll(1, 0)).abs().mean())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler on a CPU")
+def test_a_compiled_network_predicts_the_same() -> None:
+    network = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 4, ScheduleConfig(), 0).eval()
+    x_t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    inputs = x_t, torch.tensor([1, 50, 300]), torch.eye(4)[:3]
+    with torch.no_grad():
+        torch.testing.assert_close(as_compiled(network)(*inputs), network(*inputs), atol=1e-5, rtol=1e-4)

@@ -1,5 +1,7 @@
 """Noise schedules against their own definition."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -60,3 +62,12 @@ def test_the_coursework_schedule_is_warned_of_and_the_cosine_is_not() -> None:
 def test_ranges(settings: dict[str, float], told: str) -> None:
     with pytest.raises(LabError, match=told):
         ScheduleConfig(**settings)  # type: ignore[arg-type]
+
+
+@given(kind=st.sampled_from(["linear", "cosine"]), timesteps=st.integers(2, 1000), beta_end=st.floats(1e-3, 0.5))
+def test_zero_terminal_ends_in_noise_and_begins_where_it_did(kind: str, timesteps: int, beta_end: float) -> None:
+    config = ScheduleConfig(kind=kind, timesteps=timesteps, beta_end=beta_end)  # type: ignore[arg-type]
+    plain, shifted = (noise_schedule(replace(config, zero_terminal=zero)).alpha_bar for zero in (False, True))
+    assert float(shifted[-1]) == pytest.approx(min(1e-6, float(plain[-1])))
+    assert float(shifted[0]) == pytest.approx(float(plain[0]))
+    assert bool((shifted.diff() < 0).all())

@@ -43,7 +43,7 @@ class Composed:
         alone[torch.arange(len(image), device=conditions.device), member] = 1
         predicted = self.predictor(
             torch.cat((x_t, x_t[image])),
-            torch.cat((timesteps, timesteps[image])),
+            torch.cat((timesteps, timesteps[image.to(timesteps.device)])),
             torch.cat((null_conditions(conditions), alone)),
         )
         unconditional, members = predicted[: len(x_t)], predicted[len(x_t) :]

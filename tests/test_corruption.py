@@ -1,0 +1,55 @@
+"""The tutorials' corruption: what networks are shown, and that DDIM samples it as the tutorials do."""
+
+import pytest
+import torch
+
+from lab.configuration import SamplerConfig, ScheduleConfig
+from lab.noise_source import NoiseSource
+from lab.objectives import AsNoisePredictor
+from lab.sampling import sample
+from lab.schedules import noise_schedule
+from lab.types import Conditions, Images, Timesteps
+
+CONFIG = ScheduleConfig(kind="corruption", timesteps=1000)
+SCHEDULE = noise_schedule(CONFIG)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_networks_are_shown_image_and_noise_in_shares_of_one() -> None:
+    image = torch.rand(50, 1, 4, 4, generator=generator()) * 2 - 1
+    noise = SCHEDULE.noise((50, 1, 4, 4), generator(1))
+    timesteps = torch.linspace(0, 999, 50).long()
+    amount = ((timesteps + 1) / 1001).view(-1, 1, 1, 1)
+    shown = SCHEDULE.shown(SCHEDULE.noised(image, timesteps, noise), timesteps)
+    torch.testing.assert_close(shown, (1 - amount) * image + amount * noise)
+
+
+def test_the_noise_is_uniform() -> None:
+    noise = SCHEDULE.noise((100_000,), generator())
+    assert -1 <= float(noise.min()) < -0.999
+    assert 0.999 < float(noise.max()) <= 1
+    # Of a uniform distribution on [-1, 1]: mean 0, variance 1/3; four standard errors.
+    assert abs(float(noise.mean())) < 4 * (1 / 3 / 100_000) ** 0.5
+    assert float(noise.var()) == pytest.approx(1 / 3, abs=4 * (4 / 45 / 100_000) ** 0.5)
+
+
+def network(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+    """A network that is told nothing but the image, and predicts a clean one."""
+    return torch.tanh(1.5 * x_t + 0.3 * x_t.roll(1, 3))
+
+
+@pytest.mark.parametrize("steps", [5, 40])
+def test_ddim_moves_by_one_over_the_steps_left_to_the_prediction(steps: int) -> None:
+    noise = NoiseSource([(0, image) for image in range(4)], (1, 6, 6), SCHEDULE.noise)
+    x = NoiseSource([(0, image) for image in range(4)], (1, 6, 6), SCHEDULE.noise).draw()
+    sampler = SamplerConfig(kind="ddim", sampling_steps=steps, clamp=False)
+    predictor = AsNoisePredictor(network, "x_0", SCHEDULE)
+    ours = sample(predictor, SCHEDULE, sampler, torch.zeros(4, 1), noise)
+    x = SCHEDULE.shown(x, torch.full((4,), 999))
+    for i in range(steps):
+        predicted = network(x, torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1))
+        x = x + (predicted - x) / (steps - i)
+    torch.testing.assert_close(ours, x, atol=1e-4, rtol=0)

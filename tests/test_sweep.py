@@ -1,0 +1,129 @@
+"""The sweep: cells packed into batches, run once, and the same bits however often it was cut off."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lab import sweep
+from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.labels import ClassVocabulary
+from lab.networks import build_denoiser
+from lab.sampling import sample
+from lab.sweep import CellResult, Engine, SweepCell, load_result, run_sweep
+from lab.types import ClassLogits, PixelImages
+
+VOCABULARY = ClassVocabulary(("cube", "sphere", "cone"))
+SHAPE = (1, 8, 8)
+CPU = torch.device("cpu")
+FILES = {"test": (("cube",), ("cone",), ("sphere", "cone")), "new_test": (("sphere",), ("cube", "cone"))}
+
+
+def judge(pixels: PixelImages) -> ClassLogits:
+    """Stands for an evaluator: sums over thirds of each image."""
+    return pixels.float().flatten(1)[:, :63].reshape(len(pixels), 3, 21).sum(dim=2)
+
+
+def engine(batch_size: int = 0) -> Engine:
+    return Engine(judge, CPU, "float32", False, batch_size)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(timesteps=20)
+    for epoch in (1, 2):
+        weights = build_denoiser(config, SHAPE, 3, schedule, epoch).state_dict()
+        checkpoint = Checkpoint(config, schedule, SHAPE, VOCABULARY, epoch, epoch, {}, weights)
+        save_checkpoint(tmp_path / f"epoch{epoch:04d}.pt", checkpoint)
+    return tmp_path
+
+
+def cells(seeds: int = 2, weights: tuple[float, ...] = (0.0, 2.0)) -> list[SweepCell]:
+    sampler = SamplerConfig(sampling_steps=3)
+    return [
+        SweepCell(f"epoch{epoch:04d}", epoch, epoch, "", "", name, sets, "plain", {}, weight, sampler, seeds)
+        for epoch in (1, 2)
+        for weight in weights
+        for name, sets in FILES.items()
+    ]
+
+
+def swept(folder: Path, of: list[SweepCell], kept_in: str = "cells", batch_size: int = 0) -> list[CellResult]:
+    return list(run_sweep(of, folder, VOCABULARY, engine(batch_size), folder / kept_in))
+
+
+def test_results_come_in_order_and_hold_every_image(folder: Path) -> None:
+    found = swept(folder, cells())
+    assert [result.cell for result in found] == cells()
+    assert [len(result.pixels) for result in found] == [len(cell.asked) for cell in cells()]
+    assert {result.network_evaluations for result in found if result.cell.guidance_weight == 0} == {3}
+    assert {result.network_evaluations for result in found if result.cell.guidance_weight == 2} == {6}
+
+
+def test_a_packed_cell_has_the_images_it_has_alone(folder: Path) -> None:
+    for packed in swept(folder, cells()):
+        (alone,) = swept(folder, [packed.cell], "alone")
+        # Another batch may round the last bits differently: at most to the next of 256 values.
+        assert int((packed.pixels.int() - alone.pixels.int()).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("batch_size", [0, 1, 3, 4])
+def test_a_sweep_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(folder: Path, batch_size: int) -> None:
+    whole = swept(folder, cells(), batch_size=batch_size)
+    for lost in range(len(whole)):
+        (folder / "cells" / f"{whole[lost].cell.key}.npz").unlink()
+        again = swept(folder, cells(), batch_size=batch_size)
+        for before, after in zip(whole, again, strict=True):
+            assert torch.equal(before.pixels, after.pixels)
+            assert torch.equal(before.logits, after.logits)
+
+
+def note_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that the size of every batch sampled from now on is added to."""
+    sizes: list[int] = []
+
+    def noting(*arguments: Any) -> torch.Tensor:
+        sizes.append(len(arguments[3]))
+        return sample(*arguments)
+
+    monkeypatch.setattr(sweep, "sample", noting)
+    return sizes
+
+
+def test_label_set_files_share_batches_and_cells_of_a_checkpoint_its_network(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
+        loaded.append(path.stem)
+        return load_checkpoint(path, vocabulary)
+
+    monkeypatch.setattr(sweep, "load_checkpoint", load)
+    sampled = note_batches(monkeypatch)
+    swept(folder, cells())
+    assert loaded == ["epoch0001", "epoch0002"]
+    # Two checkpoints, two weights; three and two label sets, two seeds each.
+    assert sampled == [10, 10, 10, 10]
+    swept(folder, cells())
+    assert len(sampled) == 4
+
+
+def test_only_batches_with_a_wanted_image_are_sampled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = swept(folder, cells(), batch_size=6)
+    sampled = note_batches(monkeypatch)
+    # Of the first pack's six and four images the file test.json has the first six.
+    (folder / "cells" / f"{whole[0].cell.key}.npz").unlink()
+    assert torch.equal(swept(folder, cells(), batch_size=6)[0].pixels, whole[0].pixels)
+    assert sampled == [6]
+
+
+def test_a_result_is_read_as_it_was_written(folder: Path) -> None:
+    for result in swept(folder, cells()):
+        found = load_result(folder / "cells", result.cell)
+        assert found is not None
+        assert torch.equal(found.pixels, result.pixels)
+        assert replace(found, pixels=result.pixels, logits=result.logits) == result

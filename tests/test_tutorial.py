@@ -1,0 +1,56 @@
+"""The tutorial as a command, and as a notebook."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.presets import PRESETS
+from experiments.tutorial import tutorial_steps
+from tests.command import PROJECT, TINY, new_root, run
+
+NAME = "tutorial-digits"
+
+
+def test_every_step_is_an_experiment_of_its_own_or_of_an_earlier_training() -> None:
+    steps = tutorial_steps(PRESETS[NAME][1])
+    names = [f"{NAME}-{name}" for name in steps]
+    for place, step in enumerate(steps.values()):
+        assert step.experiment.generator in ["", *names[:place]]
+    trainings = [json.dumps(step.experiment.generator_settings(), sort_keys=True) for step in steps.values()]
+    assert len(set(trainings)) == sum(not step.experiment.generator for step in steps.values())
+
+
+@pytest.mark.slow
+def test_the_command_makes_the_table_and_the_figures(tmp_path: Path) -> None:
+    root = new_root(tmp_path)
+    quick = [*TINY, "--training.checkpoints", "1", "--sweep.seeds", "1"]
+    assert run(root, NAME, *quick) == 0
+    folder = root / "reports" / NAME
+    table = pd.read_csv(folder / "tutorial.csv")
+    assert len(table) == len(tutorial_steps(PRESETS[NAME][1])) + 2 + 1
+    of_basic = table[table["step"].str.contains("BasicUNet")].iloc[0]
+    assert (of_basic["parameters"], of_basic["network_evaluations"]) == (309_057, 5)
+    unconditional = table["step"].str.contains("corruption|the same|DDPM with")
+    assert table.loc[unconditional, "accuracy"].isna().all()
+    assert table.loc[~unconditional, "accuracy"].notna().sum() == 5
+    shown = ("corruption", "five_steps", "losses", "denoising_strip", "samples")
+    assert {path.name for path in folder.iterdir()} == {
+        "tutorial.csv", "tutorial.md", "config.json", *(f"{name}.png" for name in shown)
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    notebook = json.loads((PROJECT / "notebooks" / "tutorial.ipynb").read_text(encoding="utf-8"))
+    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    script = tmp_path / "lesson.py"
+    script.write_text("\n\n".join(code), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script)], env=os.environ | {"MPLBACKEND": "Agg"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

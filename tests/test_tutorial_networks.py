@@ -1,0 +1,91 @@
+"""The tutorials' networks: their exact sizes, and the plain code of a tutorial beside them."""
+
+import pytest
+import torch
+from torch import nn
+
+from lab.configuration import DenoiserConfig, ScheduleConfig
+from lab.diffusers_unet import DiffusersUNet
+from lab.errors import LabError
+from lab.networks import build_denoiser
+
+BASIC = DenoiserConfig(network="basic_unet", n_feat=32, widths=(1, 2, 2), prediction="x_0")
+SMALL = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 2, 2), attended_levels=2)
+LARGE = DenoiserConfig(network="unet2d", n_feat=64, widths=(1, 1, 2), attended_levels=1)
+
+
+def size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def built(config: DenoiserConfig, channels: int = 1, side: int = 8, classes: int = 10) -> nn.Module:
+    return build_denoiser(config, (channels, side, side), classes, ScheduleConfig(), 0).eval()
+
+
+@pytest.mark.parametrize(
+    ("config", "channels", "side", "parameters"),
+    [(BASIC, 1, 28, 309_057), (SMALL, 1, 28, 1_707_009), (LARGE, 3, 32, 4_654_723)],
+)
+def test_sizes_are_the_tutorials(config: DenoiserConfig, channels: int, side: int, parameters: int) -> None:
+    assert size(built(config, channels, side)) == parameters
+
+
+def plain_basic_unet(weights: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """Return what the tutorial's BasicUNet says of images in [0, 1], written line by line."""
+
+    def layer(name: str, x: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=2)
+        return y * torch.sigmoid(y)
+
+    first = layer("downs.0", x)
+    second = layer("downs.1", nn.functional.max_pool2d(first, 2))
+    lowest = layer("downs.2", nn.functional.max_pool2d(second, 2))
+    up = layer("ups.0", lowest)
+    up = layer("ups.1", up.repeat_interleave(2, 2).repeat_interleave(2, 3) + second)
+    return layer("ups.2", up.repeat_interleave(2, 2).repeat_interleave(2, 3) + first)
+
+
+def test_basic_unet_is_the_tutorial_s() -> None:
+    network = built(BASIC)
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = network(2 * x - 1, torch.zeros(3, dtype=torch.int64), torch.zeros(3, 10))
+    torch.testing.assert_close((ours + 1) / 2, plain_basic_unet(network.state_dict(), x))
+
+
+def test_unet2d_is_told_what_its_configuration_says() -> None:
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    early, late = torch.tensor([1, 1]), torch.tensor([300, 300])
+    nothing, asked = torch.zeros(2, 10), torch.eye(10)[:2]
+    told_time = built(SMALL)
+    told_nothing = built(DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 2, 2), time="none"))
+    told_all = built(DenoiserConfig(network="conditional_unet2d", n_feat=32, widths=(1, 2, 2)))
+    with torch.no_grad():
+        assert not torch.equal(told_time(x, early, nothing), told_time(x, late, nothing))
+        assert torch.equal(told_time(x, early, nothing), told_time(x, early, asked))
+        assert torch.equal(told_nothing(x, early, nothing), told_nothing(x, late, asked))
+        assert not torch.equal(told_all(x, early, nothing), told_all(x, early, asked))
+
+
+def test_a_null_condition_adds_nothing_to_the_embedded_time() -> None:
+    config = DenoiserConfig(network="conditional_unet2d", n_feat=32, widths=(1, 2, 2), attended_levels=2)
+    conditional, plain = built(config), built(SMALL)
+    assert isinstance(conditional, DiffusersUNet)
+    assert isinstance(plain, DiffusersUNet)
+    plain.unet.load_state_dict(conditional.unet.state_dict())
+    x, t = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 90])
+    with torch.no_grad():
+        torch.testing.assert_close(conditional(x, t, torch.zeros(2, 10)), plain(x, t, torch.zeros(2, 10)))
+
+
+@pytest.mark.parametrize("config", [BASIC, SMALL])
+def test_sides_that_cannot_be_halved_twice_are_refused(config: DenoiserConfig) -> None:
+    with pytest.raises(LabError, match="divisible by 4"):
+        built(config, side=10)
+
+
+def test_a_field_of_another_network_is_refused() -> None:
+    with pytest.raises(LabError, match="--denoiser.patch is 2, which basic_unet does not use; leave it out"):
+        DenoiserConfig(network="basic_unet", patch=2)
+    with pytest.raises(LabError, match="--denoiser.attended-levels is 1, which context_unet does not use"):
+        DenoiserConfig(attended_levels=1)
