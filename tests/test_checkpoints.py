@@ -61,6 +61,19 @@ def test_a_flipped_bit_is_an_error_and_never_a_different_network(saved: Path) ->
     assert noticed > 40
 
 
+def test_a_tensor_s_file_that_is_called_a_folder_is_still_that_tensor(saved: Path) -> None:
+    content, weights = bytearray(saved.read_bytes()), load_checkpoint(saved, VOCABULARY).weights
+    # External attributes in the zip's central directory, which has no checksum: 0x10 is a folder of MS-DOS. torch's own
+    # reader then leaves the tensor as the memory was.
+    entry = content.find(b"PK\x01\x02")
+    while entry >= 0:
+        content[entry + 38] ^= 0x10
+        entry = content.find(b"PK\x01\x02", entry + 1)
+    saved.write_bytes(content)
+    loaded = load_checkpoint(saved, VOCABULARY).weights
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+
+
 def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.pt", "another.pt"):
         save_tensors(tmp_path / name, {"weights": torch.arange(5.0), "step": 3})
