@@ -57,6 +57,11 @@ def loss_curves(path: Path, losses: Mapping[str, pd.DataFrame]) -> None:
         axis.legend(fontsize=8)
 
 
+def title(file: str) -> str:
+    """Return a figure's file name as words."""
+    return file.removesuffix(".png").replace("_", " ")
+
+
 def write_tutorial(
     folder: Path,
     name: str,
@@ -75,16 +80,18 @@ def write_tutorial(
         grids: the images of each figure, by the file's name.
         losses: see `loss_curves`.
     """
-    write_csv(folder / "tutorial.csv", pd.concat([table, reference]))
+    # Whole numbers stay whole beside a row that has none.
+    rows = pd.concat([table, reference]).astype({"parameters": "Int64", "network_evaluations": "Int64"})
+    write_csv(folder / "tutorial.csv", rows)
     for file, grid in grids.items():
-        figures.image_grid(folder / file, grid.images, grid.rows, grid.columns, f"{name}: {file.removesuffix('.png')}")
+        figures.image_grid(folder / file, grid.images, grid.rows, grid.columns, f"{name}: {title(file)}")
     loss_curves(folder / "losses.png", losses)
     page = [
         f"# {name}",
         "Every step has the same images, the same evaluator and the same sweep. Accuracy is told where the network is "
         "told a label. Coverage and Frechet distance are taken in the evaluator's features, against the images that "
         "were trained on; the last row is what real images reach that no network has seen. Intervals are 95 %.",
-        markdown(with_intervals(pd.concat([table, reference]))),
+        markdown(with_intervals(rows)),
         *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in CAPTIONS.items()),
     ]
     write_text(folder / "tutorial.md", "\n\n".join(page) + "\n")

@@ -64,7 +64,11 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
         return SamplerConfig(kind="ddim", sampling_steps=steps, clamp=False)
 
     corruption = {"schedule": ScheduleConfig(kind="corruption", timesteps=1000), "training": constant}
-    adamw = replace(constant, learning_rate=4e-4, weight_decay=0.01)
+    # diffusers' network is an order of magnitude slower than the others: fewer passes, of smaller batches.
+    of_unet2d = corruption | {"training": replace(constant, epochs=max(1, base.training.epochs // 5), batch_size=64)}
+    adamw = replace(
+        constant, epochs=max(1, base.training.epochs // 4), batch_size=64, learning_rate=4e-4, weight_decay=0.01
+    )
     diffusers = {"schedule": squared_cosine, "training": adamw}
     return {
         "corruption-basic-5": step("corruption, BasicUNet, 5 steps", denoiser=basic, sampler=mixing(5), **corruption),
@@ -76,14 +80,14 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
             **corruption,
         ),
         "corruption-unet2d-5": step(
-            "corruption, UNet2DModel, 5 steps", denoiser=unet2d, sampler=mixing(5), **corruption
+            "corruption, UNet2DModel, 5 steps", denoiser=unet2d, sampler=mixing(5), **of_unet2d
         ),
         "corruption-unet2d-40": step(
             "the same, 40 steps",
             denoiser=unet2d,
             sampler=mixing(40),
             generator=f"{base.name}-corruption-unet2d-5",
-            **corruption,
+            **of_unet2d,
         ),
         "ddpm-by-hand": step(
             "DDPM by hand, T = 300",
@@ -95,7 +99,7 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
         "diffusers-ddpm": step(
             "DDPM with diffusers",
             denoiser=large,
-            sampler=SamplerConfig(kind="diffusers_ddpm", sampling_steps=100),
+            sampler=SamplerConfig(kind="diffusers_ddpm", sampling_steps=50),
             **diffusers,
         ),
         "diffusers-ddim": step(
