@@ -57,11 +57,11 @@ def machine() -> dict[str, str]:
 
 def main(path: Path) -> None:
     """Run all, print the table, and write it with the machine, the versions and the commit."""
-    small, large = replace(DIGITS.denoiser), DenoiserConfig(n_feat=128)
+    small, large = DIGITS.denoiser, DenoiserConfig(n_feat=128)
     plain = ICLEVR_COURSEWORK.denoiser
     rows: list[Row] = [
         *side_by_side(
-            "28x28, n_feat 128", contestants(large, replace(plain, pool=7), 28, 16), 0, side=28, batch_size=16, rounds=5
+            "28x28, n_feat 128", contestants(large, plain, 28, 16), 0, side=28, batch_size=16, rounds=5
         ),
         *side_by_side(
             "8x8, n_feat 32",

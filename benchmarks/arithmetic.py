@@ -1,12 +1,12 @@
 """The share of the machine's own matrix-product rate that sampling and training reach."""
 
-import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.side_by_side import Row, spread
+from benchmarks.side_by_side import Row, seconds_of, spread
 from lab.configuration import DenoiserConfig, ScheduleConfig
 from lab.memory import blank_inputs
 from lab.networks import build_denoiser
@@ -35,23 +35,22 @@ def share_of_matrix_rate(denoiser: DenoiserConfig, side: int, precision: str) ->
 
     def step() -> None:
         network.zero_grad()
-        computed(*inputs).square().mean().backward()  # type: ignore[no-untyped-call]  # torch's own
+        computed(*inputs).square().mean().backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
 
     rates: dict[str, list[float]] = {"matrix product": [], "sampling": [], "training": []}
     operations = {"matrix product": 2 * SIZE**3}
-    for work, call in (("sampling", forward), ("training", step)):
+    for work, once in (("sampling", forward), ("training", step)):
         with FlopCounterMode(display=False) as counter:
-            call()
+            once()
         operations[work] = counter.get_total_flops()
+    calls: dict[str, Callable[[], object]] = {
+        "matrix product": lambda: matrix @ matrix,
+        "sampling": forward,
+        "training": step,
+    }
     for _ in range(1 + ROUNDS):
-        for work, call in (
-            ("matrix product", lambda: nothing(matrix @ matrix)),
-            ("sampling", forward),
-            ("training", step),
-        ):
-            started = time.perf_counter()
-            call()
-            rates[work].append(operations[work] / (time.perf_counter() - started) / 1e9)
+        for work, call in calls.items():
+            rates[work].append(operations[work] / seconds_of(call) / 1e9)
     reference = np.asarray(rates["matrix product"][1:])
     return [
         {"benchmark": f"billion operations a second, {precision}, {side}x{side}, n_feat {denoiser.n_feat}", "of": work}
@@ -59,7 +58,3 @@ def share_of_matrix_rate(denoiser: DenoiserConfig, side: int, precision: str) ->
         | spread("ratio", np.asarray(found[1:]) / reference)
         for work, found in rates.items()
     ]
-
-
-def nothing(_: object) -> None:
-    """Do nothing with a value."""

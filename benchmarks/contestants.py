@@ -43,7 +43,7 @@ class Contestant:
 
     name: str
     parameters: int
-    train: Callable[[Tensor, Tensor], None]
+    train: Callable[[Tensor, Tensor], object]
     sample: Callable[[Tensor, int], None]
     sampling_steps: int
 
@@ -79,13 +79,14 @@ def this_lab(
         )
         network.train()
 
-    return Contestant(
-        name, count(network), lambda _images, _classes: void(next(steps)), take_steps, sampler.sampling_steps
-    )
+    return Contestant(name, count(network), lambda _images, _classes: next(steps), take_steps, sampler.sampling_steps)
 
 
-def void(_: object) -> None:
-    """Do nothing with a value."""
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take a step down the gradient of a loss, as every plain training loop does."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
+    optimizer.step()
 
 
 def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
@@ -102,9 +103,7 @@ def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
         share = alpha_bar[t].view(-1, 1, 1, 1)
         conditions = torch.eye(CLASSES)[classes] * (torch.rand(len(images), 1) > 0.1)
         predicted = network(share.sqrt() * images + (1 - share).sqrt() * noise, t, conditions)
-        optimizer.zero_grad()
-        nn.functional.mse_loss(predicted, noise).backward()  # type: ignore[no-untyped-call]  # torch's own
-        optimizer.step()
+        descend(optimizer, nn.functional.mse_loss(predicted, noise))
 
     @torch.no_grad()
     def take_steps(classes: Tensor, count: int) -> None:
@@ -140,9 +139,7 @@ def diffusers_unet(
         noise = torch.randn_like(images)
         asked = torch.where(torch.rand(len(images)) < 0.1, CLASSES, classes)
         predicted = network(scheduler.add_noise(images, noise, t), t, class_labels=asked).sample
-        optimizer.zero_grad()
-        nn.functional.mse_loss(predicted, noise).backward()  # type: ignore[no-untyped-call]  # torch's own
-        optimizer.step()
+        descend(optimizer, nn.functional.mse_loss(predicted, noise))
 
     @torch.no_grad()
     def take_steps(classes: Tensor, count: int) -> None:
@@ -170,9 +167,7 @@ def denoising_diffusion(parameters: int, side: int) -> Contestant:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def train(images: Tensor, classes: Tensor) -> None:
-        optimizer.zero_grad()
-        diffusion((images + 1) / 2, classes=classes).backward()
-        optimizer.step()
+        descend(optimizer, diffusion((images + 1) / 2, classes=classes))
 
     def take_steps(classes: Tensor, count: int) -> None:
         network.eval()

@@ -12,7 +12,7 @@ from benchmarks.contestants import Contestant
 Row = dict[str, str | float]
 
 
-def seconds_of(call: Callable[[], None]) -> float:
+def seconds_of(call: Callable[[], object]) -> float:
     """Return how long a call takes."""
     started = time.perf_counter()
     call()

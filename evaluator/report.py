@@ -8,6 +8,7 @@ import pandas as pd
 
 from evaluator import figures
 from evaluator.intervals import Interval
+from evaluator.quality import spread_evenly
 from evaluator.results import CELL, Results
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 from lab.types import PixelImages
@@ -188,7 +189,7 @@ def _write_figures(
     if len(training):
         figures.loss_curve(folder / "loss.png", training)
     # At most ten moments, evenly spaced, the noise and the finished image among them.
-    steps = sorted({round(step) for step in np.linspace(0, len(moments) - 1, 10)})
+    steps = spread_evenly(10, len(moments)).tolist()
     figures.image_grid(
         folder / "denoising_strip.png",
         np.stack([moments[step].numpy() for step in steps], axis=1),

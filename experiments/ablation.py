@@ -7,9 +7,8 @@ import sys
 from dataclasses import replace
 
 from experiments.configuration import Changes, Experiment
-from experiments.evaluators import trained_evaluators
 from experiments.reporting import refuse_other_report, write_config
-from experiments.stages import class_vocabulary, load_splits, run
+from experiments.stages import class_vocabulary, load_splits, run, sharing_evaluator
 from lab.errors import LabError
 
 SEEDS = 3
@@ -32,25 +31,20 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
 
     What is finished is not run again, so the same command goes on where it stopped.
     """
-    planned = {"unchanged": experiment} | {name: changed(experiment, changes) for name, changes in variants.items()}
+    # Before any minute is spent: whatever is wrong with a variant is told.
+    for changes in variants.values():
+        changed(experiment, changes)
 
     import pandas as pd
 
     from evaluator.ablation import write_ablation
     from lab.devices import chosen_device
-    from lab.locks import locked
     from lab.precision import chosen_precision
 
     device = chosen_device(experiment.device)
     refuse_other_report(experiment)
-    if experiment.evaluator.weights is None:
-        with locked(experiment.checkpoints):
-            trained_evaluators(experiment, load_splits(experiment, class_vocabulary(experiment)).evaluator, device)
-        weights = experiment.evaluator_file.relative_to(experiment.root)
-        planned = {
-            name: replace(variant, evaluator=replace(variant.evaluator, weights=weights))
-            for name, variant in planned.items()
-        }
+    shared = sharing_evaluator(experiment, load_splits(experiment, class_vocabulary(experiment)), device)
+    planned = {"unchanged": shared} | {name: changed(shared, changes) for name, changes in variants.items()}
     rankings: dict[str, list[pd.DataFrame]] = {}
     for name, variant in planned.items():
         rankings[name] = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +130,18 @@ def training_run(experiment: Experiment, dataset: LabelledImages, device: torch.
         precision,
         experiment.compiled,
     )
+
+
+def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.device) -> Experiment:
+    """Return an experiment whose evaluator is trained and given by its file, for others to be made of and share it."""
+    from lab.locks import locked
+
+    if experiment.evaluator.weights is not None:
+        return experiment
+    with locked(experiment.checkpoints):
+        trained_evaluators(experiment, splits.evaluator, device)
+    weights = experiment.evaluator_file.relative_to(experiment.root)
+    return replace(experiment, evaluator=replace(experiment.evaluator, weights=weights))
 
 
 def train(run: TrainingRun) -> None:

@@ -1,6 +1,6 @@
 """The tutorials' systems, step by step, on one set of images and under one evaluator: the command `tutorial`.
 
-Each step is an ordinary experiment; its own report is in `reports/tutorial-STEP/`.
+Each step is an ordinary experiment; its own report is in `reports/NAME-STEP/`.
 """
 
 import sys
@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from experiments.evaluators import trained_evaluators
 from experiments.reporting import refuse_other_report, write_config
-from experiments.stages import Finished, class_vocabulary, load_splits, run
+from experiments.stages import Finished, class_vocabulary, load_splits, run, sharing_evaluator
 from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, SweepConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -120,21 +119,13 @@ def run_tutorial(base: Experiment) -> None:
     from evaluator.quality import QualityMeasures
     from evaluator.tutorial import write_tutorial
     from lab.devices import chosen_device
-    from lab.locks import locked
     from lab.precision import chosen_precision
 
     device = chosen_device(base.device)
     refuse_other_report(base)
     splits = load_splits(base, class_vocabulary(base))
-    if base.evaluator.weights is None:
-        with locked(base.checkpoints):
-            trained_evaluators(base, splits.evaluator, device)
-        weights = base.evaluator_file.relative_to(base.root)
-        shared = replace(base, evaluator=replace(base.evaluator, weights=weights))
-    else:
-        shared = base
     finished: dict[str, Finished] = {}
-    steps = tutorial_steps(shared)
+    steps = tutorial_steps(sharing_evaluator(base, splits, device))
     for name, step in steps.items():
         print(f"{name}: {step.told}", file=sys.stderr)
         finished[name] = run(replace(step.experiment, name=f"{base.name}-{name}"))
@@ -199,6 +190,7 @@ def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device
     """Return the images of every figure."""
     import numpy as np
 
+    from evaluator.quality import spread_evenly
     from evaluator.tutorial import Grid
     from lab.sweep import denoising_strip
 
@@ -207,7 +199,7 @@ def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device
     by_hand = finished["ddpm-by-hand"]
     folder = by_hand.experiment.denoisers
     strip = denoising_strip(by_hand.checkpoint, by_hand.cells[-1].cell, 4, device, "float32", folder)
-    moments = sorted({round(moment) for moment in np.linspace(0, len(strip) - 1, STRIP)})
+    moments = spread_evenly(STRIP, len(strip)).tolist()
     return {
         "corruption.png": corruption_grid(finished, splits, device),
         "five_steps.png": five_steps_grid(finished["corruption-basic-5"], device),

@@ -95,6 +95,7 @@ def load_tensors(path: Path, noun: str, remedy: str) -> dict[str, Any]:
         raise LabError(f"{path}: no such {noun}") from None
     except pickle.UnpicklingError:
         raise LabError(f"{path}: this {noun} holds more than tensors and primitives, and was not loaded") from None
+    # All that zipfile, pickle and torch raise of a file that is cut, flipped, encrypted or no archive.
     except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, NotImplementedError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LabError(f"{path}: this {noun} is damaged or not a torch file ({reason:.120}); {remedy}") from None
