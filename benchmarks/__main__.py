@@ -61,7 +61,7 @@ def main(path: Path) -> None:
     plain = ICLEVR_COURSEWORK.denoiser
     rows: list[Row] = [
         *side_by_side(
-            "28x28, n_feat 128", contestants(large, plain, 28, 16), 0, side=28, batch_size=16, rounds=5
+            "28x28, n_feat 128", contestants(large, plain, 28, 16), 0, side=28, batch_size=16, rounds=3
         ),
         *side_by_side(
             "8x8, n_feat 32",
@@ -69,7 +69,7 @@ def main(path: Path) -> None:
             reference=0,
             side=8,
             batch_size=64,
-            rounds=7,
+            rounds=5,
         ),
         *[
             row

@@ -36,17 +36,31 @@ class Grid:
     columns: Sequence[str]
 
 
-def loss_curves(path: Path, losses: Mapping[str, pd.DataFrame]) -> None:
+MNIST_IMAGES = 60_000
+
+
+def loss_curves(path: Path, losses: Mapping[str, pd.DataFrame], on_mnist: Mapping[str, Mapping[int, float]]) -> None:
     """Save the losses of several trainings against images seen.
 
     Args:
         path: of the PNG file.
         losses: the columns "images" and "loss", by name of the training.
+        on_mnist: mean loss of a tutorial's epoch over MNIST by its number, by name of the training; may be empty.
     """
     with figures.saved_figure(path, height=3.2) as figure:
         axis = figure.subplots()
         for place, (name, rows) in enumerate(losses.items()):
             axis.plot(rows["images"], rows["loss"], color=figures.COLOURS[place], linewidth=1.3, label=name)
+            if told := on_mnist.get(name):
+                axis.hlines(
+                    list(told.values()),
+                    [(epoch - 1) * MNIST_IMAGES for epoch in told],
+                    [epoch * MNIST_IMAGES for epoch in told],
+                    color=figures.COLOURS[place],
+                    linewidth=3,
+                    alpha=0.4,
+                    label=f"{name} in the tutorials, mean of an epoch over MNIST",
+                )
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_formatter("{x:g}")
@@ -69,8 +83,9 @@ def write_tutorial(
     reference: pd.DataFrame,
     grids: Mapping[str, Grid],
     losses: Mapping[str, pd.DataFrame],
+    on_mnist: Mapping[str, Mapping[int, float]],
 ) -> None:
-    """Write `tutorial.csv`, the figures and `tutorial.md`.
+    """Write `tutorial.csv`, `losses.csv`, the figures and `tutorial.md`.
 
     Args:
         folder: of the report.
@@ -78,14 +93,16 @@ def write_tutorial(
         table: a row for each step and sampler.
         reference: the row of real held-out images, which no network has seen.
         grids: the images of each figure, by the file's name.
-        losses: see `loss_curves`.
+        losses: the columns "images", "loss" and "mean_loss", by name of the training.
+        on_mnist: see `loss_curves`.
     """
     # Whole numbers stay whole beside a row that has none.
     rows = pd.concat([table, reference]).astype({"parameters": "Int64", "network_evaluations": "Int64"})
     write_csv(folder / "tutorial.csv", rows)
     for file, grid in grids.items():
         figures.image_grid(folder / file, grid.images, grid.rows, grid.columns, f"{name}: {title(file)}")
-    loss_curves(folder / "losses.png", losses)
+    write_csv(folder / "losses.csv", pd.concat(losses, names=["network"]).reset_index("network"))
+    loss_curves(folder / "losses.png", losses, on_mnist)
     page = [
         f"# {name}",
         "Every step has the same images, the same evaluator and the same sweep. Accuracy is told where the network is "

@@ -45,6 +45,8 @@ class Experiment:
     """What the denoiser is computed in: bfloat16 where the device has units for it, float32 elsewhere; or as told."""
     compiled: bool = False
     """Have torch compile the denoiser, on a GPU into CUDA graphs: minutes before the first step, faster ones then."""
+    preview_every: int = 0
+    """Training steps between pictures of what the denoiser makes so far, in reports/NAME/previews/; 0 for none."""
     data: DataConfig = field(default_factory=DataConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     second_evaluator: SecondEvaluatorConfig = field(default_factory=SecondEvaluatorConfig)
@@ -60,6 +62,7 @@ class Experiment:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", found):
                 raise LabError(f"--{field_name} is {found!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
         require_range("seed", self.seed, 0, 1_000_000)
+        require_range("preview_every", self.preview_every, 0, 1_000_000)
         if self.sampler.sampling_steps > self.schedule.timesteps:
             raise LabError(
                 f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "

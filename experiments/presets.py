@@ -119,7 +119,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
     ),
     "tutorial": (
         "the tutorials' systems, from a corrupted image to guided diffusion, step by step (extras [mnist,diffusers])",
-        replace(MNIST5K, name="tutorial", sweep=replace(MNIST5K.sweep, seeds=1)),
+        replace(MNIST5K, name="tutorial", training=replace(MNIST5K.training, epochs=16), sweep=SweepConfig(seeds=1)),
     ),
     "tutorial-digits": (
         "the same on the digits: minutes on a laptop (extra [diffusers])",

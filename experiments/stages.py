@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
 from experiments.evaluators import Evaluators, trained_evaluators
+from experiments.previews import write_preview
 from experiments.reporting import refuse_other_report, report
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def run(experiment: Experiment) -> Finished:
         # Read again: before the lock was had, another run may have trained further.
         training = training_run(experiment, splits.generator, device, precision)
         evaluators = trained_evaluators(experiment, splits.evaluator, device)
-        train(training)
+        train(experiment, training, next(iter(label_sets.values())), device, precision)
         cells, earlier = swept(experiment, evaluators.first, training.kept, label_sets, device, precision)
         report(experiment, evaluators, splits, training.log.rows, cells, earlier, device, precision)
     newest = load_checkpoint(training.kept[-1].path, vocabulary)
@@ -144,14 +145,20 @@ def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.devi
     return replace(experiment, evaluator=replace(experiment.evaluator, weights=weights))
 
 
-def train(run: TrainingRun) -> None:
-    """Train to the end, from where an earlier run stopped."""
+def train(
+    experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...], device: torch.device, precision: str
+) -> None:
+    """Train to the end, from where an earlier run stopped, with previews of these label sets where they are wanted."""
     from tqdm import tqdm
+
+    every = experiment.preview_every
 
     with tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step") as progress:
         for step in run.steps():
             progress.set_postfix(epoch=step.epoch, loss=f"{step.loss:.4f}", refresh=False)
             progress.update()
+            if every and step.step % every == 0:
+                write_preview(experiment, run.snapshot(), shown, device, precision)
 
 
 def swept(

@@ -4,6 +4,7 @@
 of the training, so that it can go on. All of them say which settings they were made with, and others are refused.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -80,6 +81,7 @@ class TrainingRun:
         self.folder, self.dataset, self.config, self.seed = folder, dataset, config, seed
         self.device, self.precision, self.compiled = device, precision, compiled
         self.state = self._state_so_far()
+        self._trainer: Trainer | None = None
 
     @property
     def kept(self) -> list[KeptCheckpoint]:
@@ -116,7 +118,7 @@ class TrainingRun:
         schedule = noise_schedule(self.untrained.schedule)
         denoiser = self.untrained.network(self.device)
         prediction = self.untrained.denoiser.prediction
-        trainer = Trainer(
+        self._trainer = trainer = Trainer(
             denoiser, schedule, self.dataset, self.config, self.seed, prediction, self.precision, self.compiled
         )
         if self.state is not None:
@@ -126,9 +128,7 @@ class TrainingRun:
         with Interrupts() as interrupts:
             for step in trainer.steps():
                 if step.step in keep_at:
-                    weights = trainer.ema.module.state_dict()
-                    checkpoint = replace(self.untrained, epoch=step.epoch, step=step.step, weights=weights)
-                    save_checkpoint(keep_at[step.step], checkpoint)
+                    save_checkpoint(keep_at[step.step], self.snapshot())
                 waited = time.monotonic() - saved_at > SECONDS_BETWEEN_STATES
                 if step.step in keep_at or interrupts.noted or waited:
                     self.state = trainer.state_dict()
@@ -138,6 +138,14 @@ class TrainingRun:
                 interrupts.stop_if_noted()
                 yield step
             interrupts.stop_if_noted()
+
+    def snapshot(self) -> Checkpoint:
+        """Return the checkpoint that would be kept now, whether it is one that is kept or not."""
+        if self._trainer is None:
+            return self.untrained
+        step = self._trainer.step
+        epoch = math.ceil(step / self._trainer.steps_per_epoch)
+        return replace(self.untrained, epoch=epoch, step=step, weights=self._trainer.ema.module.state_dict())
 
     @property
     def _state_file(self) -> Path:

@@ -35,12 +35,15 @@ def test_the_command_makes_the_table_and_the_figures(tmp_path: Path) -> None:
     assert len(table) == len(tutorial_steps(PRESETS[NAME][1])) + 2 + 1
     of_basic = table[table["step"].str.contains("BasicUNet")].iloc[0]
     assert (of_basic["parameters"], of_basic["network_evaluations"]) == (309_057, 5)
+    # Epochs are of one length, so the mean over all images is that of the epochs.
+    losses = pd.read_csv(folder / "losses.csv").query("network == 'BasicUNet'")
+    assert losses["mean_loss"].iloc[-1] == pytest.approx(losses["loss"].mean(), abs=1e-6)
     unconditional = table["step"].str.contains("corruption|the same|DDPM with")
     assert table.loc[unconditional, "accuracy"].isna().all()
     assert table.loc[~unconditional, "accuracy"].notna().sum() == 5
     shown = ("corruption", "five_steps", "losses", "denoising_strip", "samples")
     assert {path.name for path in folder.iterdir()} == {
-        "tutorial.csv", "tutorial.md", "config.json", *(f"{name}.png" for name in shown)
+        "tutorial.csv", "losses.csv", "tutorial.md", "config.json", *(f"{name}.png" for name in shown)
     }  # fmt: skip
 
 
