@@ -138,7 +138,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "iclevr-small": (
-        "the same at 32x32, for a laptop, after render-scenes with 2,400 scenes; 50 minutes in all on two busy cores",
+        "the same at 32x32, for a laptop, after render-scenes with 2,400 scenes; 44 minutes in all on two cores",
         Experiment(
             name="iclevr-small",
             data=replace(ICLEVR_DATA, image_size=32, evaluator_share=0.36, held_out_share=0.09),
