@@ -28,7 +28,14 @@ def contestants(denoiser: DenoiserConfig, plain: DenoiserConfig, side: int, batc
     """Return the recipe of the coursework, this lab in the machine's precision and in float32, and the libraries."""
     recipe = coursework(plain, side)
     lab = [
-        this_lab(f"this lab, {precision}", denoiser, DIGITS.sampler, side, batch_size, precision)
+        this_lab(
+            f"this lab, {precision}, {DIGITS.sampler.sampling_steps} steps",
+            denoiser,
+            DIGITS.sampler,
+            side,
+            batch_size,
+            precision,
+        )
         for precision in dict.fromkeys(("float32", chosen_precision("auto", CPU)))
     ]
     return [

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def share_of_matrix_rate(denoiser: DenoiserConfig, side: int, precision: str) -> list[Row]:
-    """Return rows for a forward pass and for a training step, timed in turn with a product of large matrices.
+    """Return rows for a forward pass and for one with the pass back, timed in turn with a product of large matrices.
 
     Args:
         denoiser: of the network.
@@ -37,16 +37,17 @@ def share_of_matrix_rate(denoiser: DenoiserConfig, side: int, precision: str) ->
         network.zero_grad()
         computed(*inputs).square().mean().backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
 
-    rates: dict[str, list[float]] = {"matrix product": [], "sampling": [], "training": []}
+    backward = "training, forward and backward"
+    rates: dict[str, list[float]] = {"matrix product": [], "sampling": [], backward: []}
     operations = {"matrix product": 2 * SIZE**3}
-    for work, once in (("sampling", forward), ("training", step)):
+    for work, once in (("sampling", forward), (backward, step)):
         with FlopCounterMode(display=False) as counter:
             once()
         operations[work] = counter.get_total_flops()
     calls: dict[str, Callable[[], object]] = {
         "matrix product": lambda: matrix @ matrix,
         "sampling": forward,
-        "training": step,
+        backward: step,
     }
     for _ in range(1 + ROUNDS):
         for work, call in calls.items():

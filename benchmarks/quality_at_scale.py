@@ -14,7 +14,7 @@ from evaluator.feature_distances import FrechetDistance, KernelDistance, frechet
 from evaluator.neighbours import nearest_distances, neighbour_measures, radii
 
 
-def main(images: int, features: int) -> None:
+def main(images: int = 10_000, features: int = 512) -> None:
     """Print the seconds of each measure, their sum, and the most memory the process held."""
     generator = torch.Generator().manual_seed(0)
     real, generated = (torch.randn(images, features, generator=generator) for _ in range(2))
@@ -36,4 +36,4 @@ def main(images: int, features: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:] or (10_000, 512)))
+    main(*map(int, sys.argv[1:]))

@@ -44,19 +44,23 @@ def loss_curves(path: Path, losses: Mapping[str, pd.DataFrame], on_mnist: Mappin
 
     Args:
         path: of the PNG file.
-        losses: the columns "images" and "loss", by name of the training.
+        losses: the columns "images", "loss" and "mean_loss", by name of the training.
         on_mnist: mean loss of a tutorial's epoch over MNIST by its number, by name of the training; may be empty.
     """
     with figures.saved_figure(path, height=3.2) as figure:
         axis = figure.subplots()
         for place, (name, rows) in enumerate(losses.items()):
-            axis.plot(rows["images"], rows["loss"], color=figures.COLOURS[place], linewidth=1.3, label=name)
+            colour = figures.COLOURS[place]
+            axis.plot(rows["images"], rows["loss"], color=colour, linewidth=1.3, label=name)
             if told := on_mnist.get(name):
+                axis.plot(
+                    rows["images"], rows["mean_loss"], color=colour, linewidth=1, linestyle=":", label="mean so far"
+                )
                 axis.hlines(
                     list(told.values()),
                     [(epoch - 1) * MNIST_IMAGES for epoch in told],
                     [epoch * MNIST_IMAGES for epoch in told],
-                    color=figures.COLOURS[place],
+                    color=colour,
                     linewidth=3,
                     alpha=0.4,
                     label=f"{name} in the tutorials, mean of an epoch over MNIST",
@@ -105,8 +109,8 @@ def write_tutorial(
     loss_curves(folder / "losses.png", losses, on_mnist)
     page = [
         f"# {name}",
-        "Every step has the same images, the same evaluator and the same sweep. Accuracy is told where the network is "
-        "told a label. Coverage and Frechet distance are taken in the evaluator's features, against the images that "
+        "Every step has the same images, label sets and evaluator. Accuracy is told where the network is told a label. "
+        "Coverage and Frechet distance are taken in the evaluator's features, against the images that "
         "were trained on; the last row is what real images reach that no network has seen. Intervals are 95 %.",
         markdown(with_intervals(rows)),
         *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in CAPTIONS.items()),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from experiments.configuration import Changes, Experiment
 from experiments.reporting import refuse_other_report, write_config
-from experiments.stages import class_vocabulary, load_splits, run, sharing_evaluator
+from experiments.stages import class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
 from lab.errors import LabError
 
 SEEDS = 3
@@ -34,7 +34,11 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
     # Before any minute is spent: whatever is wrong with a variant is told.
     for changes in variants.values():
         changed(experiment, changes)
+    with whole_comparison(experiment):
+        _run_ablation(experiment, variants)
 
+
+def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
     import pandas as pd
 
     from evaluator.ablation import write_ablation

@@ -74,6 +74,11 @@ class Experiment:
                 f"--second-evaluator.kind is {self.second_evaluator.kind}, as --evaluator.kind is; "
                 f"choose another, or their mistakes are the same"
             )
+        if self.schedule.kind == "corruption" and self.sampler.kind.startswith("diffusers_"):
+            raise LabError(
+                f"--schedule.kind corruption has uniform noise, unknown to --sampler.kind {self.sampler.kind}; "
+                f"allowed are ancestral, ddim and dpm_solver"
+            )
         if "plus_plus" in self.guidance.method and (self.sampler.kind != "ddim" or self.sampler.eta):
             raise LabError(
                 f"--guidance.method plus_plus is defined for deterministic DDIM; add --sampler.kind ddim "

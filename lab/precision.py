@@ -20,7 +20,8 @@ Network = Callable[[Images, Timesteps, Conditions], Images]
 def has_bfloat16_units(device: torch.device) -> bool:
     """Ask torch whether this device multiplies bfloat16 in units made for it."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         found = torch.cpu.get_capabilities()
         return bool(found.get("amx_bf16") or found.get("avx512_bf16"))

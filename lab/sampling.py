@@ -179,7 +179,7 @@ def moments(
     Args: see `trajectory`; the configuration names the sampler, the number of steps and the clamping.
 
     Yields:
-        sampling_steps + 1 batches of shape (B, C, H, W); diffusers' own schedulers may take more steps.
+        sampling_steps + 1 batches of shape (B, C, H, W).
     """
     if config.kind in SCHEDULERS:
         yield from scheduler_moments(predictor, schedule, config, conditions, noise)

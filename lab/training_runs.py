@@ -24,7 +24,12 @@ from lab.schedules import noise_schedule
 from lab.training import EpochLog, Step, Trainer, steps_per_epoch
 
 SECONDS_BETWEEN_STATES = 30
-"""The most work a killed training loses."""
+"""After so long, the next step is saved: about what a killed training loses."""
+
+
+def kept_name(epoch: int) -> str:
+    """Return the file name of the checkpoint that is kept at the end of an epoch."""
+    return f"epoch{epoch:04d}.pt"
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class TrainingRun:
         """The checkpoints that are kept: evenly spaced over the epochs, the last at the end."""
         config, steps = self.config, steps_per_epoch(self.dataset, self.config)
         epochs = [round(config.epochs * (i + 1) / config.checkpoints) for i in range(config.checkpoints)]
-        return [KeptCheckpoint(self.folder / f"epoch{epoch:04d}.pt", epoch, epoch * steps) for epoch in epochs]
+        return [KeptCheckpoint(self.folder / kept_name(epoch), epoch, epoch * steps) for epoch in epochs]
 
     @property
     def total_steps(self) -> int:
@@ -106,13 +111,18 @@ class TrainingRun:
         return EpochLog() if self.state is None else EpochLog(**self.state["log"])
 
     def steps(self) -> Iterator[Step]:
-        """Train to the end from where the run stopped, yielding each step once it and what it completes are saved.
+        """Train to the end from where the run stopped, yielding each step.
+
+        A checkpoint is kept before its step is yielded; the state is saved with every checkpoint and twice a minute.
 
         Ctrl-C is taken between two steps: the state is saved, then KeyboardInterrupt is raised.
 
         Raises:
             LabError: a file cannot be written, or the loss is no longer finite.
         """
+        if self._trainer is not None:
+            # Called again: from what was saved, since the state in memory is the tensors that were trained on.
+            self.state = self._state_so_far()
         if self.steps_so_far == self.total_steps:
             return
         schedule = noise_schedule(self.untrained.schedule)

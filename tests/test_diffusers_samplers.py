@@ -6,22 +6,29 @@ import torch
 from lab.configuration import SamplerConfig, ScheduleConfig
 from lab.diffusers_samplers import SCHEDULERS
 from lab.noise_source import NoiseSource
-from lab.sampling import sample
-from lab.schedules import noise_schedule
+from lab.sampling import sample, timestep_grid
+from lab.schedules import NoiseSchedule, noise_schedule
 from lab.types import Conditions, Images, Timesteps
 
 SCHEDULE = noise_schedule(ScheduleConfig(timesteps=200))
 
 
-def predictor(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-    """The ideal noise of images that are normal with mean 0.3 and standard deviation 0.2."""
-    signal, spread = SCHEDULE.amounts(timesteps, x_t)
-    return spread * (x_t - 0.3 * signal) / (signal**2 * 0.2**2 + spread**2)
+def images(
+    kind: str,
+    seeds: list[tuple[int, ...]],
+    steps: int = 20,
+    schedule: NoiseSchedule = SCHEDULE,
+    asked: list[int] | None = None,
+) -> Images:
+    def ideal(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """The noise in images that are normal with mean 0.3 and standard deviation 0.2."""
+        if asked is not None:
+            asked.append(int(timesteps[0]))
+        signal, spread = schedule.amounts(timesteps, x_t)
+        return spread * (x_t - 0.3 * signal) / (signal**2 * 0.2**2 + spread**2)
 
-
-def images(kind: str, seeds: list[tuple[int, ...]], steps: int = 20) -> Images:
     sampler = SamplerConfig(kind=kind, sampling_steps=steps, clamp=False)  # type: ignore[arg-type]
-    return sample(predictor, SCHEDULE, sampler, torch.zeros(len(seeds), 1), NoiseSource(seeds, (1, 4, 4)))
+    return sample(ideal, schedule, sampler, torch.zeros(len(seeds), 1), NoiseSource(seeds, (1, 4, 4)))
 
 
 SEEDS: list[tuple[int, ...]] = [(0, image) for image in range(6)]
@@ -44,3 +51,12 @@ def test_ideal_noise_gives_images_of_the_right_distribution(kind: str) -> None:
     found = images(kind, [(1, image) for image in range(200)], steps=100)
     assert float(found.mean()) == pytest.approx(0.3, abs=0.02)
     assert float(found.std()) == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_numbers_of_steps_that_their_rounding_does_not_fit(kind: str) -> None:
+    # 31 of 400: their spacing has a 32nd step, to the timestep -1.
+    schedule, asked = noise_schedule(ScheduleConfig(timesteps=400)), list[int]()
+    found = images(kind, SEEDS, 31, schedule, asked)
+    assert asked == timestep_grid(400, 31)
+    assert float(found.mean()) == pytest.approx(0.3, abs=0.05)

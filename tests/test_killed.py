@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -25,26 +26,37 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path: Path) ->
     seconds = time.monotonic() - started
 
     moments, kills, ended = random.Random(0), 0, 0
+    steps: set[int] = set()
     while kills < KILLS:
         process = subprocess.Popen(
             command("digits", *SMALL, "--root", str(killed)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
+        # The first kills walk through a whole run, from its training on; the later ones fall anywhere.
+        share = (kills + 3) / 12 if kills < 8 else moments.uniform(0.3, 1)
         try:
-            _, told = process.communicate(timeout=moments.uniform(0.3, 1) * seconds)
+            _, told = process.communicate(timeout=share * seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
             kills += 1
+            if (state := killed / "checkpoints" / "digits" / "training.pt").exists():
+                steps.add(torch.load(state, weights_only=True)["trainer"]["step"])
             continue
-        # It came to its end; some of the sweep is taken away, so that the next kill has something to fall into.
+        # It came to its end; the training or some of the sweep is taken away, for the next kill to fall into.
         assert process.returncode == 0, told
         ended += 1
         assert ended < 5 * KILLS
+        if ended % 2:
+            for path in (killed / "checkpoints" / "digits").glob("*.pt"):
+                if path.stem != "evaluator":
+                    path.unlink()
         for cell in sorted((killed / "checkpoints" / "digits" / "cells").iterdir())[: moments.randrange(1, 6)]:
             cell.unlink()
     assert run(killed, "digits", *SMALL) == 0
 
     assert not list(killed.rglob("*.partial"))
+    # Some fell into the middle of a training.
+    assert len(steps) > 1
     pd.testing.assert_frame_equal(table(killed).drop(columns=TIMING), table(whole).drop(columns=TIMING))
     for path in sorted((whole / "checkpoints" / "digits").glob("*.pt")):
         if path.stem == "training":
@@ -53,3 +65,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path: Path) ->
         found = torch.load(killed / path.relative_to(whole), weights_only=True)["weights"]
         for name, tensor in expected.items():
             assert torch.equal(found[name], tensor), (path.name, name)
+    for path in sorted((whole / "checkpoints" / "digits" / "cells").glob("*.npz")):
+        with np.load(path) as expected_cell, np.load(killed / path.relative_to(whole)) as found_cell:
+            for name in ("pixels", "logits"):
+                assert np.array_equal(expected_cell[name], found_cell[name]), (path.name, name)
