@@ -241,11 +241,12 @@ def corruption_grid(finished: dict[str, Finished], splits: "Splits", device: "to
     import numpy as np
     import torch
 
+    from evaluator.quality import spread_evenly
     from evaluator.tutorial import Grid
     from lab.labelled_images import to_float, to_pixels
     from lab.schedules import noise_schedule
 
-    images = to_float(splits.held_out.pixels[:SHOWN])
+    images = to_float(splits.held_out.pixels[spread_evenly(SHOWN, len(splits.held_out))])
     schedule = noise_schedule(finished["corruption-basic-5"].experiment.schedule)
     timesteps = torch.linspace(0, schedule.timesteps - 1, SHOWN).round().long()
     noise = schedule.noise(tuple(images.shape), torch.Generator().manual_seed(0))

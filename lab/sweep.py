@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class SweepCell:
     sampler: SamplerConfig
     seeds: int
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A file name that is readable and different for every different cell."""
         identity = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
