@@ -86,8 +86,8 @@ def weak(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
     return 0.9 * predictor(x_t, timesteps, conditions)
 
 
-def method(name: str, weight: float, inner: object = predictor, **settings: object) -> object:
-    to = Guided(inner, weak, SCHEDULE, GRID, VOCABULARY)  # type: ignore[arg-type]
+def method(name: str, weight: float, inner: Any = predictor, **settings: object) -> Any:
+    to = Guided(inner, weak, SCHEDULE, GRID, VOCABULARY)
     return guided(name, weight, settings, to)
 
 
@@ -96,7 +96,7 @@ def images_of(name: str, weight: float, one_label: bool = True, **settings: obje
     conditions = torch.eye(3) if one_label else torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 1, 1]])
     noise = NoiseSource([(0, i) for i in range(3)], (3, 4, 4))
     sampler = SamplerConfig(kind="ddim", sampling_steps=10, clamp=False)
-    return sample(method(name, weight, **settings), SCHEDULE, sampler, conditions, noise)  # type: ignore[arg-type]
+    return sample(method(name, weight, **settings), SCHEDULE, sampler, conditions, noise)
 
 
 def test_every_method_has_its_settings_and_a_neutral_one() -> None:
@@ -252,6 +252,6 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ({"avoided_scale": 0.5}, "--guidance.avoided-scale is 0.5"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, object], told: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(LabError, match=told):
-        GuidanceConfig(**settings)  # type: ignore[arg-type]
+        GuidanceConfig(**settings)

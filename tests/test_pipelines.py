@@ -3,7 +3,9 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -24,8 +26,8 @@ DIGITS = ClassVocabulary(tuple("0123456789"))
 SHAPE = (1, 8, 8)
 
 
-def checkpoint(**changes: object) -> Checkpoint:
-    config = DenoiserConfig(**{"network": "unet2d", "n_feat": 8, "widths": (1, 1, 2)} | changes)  # type: ignore[arg-type]
+def checkpoint(**changes: Any) -> Checkpoint:
+    config = replace(DenoiserConfig(network="unet2d", n_feat=8, widths=(1, 1, 2)), **changes)
     if config.network == "unet2d":
         config = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 1, 2), prediction=config.prediction)
     schedule = ScheduleConfig(kind="linear", timesteps=100)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,8 +81,8 @@ def test_code_in_the_file_is_never_run(tmp_path: Path, as_zip: bool) -> None:
 
 @pytest.mark.parametrize(("kind", "stem"), [("resnet18", 7), ("resnet18_stride1", 3)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_resnet_takes_any_channels_and_keeps_its_stem(kind: str, stem: int, channels: int) -> None:
-    network = build_classifier(EvaluatorConfig(kind=kind), channels, 5, seed=0).eval()  # type: ignore[arg-type]
+def test_a_resnet_takes_any_channels_and_keeps_its_stem(kind: Any, stem: int, channels: int) -> None:
+    network = build_classifier(EvaluatorConfig(kind=kind), channels, 5, seed=0).eval()
     assert network.state_dict()["conv1.weight"].shape == (64, channels, stem, stem)
     assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 5)
 
@@ -103,7 +104,8 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     optimizer = torch.optim.Adam(classifier.parameters(), lr=0.05)
     for _ in range(60):
         optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(classifier(x), torch.eye(3)).backward()  # type: ignore[no-untyped-call]
+        loss = nn.functional.binary_cross_entropy_with_logits(classifier(x), torch.eye(3))
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
         optimizer.step()
     vocabulary = ClassVocabulary(("dark", "grey", "bright"))
     save_evaluator(root / "evaluator.pt", Evaluator(config, (1, 8, 8), vocabulary, classifier.eval(), {}))
