@@ -59,7 +59,7 @@ def report(
     experiment: Experiment,
     evaluators: Evaluators,
     splits: Splits,
-    training_log: list[dict[str, float]],
+    training_log: list[dict[str, Any]],
     cells: list[CellResult],
     earlier: list[CellResult],
     device: torch.device,

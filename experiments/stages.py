@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
 from experiments.evaluators import Evaluators, trained_evaluators
@@ -46,7 +46,7 @@ class Finished:
     experiment: Experiment
     evaluators: Evaluators
     images: int
-    training_log: list[dict[str, float]]
+    training_log: list[dict[str, Any]]
     checkpoint: Checkpoint
     cells: list[CellResult]
 

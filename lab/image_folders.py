@@ -26,9 +26,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from lab.errors import LabError
-from lab.files import whole_file
+from lab.files import remove_leftovers, whole_file
 from lab.labelled_images import LabelledImages, one_label_images
 from lab.labels import ClassVocabulary, load_image_labels, load_vocabulary
+from lab.locks import locked
 from lab.types import ImageNumbers, PixelImages
 
 CACHE_FORMAT = 1
@@ -150,7 +151,11 @@ def cached_pixels(folder: Path, names: Sequence[str], image_size: int, cache: Pa
     shape = (len(names), 3, image_size, image_size)
     cached = _mapped(path, shape)
     if cached is None:
-        _decode(folder, names, files, shape, path)
+        with locked(cache, wait=True):
+            remove_leftovers(cache)
+            # Another run may have decoded them while this one waited.
+            if _mapped(path, shape) is None:
+                _decode(folder, names, files, shape, path)
         cached = _mapped(path, shape)
         assert cached is not None
     return cached

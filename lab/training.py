@@ -109,13 +109,16 @@ class Step:
 class EpochLog:
     """The rows of `training.csv`, gathered step by step; it travels with the training's state."""
 
-    rows: list[dict[str, float]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     loss_sum: float = 0.0
     images: int = 0
     seconds: float = 0.0
 
-    def add(self, step: Step, seconds: float) -> None:
-        """Take a step and how long it took into account; a row is added where it ends its epoch."""
+    def add(self, step: Step, seconds: float, device: str, precision: str) -> None:
+        """Take a step and what it cost into account; a row is added where it ends its epoch.
+
+        A training that went on elsewhere has epochs of several devices; a row tells where its last step was taken.
+        """
         self.loss_sum += step.loss * step.images
         self.images += step.images
         self.seconds += seconds
@@ -127,6 +130,8 @@ class EpochLog:
                     "loss": self.loss_sum / self.images,
                     "learning_rate": step.learning_rate,
                     "images_per_second": self.images / self.seconds,
+                    "device": device,
+                    "precision": precision,
                 }
             )
             self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0
@@ -204,7 +209,7 @@ class Trainer:
                 learning_rate=learning_rate,
                 images=len(chosen),
             )
-            self.log.add(done, time.perf_counter() - started)
+            self.log.add(done, time.perf_counter() - started, str(device), self.computed.precision)
             yield done
 
     def _optimize(self, chosen: Tensor, learning_rate: float, device: torch.device) -> float:

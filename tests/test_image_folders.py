@@ -6,6 +6,7 @@ import shutil
 import struct
 import zlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from lab.datasets import DATASETS, LabelledImages, stratified_splits
 from lab.errors import LabError
 from lab.image_folders import class_folders, scene_folder, scene_groups
 from lab.labels import ClassVocabulary, load_image_labels, load_vocabulary
+from lab.locks import locked
 
 ICLEVR = Path(__file__).parents[1] / ".." / "shared" / "labels" / "iclevr"
 CLASSES = ("red cube", "blue sphere", "green cylinder")
@@ -121,6 +123,28 @@ def test_what_is_decoded_once_is_read_from_the_cache(scenes: Path, tmp_path: Pat
     assert decoded == []
 
 
+def test_what_a_killed_run_left_half_decoded_is_removed(scenes: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / ".0123abcd.npy.4711.partial").write_bytes(b"half")
+    scene_folder(scenes, 16, cache)
+    assert list(cache.glob(".*.partial")) == []
+
+
+def test_what_another_run_decodes_meanwhile_is_waited_for(scenes: Path, tmp_path: Path, decoded: list[str]) -> None:
+    expected = scene_folder(scenes, 16, tmp_path / "theirs").pixels
+    decoded.clear()
+    cache = tmp_path / "cache"
+    with ThreadPoolExecutor() as pool:
+        with locked(cache):
+            second = pool.submit(scene_folder, scenes, 16, cache)
+            with pytest.raises(TimeoutError):
+                second.result(timeout=0.3)
+            shutil.copytree(tmp_path / "theirs", cache, dirs_exist_ok=True, ignore=lambda *_: [".lock"])
+        assert torch.equal(second.result(timeout=10).pixels, expected)
+    assert decoded == []
+
+
 def test_the_cache_cannot_be_written_through(scenes: Path, tmp_path: Path) -> None:
     first = scene_folder(scenes, 16, tmp_path / "cache")
     before = first.pixels.clone()
@@ -148,7 +172,7 @@ def test_whatever_changes_pixels_is_decoded_again(
     elif change == "format":
         monkeypatch.setattr(lab.image_folders, "CACHE_FORMAT", 0)
     else:
-        (cache,) = (tmp_path / "cache").iterdir()
+        (cache,) = (tmp_path / "cache").glob("*.npy")
         cache.write_bytes(cache.read_bytes()[:-1])
     write_labels(scenes, labels)
     pixels = scene_folder(scenes, side, tmp_path / "cache").pixels
@@ -163,7 +187,7 @@ def refusal(folder: Path, cache: Path) -> str:
     told = str(error.value)
     assert told.startswith(f"{folder}: ")
     assert len(told.splitlines()) == 2
-    assert list(cache.iterdir()) == []
+    assert [path.name for path in cache.iterdir()] in ([], [".lock"])
     return told
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def test_the_second_is_told_who_is_first(tmp_path: Path) -> None:
                 pass
         finally:
             first.kill()
+
+
+def test_who_waits_says_for_whom_and_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with holder(tmp_path) as first:
+        killer = threading.Timer(0.3, first.kill)
+        killer.start()
+        with locked(tmp_path, wait=True):
+            assert first.wait(10) == -signal.SIGKILL
+            assert int((tmp_path / "running.pid").read_text(encoding="utf-8")) == os.getpid()
+    told = f"{tmp_path} is held by process {first.pid}; waiting for its end\n"
+    assert capsys.readouterr().err.endswith(told)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

@@ -18,10 +18,10 @@ from lab.training import Trainer, drop_context, ema_update, learning_rate_factor
 CONFIG = TrainingConfig(epochs=3, batch_size=40, learning_rate=1e-3, warmup_steps=4, checkpoints=1)
 
 
-def trainer(config: TrainingConfig = CONFIG, seed: int = 0) -> Trainer:
+def trainer(config: TrainingConfig = CONFIG, seed: int = 0, precision: str = "float32") -> Trainer:
     dataset = digits().subset(torch.arange(100))
     denoiser = build_denoiser(DenoiserConfig(n_feat=8), dataset.image_shape, 10, ScheduleConfig(), seed)
-    return Trainer(denoiser, noise_schedule(ScheduleConfig()), dataset, config, seed)
+    return Trainer(denoiser, noise_schedule(ScheduleConfig()), dataset, config, seed, precision=precision)
 
 
 def test_context_is_dropped_for_each_image_on_its_own() -> None:
@@ -116,6 +116,17 @@ def test_the_log_holds_the_mean_loss_of_each_epoch() -> None:
         of_epoch = [step for step in steps if step.epoch == epoch]
         assert row["epoch"] == epoch
         assert row["loss"] == pytest.approx(sum(step.loss * step.images for step in of_epoch) / 100)
+        assert (row["device"], row["precision"]) == ("cpu", "float32")
+
+
+def test_the_log_tells_what_each_epoch_was_computed_in() -> None:
+    first, second = trainer(), trainer(precision="bfloat16")
+    for step in first.steps():
+        if step.ends_epoch:
+            break
+    second.load_state_dict(first.state_dict())
+    assert sum(1 for _ in second.steps()) == step.step * 2
+    assert [row["precision"] for row in second.log.rows] == ["float32", "bfloat16", "bfloat16"]
 
 
 class Recorder(torch.nn.Module):
