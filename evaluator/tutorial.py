@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from evaluator import figures
-from evaluator.tables import markdown, with_intervals, write_csv, write_text
+from evaluator.tables import escape_markdown, markdown, with_intervals, write_csv, write_text
 
 CAPTIONS = {
     "corruption.png": "Corrupted images, the amount of noise growing from left to right, and what the two networks of "
@@ -88,6 +88,7 @@ def write_tutorial(
     grids: Mapping[str, Grid],
     losses: Mapping[str, pd.DataFrame],
     on_mnist: Mapping[str, Mapping[int, float]],
+    warnings: Mapping[str, str],
 ) -> None:
     """Write `tutorial.csv`, `losses.csv`, the figures and `tutorial.md`.
 
@@ -99,6 +100,7 @@ def write_tutorial(
         grids: the images of each figure, by the file's name.
         losses: the columns "images", "loss" and "mean_loss", by name of the training.
         on_mnist: see `loss_curves`.
+        warnings: what the reader should know before believing a step, by the step.
     """
     # Whole numbers stay whole beside a row that has none.
     rows = pd.concat([table, reference]).astype({"parameters": "Int64", "network_evaluations": "Int64"})
@@ -112,6 +114,7 @@ def write_tutorial(
         "Every step has the same images, label sets and evaluator. Accuracy is told where the network is told a label. "
         "Coverage and Frechet distance are taken in the evaluator's features, against the images that "
         "were trained on; the last row is what real images reach that no network has seen. Intervals are 95 %.",
+        *(f"> **Warning.** {escape_markdown(f'{step}: {warning}')}" for step, warning in warnings.items()),
         markdown(with_intervals(rows)),
         *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in CAPTIONS.items()),
     ]

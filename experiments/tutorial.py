@@ -76,7 +76,11 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
     # diffusers' network is an order of magnitude slower than the others: fewer passes, of smaller batches.
     of_unet2d = corruption | {"training": replace(constant, epochs=max(1, base.training.epochs // 5), batch_size=64)}
     adamw = replace(
-        constant, epochs=max(1, base.training.epochs // 4), batch_size=64, learning_rate=4e-4, weight_decay=0.01
+        constant,
+        epochs=max(1, base.training.epochs // 4),
+        batch_size=max(1, base.training.batch_size // 2),
+        learning_rate=4e-4,
+        weight_decay=0.01,
     )
     diffusers = {"schedule": squared_cosine, "training": adamw, "preview_every": base.preview_every or PREVIEW_EVERY}
     return {
@@ -102,7 +106,8 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
             "DDPM by hand, T = 300",
             denoiser=DenoiserConfig(n_feat=base.denoiser.n_feat),
             schedule=ScheduleConfig(kind="linear", timesteps=300),
-            training=replace(constant, context_dropout=0.0),
+            # As many steps as this lab's own recipe takes, so that the two differ in nothing but the recipe.
+            training=replace(constant, batch_size=base.training.batch_size, context_dropout=0.0),
             sampler=SamplerConfig(kind="ddim", sampling_steps=300, eta=1.0, clamp=False),
         ),
         "diffusers-ddpm": step(
@@ -135,6 +140,7 @@ def _run_tutorial(base: Experiment) -> None:
     from evaluator.tutorial import write_tutorial
     from lab.devices import chosen_device
     from lab.precision import chosen_precision
+    from lab.schedules import noise_schedule
 
     device = chosen_device(base.device)
     refuse_other_report(base)
@@ -161,6 +167,11 @@ def _run_tutorial(base: Experiment) -> None:
         grids(finished, splits, device),
         {told: losses(finished[name]) for name, told in CORRUPTION.items()},
         MNIST_LOSSES if base.data.dataset in ("mnist", "mnist5k") else {},
+        {
+            step.told: warning
+            for step in steps.values()
+            if (warning := noise_schedule(step.experiment.schedule).warning()) is not None
+        },
     )
     print(pd.DataFrame(rows).filter(regex="^(?!.*_(low|high)$)").to_string(index=False))
     print(f"tutorial: {base.reports / 'tutorial.md'}")

@@ -43,6 +43,9 @@ def test_the_command_makes_the_table_and_the_figures(tmp_path: Path) -> None:
     unconditional = table["step"].str.contains("corruption|the same|DDPM with")
     assert table.loc[unconditional, "accuracy"].isna().all()
     assert table.loc[~unconditional, "accuracy"].notna().sum() == 5
+    warned = [line for line in (folder / "tutorial.md").read_text(encoding="utf-8").splitlines() if "Warning" in line]
+    assert len(warned) == 1
+    assert "DDPM by hand, T = 300: this noise schedule leaves alpha\\_bar\\_T = 0.048" in warned[0]
     shown = ("corruption", "five_steps", "losses", "denoising_strip", "samples")
     assert {path.name for path in folder.iterdir()} == {
         "tutorial.csv", "losses.csv", "tutorial.md", "config.json", *(f"{name}.png" for name in shown)
