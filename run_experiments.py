@@ -76,24 +76,33 @@ def parse(preset: str, arguments: Sequence[str]) -> Experiment:
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit status: 0 done, 2 a user's mistake, 130 interrupted, 141 unread."""
-    first, rest = next(iter(PRESETS)), list(arguments)
+    first, rest, saved = next(iter(PRESETS)), list(arguments), ""
     if rest and not rest[0].startswith("-"):
         first = rest.pop(0)
     try:
         if first in COMMANDS:
             COMMANDS[first][1](rest)
-        elif first in ABLATIONS:
-            run_ablation(parse(first, rest), ABLATIONS[first])
-        elif first in TUTORIALS:
-            run_tutorial(parse(first, rest))
         else:
-            run(parse(first, rest))
+            experiment = parse(first, rest)
+            saved = f" in {experiment.checkpoints}{'*' if first in (*ABLATIONS, *TUTORIALS) else ''}"
+            if first in ABLATIONS:
+                run_ablation(experiment, ABLATIONS[first])
+            elif first in TUTORIALS:
+                run_tutorial(experiment)
+            else:
+                run(experiment)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is saved, and the same command goes on from there", file=sys.stderr)
+        told = f"interrupted; what was finished is saved{saved}, and the same command goes on from there"
+        print(f"\n{told}", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        print("error: the device's memory is full; lower --training.batch-size or --sweep.batch-size", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         # The reader of a pipe (`--help | head`) has gone; Python must not complain of it again while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

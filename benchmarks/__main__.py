@@ -60,7 +60,8 @@ def machine() -> dict[str, str]:
     ]
     return {
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {' '.join(sorted(units))}",
-        "versions": f"torch {torch.__version__}, diffusers {version('diffusers')}",
+        "versions": f"torch {torch.__version__}, "
+        + ", ".join(f"{package} {version(package)}" for package in ("diffusers", "denoising-diffusion-pytorch")),
         "commit": commit.stdout.strip() or "unknown",
     }
 

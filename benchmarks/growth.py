@@ -44,7 +44,10 @@ def growth() -> list[Row]:
 
 
 def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
-    """Return the seconds of a sweep, the share of them outside the network, and the most memory held, in GiB."""
+    """Return the seconds of a sweep, the share of them outside the network, and the most memory held, in GiB.
+
+    Nothing judges the images: an evaluator is a network too.
+    """
     vocabulary = ClassVocabulary(tuple(f"class {number}" for number in range(classes)))
     config, schedule = DenoiserConfig(n_feat=32), ScheduleConfig()
     network = build_denoiser(config, SHAPE, classes, schedule, 0)
@@ -52,14 +55,14 @@ def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
     label_sets = tuple((vocabulary.names[image % classes],) for image in range(images))
     sampler = SamplerConfig(sampling_steps=steps)
     todo = [
-        SweepCell("epoch0001", 1, 1, "", "", "test", label_sets, "plain", {}, 1 + cell / 10, sampler, seeds=1)
+        SweepCell("epoch0001", 1, 1, "", "", "test", label_sets, "plain", {}, 1 + cell / 10, sampler, "float32", 1)
         for cell in range(cells)
     ]  # fmt: skip
 
     def judge(pixels: PixelImages) -> ClassLogits:
         return torch.zeros(len(pixels), classes)
 
-    engine = Engine(judge, torch.device("cpu"), "float32", False, 0)
+    engine = Engine(judge, torch.device("cpu"), False, 0)
     found, outside = [], []
     # The first is not counted: what torch and the processor do once falls into it.
     for _ in range(1 + ROUNDS):

@@ -41,7 +41,7 @@ def score_folders(scoring: Scoring) -> str:
     from evaluator.weights import load_evaluator
     from lab.labels import load_label_sets, load_vocabulary
 
-    vocabulary = load_vocabulary(scoring.objects or scoring.labels.with_name("objects.json"))
+    vocabulary = load_vocabulary(scoring.objects or scoring.labels.parent / "objects.json")
     label_sets = load_label_sets(scoring.labels, vocabulary)
     evaluator = load_evaluator(scoring.weights, vocabulary, torch.device("cpu"))
     conditions = vocabulary.conditions(label_sets)

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import t
 
 from evaluator import figures
-from evaluator.tables import markdown, with_intervals, write_csv, write_text
+from evaluator.tables import escape_markdown, markdown, with_intervals, write_csv, write_text
 
 UNCHANGED = "unchanged"
 
@@ -71,7 +71,10 @@ def ablation_figure(path: Path, table: pd.DataFrame, title: str) -> None:
         for place, name in enumerate(files):
             rows = table[table["label_set"] == name]
             heights = [variants.index(variant) + 0.18 * (place - (len(files) - 1) / 2) for variant in rows["variant"]]
-            colour, marker = figures.COLOURS[place], figures.MARKERS[place]
+            colour, marker = (
+                figures.COLOURS[place % len(figures.COLOURS)],
+                figures.MARKERS[place % len(figures.MARKERS)],
+            )
             errors = [rows["accuracy"] - rows["accuracy_low"], rows["accuracy_high"] - rows["accuracy"]]
             axis.errorbar(
                 rows["accuracy"], heights, xerr=errors, fmt=marker, color=colour, capsize=2, label=f"{name}.json"
@@ -95,10 +98,10 @@ def write_ablation(
     ablation_figure(folder / "ablation.png", table, name)
     readable = with_intervals(table.drop(columns=list(table.filter(regex=r"^accuracy_\d+$"))))
     page = [
-        f"# {name}",
+        f"# {escape_markdown(name)}",
         f"Each variant is the experiment with one choice changed, trained with {table['seeds'].iloc[0]} seeds. "
-        f"Accuracy is that of a seed's best row, chosen on {label_sets[0]}.json; the difference is to the unchanged "
-        f"experiment, seed by seed. Intervals are Student's 95 % over seeds.",
+        f"Accuracy is that of a seed's best row, chosen on {escape_markdown(label_sets[0])}.json; the difference is to "
+        f"the unchanged experiment, seed by seed. Intervals are Student's 95 % over seeds.",
         markdown(readable),
         "![accuracy of every variant](ablation.png)",
     ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lab.configuration import require_literals, require_range
+from lab.configuration import require_range, require_types
 
 ClassifierKind = Literal["conv", "objects", "resnet18", "resnet18_stride1"]
 
@@ -44,7 +44,7 @@ class EvaluatorConfig:
     """Mirror half of the training images left to right: right for scenes and photographs, wrong for digits."""
 
     def __post_init__(self) -> None:
-        require_literals(self, "evaluator")
+        require_types(self, "evaluator")
         require_range("evaluator.width", self.width, 1, 1024)
         require_range("evaluator.epochs", self.epochs, 1)
         require_range("evaluator.batch_size", self.batch_size, 2)
@@ -69,5 +69,5 @@ class SecondEvaluatorConfig:
     """Its architecture, another than --evaluator.kind."""
 
     def __post_init__(self) -> None:
-        require_literals(self, "second_evaluator")
+        require_types(self, "second_evaluator")
         require_range("second_evaluator.share", self.share, 0, 0.9)

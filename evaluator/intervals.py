@@ -27,10 +27,6 @@ class Interval:
     low: float
     high: float
 
-    def overlaps(self, other: "Interval") -> bool:
-        """Tell whether the two intervals share a point."""
-        return self.low <= other.high and other.low <= self.high
-
 
 def ratio_interval(correct: np.ndarray, asked: np.ndarray) -> Interval:
     """Return sum(correct) / sum(asked) with its 95 % interval over images.

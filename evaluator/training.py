@@ -51,7 +51,12 @@ def train_classifier(
     """
     device = next(classifier.parameters()).device
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    total_steps = config.epochs * math.ceil(len(dataset) / config.batch_size)
+    # A last batch of one image is left to the batch before it: a normalisation over one value is none.
+    alone = len(dataset) % config.batch_size == 1 and len(dataset) > 1
+    batches = [config.batch_size] * (len(dataset) // config.batch_size)
+    batches += [] if alone or not (rest := len(dataset) % config.batch_size) else [rest]
+    batches[-1] += alone
+    total_steps = config.epochs * len(batches)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total_steps)
     for epoch in range(config.epochs):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
@@ -61,7 +66,7 @@ def train_classifier(
             if device.type == "cuda":
                 torch.cuda.manual_seed(seed * 1_000_003 + epoch)
             classifier.train()
-            for chosen in torch.split(torch.randperm(len(dataset), generator=generator), config.batch_size):
+            for chosen in torch.split(torch.randperm(len(dataset), generator=generator), batches):
                 images = jittered(to_float(dataset.pixels[chosen]), config, generator)
                 logits = classifier(images.to(device))
                 loss = nn.functional.binary_cross_entropy_with_logits(logits, dataset.conditions[chosen].to(device))

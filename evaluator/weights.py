@@ -18,7 +18,7 @@ from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
 from lab.labels import ClassVocabulary
 
-FORMAT = 1
+FORMAT = 2
 COURSEWORK_SIDE = 64
 """Pixels of the images that the coursework's evaluator was trained on."""
 
@@ -83,8 +83,10 @@ def load_evaluator(path: Path, vocabulary: ClassVocabulary, device: torch.device
     content = load_tensors(path, "evaluator", "restore a copy, or let the lab train its own")
     try:
         evaluator = _coursework(content, vocabulary) if "model" in content else _own(path, content)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        reason = str(error).splitlines()[-1].strip()
+    except LabError:
+        raise
+    except Exception as error:  # whatever a hostile file's content makes of building a network
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise LabError(f"{path}: this evaluator is incomplete or of another network ({reason:.120})") from None
     evaluator.vocabulary.require_same(vocabulary, path)
     evaluator.classifier.to(device).eval()
@@ -96,7 +98,7 @@ def _own(path: Path, content: dict[str, Any]) -> Evaluator:
         raise LabError(f"{path}: this evaluator has format {content.get('format')!r}; this lab reads format {FORMAT}")
     config = EvaluatorConfig(**content["config"])
     vocabulary = ClassVocabulary(tuple(content["vocabulary"]))
-    channels, height, width = content["image_shape"]
+    channels, height, width = map(int, content["image_shape"])
     classifier = build_classifier(config, channels, len(vocabulary), seed=0)
     classifier.load_state_dict(content["weights"])
     return Evaluator(config, (channels, height, width), vocabulary, classifier, content["settings"])

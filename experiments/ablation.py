@@ -3,13 +3,19 @@
 All of them share one evaluator and one division of the images, so that only the choice and the seed differ.
 """
 
+from __future__ import annotations
+
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from experiments.configuration import Changes, Experiment
 from experiments.reporting import refuse_other_report, write_config
 from experiments.stages import class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
 from lab.errors import LabError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEEDS = 3
 
@@ -39,8 +45,6 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
 
 
 def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
-    import pandas as pd
-
     from evaluator.ablation import write_ablation
     from lab.devices import chosen_device
     from lab.precision import chosen_precision
@@ -56,8 +60,7 @@ def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
             # Each trains a denoiser of its own.
             one = replace(variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", generator="", seed=seed)
             print(f"{one.name}:", file=sys.stderr)
-            run(one)
-            rankings[name].append(pd.read_csv(one.reports / "ranking.csv"))
+            rankings[name].append(run(one).ranking)
     label_sets = [path.stem for path in experiment.data.label_sets]
     write_config(experiment, device, chosen_precision(experiment.precision, device))
     table = write_ablation(experiment.reports, experiment.name, rankings, label_sets)

@@ -63,7 +63,8 @@ class Experiment:
                 raise LabError(f"--{field_name} is {found!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
         require_range("seed", self.seed, 0, 1_000_000)
         require_range("preview_every", self.preview_every, 0, 1_000_000)
-        if self.sampler.sampling_steps > self.schedule.timesteps:
+        # Where nothing is trained, the noise schedule is the imported checkpoint's, and not known yet.
+        if self.training.epochs and self.sampler.sampling_steps > self.schedule.timesteps:
             raise LabError(
                 f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "
                 f"allowed is at most --schedule.timesteps, which is {self.schedule.timesteps}"

@@ -80,6 +80,7 @@ def trained_once(
     from evaluator.weights import Evaluator, load_evaluator, save_evaluator
 
     vocabulary, image_shape = images.vocabulary, images.image_shape
+    settings = settings | {"images": images.digest}
     if not path.exists():
         classifier = build_classifier(config, image_shape[0], len(vocabulary), seed).to(device)
         epochs = train_classifier(classifier, images, config, seed)

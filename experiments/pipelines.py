@@ -49,10 +49,13 @@ def read_pipeline(asked: Import) -> None:
     from experiments.configuration import Experiment
     from lab.checkpoints import save_checkpoint
     from lab.labels import load_vocabulary
+    from lab.locks import locked
     from lab.pipelines import import_pipeline
 
+    imported = import_pipeline(asked.pipeline, load_vocabulary(asked.vocabulary))
     path = Experiment(name=asked.name, root=asked.root).checkpoints / "epoch0000.pt"
-    if path.exists():
-        raise LabError(f"{path} is there already; choose another --name")
-    save_checkpoint(path, import_pipeline(asked.pipeline, load_vocabulary(asked.vocabulary)))
+    with locked(path.parent):
+        if found := sorted(path.parent.glob("*.pt")):
+            raise LabError(f"{found[0]} is there already; choose another --name")
+        save_checkpoint(path, imported)
     print(f"{path}: sweep it with --name {asked.name} --training.epochs 0 --training.checkpoints 1")

@@ -18,8 +18,9 @@ FOLDER = "previews"
 
 def remove_previews(experiment: Experiment) -> None:
     """Remove the previews of an earlier training; a training that begins shows its own alone."""
-    for path in (experiment.reports / FOLDER).glob("step*.png"):
-        path.unlink()
+    from lab.files import remove_all
+
+    remove_all((experiment.reports / FOLDER).glob("step*.png"))
 
 
 def write_preview(

@@ -64,8 +64,8 @@ def report(
     earlier: list[CellResult],
     device: torch.device,
     precision: str,
-) -> None:
-    """Write `reports/NAME/`, then print the five best rows and where the report is."""
+) -> pd.DataFrame:
+    """Write `reports/NAME/`, print the five best rows and where the report is, and return the ranking."""
     import pandas as pd
 
     from evaluator.classifiers import logits_in_batches
@@ -92,7 +92,7 @@ def report(
         == (best["checkpoint"], best["guidance_method"], best["guidance_weight"])
     )
     checkpoint = load_checkpoint(experiment.denoisers / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
-    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device, precision, experiment.denoisers)
+    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device, experiment.denoisers)
     warning = noise_schedule(experiment.schedule).warning()
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, device, precision)
@@ -109,6 +109,7 @@ def report(
     link_by_accuracy(experiment, results.ranking)
     print(top_rows(results, 5))
     print(f"report: {folder / 'report.md'}")
+    return results.ranking
 
 
 def told(settings: dict[str, Any]) -> str:
@@ -142,7 +143,7 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
             "warm_up_seconds": round(result.warm_up_seconds, 3),
             "images_per_second": round(images / result.seconds, 1),
             "device": result.device,
-            "precision": result.precision,
+            "precision": cell.precision,
         },
         label_sets=cell.asked,
         pixels=result.pixels,

@@ -20,6 +20,7 @@ from experiments.reporting import refuse_other_report, report
 from lab.errors import LabError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from evaluator.weights import Evaluator
@@ -41,6 +42,7 @@ class Finished:
         training_log: the rows of `training.csv`.
         checkpoint: the newest.
         cells: the result of every cell.
+        ranking: the rows of `ranking.csv`.
     """
 
     experiment: Experiment
@@ -49,6 +51,7 @@ class Finished:
     training_log: list[dict[str, Any]]
     checkpoint: Checkpoint
     cells: list[CellResult]
+    ranking: pd.DataFrame
 
 
 def run(experiment: Experiment) -> Finished:
@@ -61,6 +64,7 @@ def run(experiment: Experiment) -> Finished:
     from lab.labels import load_label_sets
     from lab.locks import locked
     from lab.precision import chosen_precision
+    from lab.sampling import timestep_grid
     from lab.schedules import noise_schedule
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
@@ -79,6 +83,7 @@ def run(experiment: Experiment) -> Finished:
     # Whatever can be wrong with the generator is told before anything is written, or minutes spent on the evaluator.
     training_run(experiment, splits.generator, device, precision)
     vocabulary.conditions([experiment.guidance.avoid])
+    timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
     if experiment.sampler.kind in SCHEDULERS:
         scheduler(experiment.sampler.kind, experiment.sampler, schedule)
     print(f"computing on {device} in {precision}", file=sys.stderr)
@@ -92,9 +97,10 @@ def run(experiment: Experiment) -> Finished:
         evaluators = trained_evaluators(experiment, splits.evaluator, device)
         train(experiment, training, next(iter(label_sets.values())), device, precision)
         cells, earlier = swept(experiment, evaluators.first, training.kept, label_sets, device, precision)
-        report(experiment, evaluators, splits, training.log.rows, cells, earlier, device, precision)
+        rows = training.log.rows
+        ranking = report(experiment, evaluators, splits, rows, cells, earlier, device, precision)
     newest = load_checkpoint(training.kept[-1].path, vocabulary)
-    return Finished(experiment, evaluators, len(splits.generator), training.log.rows, newest, cells)
+    return Finished(experiment, evaluators, len(splits.generator), rows, newest, cells, ranking)
 
 
 def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
@@ -236,6 +242,7 @@ def swept(
             guidance_settings=settings,
             guidance_weight=float(weight),
             sampler=experiment.sampler,
+            precision=precision,
             seeds=experiment.sweep.seeds,
         )
         for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in checkpoints[-experiment.sweep.newest :]]
@@ -243,7 +250,7 @@ def swept(
         for weight in experiment.sweep.guidance_weights
         for name, sets in label_sets.items()
     ]
-    engine = Engine(judge, device, precision, experiment.compiled, experiment.sweep.batch_size)
+    engine = Engine(judge, device, experiment.compiled, experiment.sweep.batch_size)
     results = run_sweep(cells, experiment.denoisers, evaluator.vocabulary, engine, folder / "cells")
     finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
     return finished, earlier_results(folder / "cells", cells)

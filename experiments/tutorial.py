@@ -146,6 +146,8 @@ def _run_tutorial(base: Experiment) -> None:
     refuse_other_report(base)
     splits = load_splits(base, class_vocabulary(base))
     finished: dict[str, Finished] = {}
+    # Made twice, so that choices that do not go together are told before minutes are spent on the evaluator.
+    tutorial_steps(base)
     steps = tutorial_steps(sharing_evaluator(base, splits, device))
     for name, step in steps.items():
         print(f"{name}: {step.told}", file=sys.stderr)
@@ -229,7 +231,7 @@ def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device
     asked = [", ".join(label_set) for label_set in first[0].cell.asked[:10]]
     by_hand = finished["ddpm-by-hand"]
     folder = by_hand.experiment.denoisers
-    strip = denoising_strip(by_hand.checkpoint, by_hand.cells[-1].cell, 4, device, "float32", folder)
+    strip = denoising_strip(by_hand.checkpoint, by_hand.cells[-1].cell, 4, device, folder)
     moments = spread_evenly(STRIP, len(strip)).tolist()
     return {
         "corruption.png": corruption_grid(finished, splits, device),

@@ -3,10 +3,12 @@
 The files are tensors and primitives only.
 """
 
+import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,8 @@ from lab.precision import InPrecision, as_compiled
 from lab.schedules import noise_schedule
 from lab.types import NoisePredictor
 
-FORMAT = 1
+FORMAT = 2
+"""Raise it when what a checkpoint or a training state holds changes."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,18 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         path,
         {
             "format": FORMAT,
-            "torch": str(torch.__version__),
+            "versions": versions(),
             **{key: getattr(checkpoint, key) for key in ("image_shape", "epoch", "step", "settings", "weights")},
             "denoiser": asdict(checkpoint.denoiser),
             "schedule": asdict(checkpoint.schedule),
             "vocabulary": list(checkpoint.vocabulary.names),
         },
     )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a file was written with."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
 
 
 def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
@@ -97,7 +105,7 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         LabError: the file is missing, damaged, of another format or vocabulary, or its weights do not fit its
             own configuration.
     """
-    content = load_tensors(path, "checkpoint", f"restore a copy, or delete {path.parent} to train again")
+    content = load_tensors(path, "checkpoint", "restore a copy, or train again")
     require_format(path, content)
     try:
         checkpoint = Checkpoint(
@@ -110,13 +118,13 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
             settings=content["settings"],
             weights=content["weights"],
         )
-    except (KeyError, TypeError, ValueError, AttributeError, LabError) as error:
+    except Exception as error:  # whatever a hostile file's content makes of the configuration's checks
         raise LabError(f"{path}: this checkpoint is incomplete ({error!s:.120}); train it again") from None
     checkpoint.vocabulary.require_same(vocabulary, path)
     try:
         checkpoint.require_fit()
-    except (RuntimeError, AttributeError, TypeError) as error:
-        reason = str(error).splitlines()[-1].strip()
+    except Exception as error:  # whatever building a network raises that cannot be built
+        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
         raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({reason:.120})") from None
     return checkpoint
 

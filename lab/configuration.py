@@ -5,6 +5,7 @@ answers at once. Each range is checked where it is declared.
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -14,18 +15,35 @@ from lab.errors import LabError, nearest
 
 def require_range(field: str, value: float, low: float, high: float = math.inf) -> None:
     """Raise LabError unless low <= value <= high and value is finite."""
-    if not (math.isfinite(value) and low <= value <= high):
+    # In this order, because isfinite has no answer for whole numbers beyond the floats.
+    if not (low <= value <= min(high, sys.float_info.max) and math.isfinite(value)):
         allowed = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
         raise LabError(f"--{field.replace('_', '-')} is {value}; allowed is a finite number, {allowed}")
 
 
-def require_literals(config: object, prefix: str) -> None:
-    """Raise LabError where a field declared as a Literal holds anything else, as one read from a file may."""
+def require_types(config: object, prefix: str) -> None:
+    """Raise LabError where a field holds anything but what it is declared as, as one read from a file may."""
     for name, hint in get_type_hints(type(config)).items():
-        allowed, found = get_args(hint), getattr(config, name)
-        if get_origin(hint) is Literal and found not in allowed:
-            near = nearest(str(found), map(str, allowed))
-            raise LabError(f"--{prefix}.{name.replace('_', '-')} is {found!r}{near}; allowed is one of {allowed}")
+        found = getattr(config, name)
+        if not _is_a(found, hint):
+            one_of = get_args(hint) if get_origin(hint) is Literal else ()
+            near = nearest(str(found), map(str, one_of))
+            allowed = f"one of {one_of}" if one_of else getattr(hint, "__name__", str(hint))
+            raise LabError(f"--{prefix}.{name.replace('_', '-')} is {found!r:.80}{near}; allowed is {allowed}")
+
+
+def _is_a(found: object, hint: Any) -> bool:
+    """Tell whether a value is what a field is declared as; of hints that no field here has, nothing is asked."""
+    if get_origin(hint) is Literal:
+        return found in get_args(hint)
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)
+        if not isinstance(found, tuple) or (inner[-1] is not ... and len(found) != len(inner)):
+            return False
+        return all(_is_a(each, inner[0]) for each in found)
+    if hint in (int, bool, str):
+        return type(found) is hint
+    return hint is not float or (isinstance(found, int | float) and not isinstance(found, bool))
 
 
 def require_same_settings(owner: Path, found: object, asked: dict[str, Any]) -> None:
@@ -157,7 +175,7 @@ class DenoiserConfig:
     """All of UNet2DModel's own configuration as JSON, where it came with an imported pipeline."""
 
     def __post_init__(self) -> None:
-        require_literals(self, "denoiser")
+        require_types(self, "denoiser")
         for name, value in vars(self).items():
             default = type(self).__dataclass_fields__[name].default
             if name not in DENOISER_FIELDS[self.network] and value != default:
@@ -195,7 +213,7 @@ class ScheduleConfig:
     """Shift and stretch sqrt(alpha_bar) so that the last timestep is noise alone (Lin 2024)."""
 
     def __post_init__(self) -> None:
-        require_literals(self, "schedule")
+        require_types(self, "schedule")
         require_range("schedule.timesteps", self.timesteps, 2, 100_000)
         require_range("schedule.beta_start", self.beta_start, 1e-8, 0.999)
         require_range("schedule.beta_end", self.beta_end, self.beta_start, 0.999)
@@ -236,7 +254,7 @@ class TrainingConfig:
     """How many checkpoints are kept, evenly spaced, the last at the end."""
 
     def __post_init__(self) -> None:
-        require_literals(self, "training")
+        require_types(self, "training")
         require_range("training.epochs", self.epochs, 0)
         require_range("training.batch_size", self.batch_size, 1)
         require_range("training.learning_rate", self.learning_rate, 0)
@@ -266,7 +284,7 @@ class SamplerConfig:
     """Clamp the predicted clean image to [-1, 1] at every step; diffusers' DPM-Solver and UniPC never do."""
 
     def __post_init__(self) -> None:
-        require_literals(self, "sampler")
+        require_types(self, "sampler")
         require_range("sampler.sampling_steps", self.sampling_steps, 1)
         require_range("sampler.eta", self.eta, 0, 1)
         if self.eta and self.kind != "ddim":
@@ -318,7 +336,7 @@ class GuidanceConfig:
     """composed: the guidance scale of each of those, 0 or less."""
 
     def __post_init__(self) -> None:
-        require_literals(self, "guidance")
+        require_types(self, "guidance")
         if not self.method:
             raise LabError(f"--guidance.method is empty; give at least one of {', '.join(GUIDANCE_SETTINGS)}")
         for method in self.method:

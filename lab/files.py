@@ -8,7 +8,7 @@ import hashlib
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -27,8 +27,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     A block that fails, or a process that dies in it, leaves the old file as it was. Folders are made as needed.
 
     Raises:
-        LabError: the folder cannot be written to, or the disk is full.
+        LabError: the path names no file, the folder cannot be written to, or the disk is full.
     """
+    if not path.name:
+        raise LabError(f"{path} names no file; add a file's name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,9 +48,25 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes had begun to write below a folder, which must be locked."""
-    for partial in folder.rglob(".*.partial"):
-        partial.unlink(missing_ok=True)
+    """Remove what killed processes had begun to write below a folder, which must be locked.
+
+    Raises:
+        LabError: the folder cannot be written to.
+    """
+    remove_all(folder.rglob(".*.partial"))
+
+
+def remove_all(paths: Iterable[Path]) -> None:
+    """Remove files that may be gone already.
+
+    Raises:
+        LabError: one cannot be removed.
+    """
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise LabError(f"{path}: cannot be removed ({error.strerror or error})") from None
 
 
 def _sync_folder(folder: Path) -> None:
@@ -95,8 +113,8 @@ def load_tensors(path: Path, noun: str, remedy: str) -> dict[str, Any]:
         raise LabError(f"{path}: no such {noun}") from None
     except pickle.UnpicklingError:
         raise LabError(f"{path}: this {noun} holds more than tensors and primitives, and was not loaded") from None
-    # All that zipfile, pickle and torch raise of a file that is cut, flipped, encrypted or no archive.
-    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, NotImplementedError) as error:
+    # Of a file that is cut, flipped, encrypted or no archive, zipfile, pickle and torch raise nearly anything.
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LabError(f"{path}: this {noun} is damaged or not a torch file ({reason:.120}); {remedy}") from None
     if not isinstance(content, dict):

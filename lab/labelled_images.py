@@ -1,5 +1,6 @@
 """Labelled images: 8-bit pixels, as their files hold them, which become float in [-1, 1] a batch at a time."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +51,14 @@ class LabelledImages:
         """(channels, height, width)"""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all pixels, label sets and class names, as 16 hexadecimal digits."""
+        told = hashlib.sha256("\n".join(self.vocabulary.names).encode())
+        for part in (self.pixels, self.conditions):
+            told.update(part.contiguous().numpy().data)
+        return told.hexdigest()[:16]
 
     def subset(self, indices: Int64[Tensor, "subset"]) -> "LabelledImages":
         """Return the images at these indices, in this order."""

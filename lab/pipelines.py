@@ -4,9 +4,10 @@
     scheduler/                    the noise schedule
     unet/                         UNet2DModel, its configuration and weights
 
+Early folders, like google/ddpm-cifar10-32, have the files of both beside model_index.json; they are read too.
+
 A checkpoint of another network than an unconditional UNet2DModel has a noise schedule that diffusers can use, and no
-more: of it only scheduler/ is written. A folder that is read, like google/ddpm-cifar10-32, becomes an unconditional
-checkpoint.
+more: of it only scheduler/ is written. A folder that is read becomes an unconditional checkpoint.
 """
 
 import json
@@ -78,7 +79,7 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
     """Return the UNet2DModel of a folder of diffusers as an unconditional checkpoint.
 
     Args:
-        folder: with scheduler/ and unet/.
+        folder: with scheduler/ and unet/, or their files.
         vocabulary: of the label sets that it will be sampled for, of which it is not told.
 
     Raises:
@@ -88,18 +89,20 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
     unet2d_model()
     import diffusers
 
-    settings = _settings(folder / "scheduler" / "scheduler_config.json")
-    told = _settings(folder / "unet" / "config.json")
+    of_network = folder / "unet" if (folder / "unet").is_dir() else folder
+    of_schedule = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
+    settings = _settings(of_schedule / "scheduler_config.json")
+    told = _settings(of_network / "config.json")
     if told.get("_class_name") != "UNet2DModel" or told.get("class_embed_type") or told.get("num_class_embeds"):
         raise LabError(f"{folder}: its network is {told.get('_class_name')}; allowed is an unconditional UNet2DModel")
     predictions = {theirs: ours for ours, theirs in PREDICTIONS.items()}
-    prediction = predictions.get(found := settings.get("prediction_type", "epsilon"))
+    prediction = predictions.get(str(found := settings.get("prediction_type", "epsilon")))
     if prediction is None:
         raise LabError(f"{folder}: predicts {found!r}; allowed are {', '.join(predictions)}")
     try:
-        unet = diffusers.UNet2DModel.from_pretrained(folder / "unet", local_files_only=True)
+        unet = diffusers.UNet2DModel.from_pretrained(of_network, local_files_only=True)
     except Exception as error:  # whatever diffusers, huggingface_hub or safetensors raise
-        raise LabError(f"{folder / 'unet'}: cannot be read ({str(error).splitlines()[0]:.120})") from None
+        raise LabError(f"{of_network}: cannot be read ({str(error).splitlines()[0]:.120})") from None
     config = {key: value for key, value in unet.config.items() if not key.startswith("_")}
     if config["out_channels"] != config["in_channels"]:
         raise LabError(
@@ -134,7 +137,7 @@ def _settings(path: Path) -> dict[str, Any]:
 def _schedule(folder: Path, settings: dict[str, Any]) -> ScheduleConfig:
     """Return the lab's noise schedule of a scheduler's configuration."""
     kinds = {theirs: ours for ours, theirs in SCHEDULES.items()}
-    found = settings.get("beta_schedule", "linear")
+    found = str(settings.get("beta_schedule", "linear"))
     if settings.get("trained_betas") is not None or settings.get("rescale_betas_zero_snr") or found not in kinds:
         raise LabError(f"{folder}: its noise schedule is none of {', '.join(kinds)}, which are those that can be read")
     try:

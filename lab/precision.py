@@ -62,6 +62,8 @@ class InPrecision:
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Return what the network returns, in float32."""
+        # Before the network, so that a compiled one has no input of another device.
+        timesteps = timesteps.to(x_t.device, non_blocking=True)
         if self.precision == "float32":
             return self.network(x_t, timesteps, conditions)
         with torch.autocast(x_t.device.type, torch.bfloat16):

@@ -22,7 +22,7 @@ from torch import Tensor
 from lab.configuration import ScheduleConfig
 from lab.types import Images, Timesteps
 
-Betas = Float64[Tensor, "timestep"]
+PerTimestep = Float64[Tensor, "timestep"]
 
 PURE_NOISE_ALPHA_BAR = 1e-3
 """Above this share of signal at the last timestep, training never sees the pure noise that sampling starts from."""
@@ -38,7 +38,7 @@ class NoiseSchedule:
             that add up to 1, and the noise is uniform in [-1, 1]; elsewhere it is normal.
     """
 
-    alpha_bar: Betas
+    alpha_bar: PerTimestep
     mixture: bool = False
 
     @property
@@ -83,19 +83,19 @@ class NoiseSchedule:
         )
 
 
-def linear_betas(config: ScheduleConfig) -> Betas:
+def linear_betas(config: ScheduleConfig) -> PerTimestep:
     """beta rises linearly from beta_start to beta_end (Ho et al. 2020)."""
     return torch.linspace(config.beta_start, config.beta_end, config.timesteps, dtype=torch.float64)
 
 
-def cosine_betas(config: ScheduleConfig) -> Betas:
+def cosine_betas(config: ScheduleConfig) -> PerTimestep:
     """alpha_bar follows cos^2((t/T + 0.008) / 1.008 * pi/2), beta clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
     time = torch.arange(config.timesteps + 1, dtype=torch.float64) / config.timesteps
     alpha_bar = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
 
-def cyclic_cosine_betas(config: ScheduleConfig) -> Betas:
+def cyclic_cosine_betas(config: ScheduleConfig) -> PerTimestep:
     """The coursework's cyclic cosine: beta swings between beta_start and beta_end with a period of 50 timesteps.
 
     beta_t = beta_start + (beta_end - beta_start) (1 - cos(2 pi t / 50)) / 2
@@ -104,7 +104,7 @@ def cyclic_cosine_betas(config: ScheduleConfig) -> Betas:
     return config.beta_start + (config.beta_end - config.beta_start) * swing
 
 
-def corruption_alpha_bar(config: ScheduleConfig) -> Betas:
+def corruption_alpha_bar(config: ScheduleConfig) -> PerTimestep:
     """alpha_bar of the mixture (1 - amount) image + amount noise: (1 - amount)^2 / ((1 - amount)^2 + amount^2).
 
     The amount rises evenly from 1 / (T + 1) to T / (T + 1).
@@ -113,12 +113,12 @@ def corruption_alpha_bar(config: ScheduleConfig) -> Betas:
     return (1 - amount) ** 2 / ((1 - amount) ** 2 + amount**2)
 
 
-def _product(betas: Callable[[ScheduleConfig], Betas]) -> Callable[[ScheduleConfig], Betas]:
+def _product(betas: Callable[[ScheduleConfig], PerTimestep]) -> Callable[[ScheduleConfig], PerTimestep]:
     """alpha_bar_t = prod_{s <= t} (1 - beta_s)"""
     return lambda config: torch.cumprod(1 - betas(config), dim=0)
 
 
-ALPHA_BARS: dict[str, Callable[[ScheduleConfig], Betas]] = {
+ALPHA_BARS: dict[str, Callable[[ScheduleConfig], PerTimestep]] = {
     "linear": _product(linear_betas),
     "cosine": _product(cosine_betas),
     "cyclic_cosine": _product(cyclic_cosine_betas),
@@ -129,7 +129,7 @@ SMALLEST_SIGNAL = 1e-3
 """sqrt(alpha_bar) of a last timestep that is to be noise alone; at 0 no prediction of noise says what the image is."""
 
 
-def with_zero_terminal(alpha_bar: Betas) -> Betas:
+def with_zero_terminal(alpha_bar: PerTimestep) -> PerTimestep:
     """Shift and stretch sqrt(alpha_bar) to end at SMALLEST_SIGNAL and begin where it did (Lin 2024, algorithm 1).
 
     One that ends below it already is left as it is.
@@ -138,7 +138,7 @@ def with_zero_terminal(alpha_bar: Betas) -> Betas:
     if signal[-1] <= SMALLEST_SIGNAL:
         return alpha_bar
     stretch = (signal[0] - SMALLEST_SIGNAL) / (signal[0] - signal[-1])
-    stretched: Betas = (SMALLEST_SIGNAL + (signal - signal[-1]) * stretch) ** 2
+    stretched: PerTimestep = (SMALLEST_SIGNAL + (signal - signal[-1]) * stretch) ** 2
     return stretched
 
 

@@ -34,6 +34,9 @@ from lab.types import ClassLogits, Images, NoisePredictor, PixelImages
 
 Judge = Callable[[PixelImages], ClassLogits]
 
+FORMAT = 1
+"""Raise it when what a cell's file holds changes."""
+
 
 @dataclass(frozen=True)
 class SweepCell:
@@ -52,6 +55,7 @@ class SweepCell:
             "weak_checkpoint", and that file's digest in "weak_digest".
         guidance_weight: w.
         sampler: the sampler and its steps.
+        precision: of the network's arithmetic.
         seeds: images for each label set; image j of n label sets is seed j div n's image of label set j mod n.
     """
 
@@ -66,6 +70,7 @@ class SweepCell:
     guidance_settings: dict[str, Any]
     guidance_weight: float
     sampler: SamplerConfig
+    precision: str
     seeds: int
 
     @cached_property
@@ -77,6 +82,8 @@ class SweepCell:
     @property
     def sampling(self) -> "SweepCell":
         """What decides how images are sampled, and not what is asked of them; cells of one sampling share batches."""
+        if self.guidance_method == "composed":
+            return self  # its network evaluations depend on what is asked, and are told for each cell
         return replace(self, label_set="", label_sets=())
 
     @property
@@ -108,21 +115,19 @@ class CellResult:
         cell: the cell.
         pixels: its images as 8-bit pixels, (N, C, H, W).
         logits: what the evaluator said of them, (N, K).
-        network_evaluations: images put through the network for each image made.
+        network_evaluations: images put through the network for each image made; a mean where images differ in it.
         seconds: spent sampling and judging; of a batch with others' images, this cell's share.
         warm_up_seconds: spent compiling the network, once for all cells of a checkpoint; 0 where it was not compiled.
         device: where.
-        precision: of the network's arithmetic.
     """
 
     cell: SweepCell
     pixels: PixelImages
     logits: ClassLogits
-    network_evaluations: int
+    network_evaluations: float
     seconds: float
     warm_up_seconds: float
     device: str
-    precision: str
 
 
 @dataclass(frozen=True)
@@ -132,14 +137,12 @@ class Engine:
     Args:
         judge: maps 8-bit images to class logits.
         device: of the networks.
-        precision: what they are computed in.
         compiled: whether torch compiles them.
         batch_size: images sampled together; 0 for as many as fit into memory.
     """
 
     judge: Judge
     device: torch.device
-    precision: str
     compiled: bool
     batch_size: int
 
@@ -151,14 +154,24 @@ def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            told = json.loads(str(arrays["told"]))
+            told = _told(arrays["told"])
             pixels, logits = torch.from_numpy(arrays["pixels"]), torch.from_numpy(arrays["logits"])
         of_cell = told.pop("cell") == json.loads(json.dumps(asdict(cell)))
         if not of_cell or not len(pixels) == len(logits) == len(cell.asked):
             raise ValueError("it is another cell's")
         return CellResult(cell=cell, pixels=pixels, logits=logits, **told)
     except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
-        raise LabError(f"{path}: this sweep cell is damaged ({error!s:.80}); delete it, and it is run again") from None
+        raise LabError(
+            f"{path}: this sweep cell cannot be used ({error!s:.80}); delete it, and it is run again"
+        ) from None
+
+
+def _told(text: np.ndarray) -> dict[str, Any]:
+    """Return what a cell's file tells beside its images, but for its format number, which must be this lab's."""
+    told: dict[str, Any] = json.loads(str(text))
+    if (found := told.pop("format", None)) != FORMAT:
+        raise ValueError(f"it is of format {found}, and this lab reads format {FORMAT}")
+    return told
 
 
 @dataclass(frozen=True)
@@ -189,14 +202,16 @@ def load_for_cell(cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabular
     if (checkpoint.epoch, checkpoint.step) != (cell.epoch, cell.step):
         raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
     shape, classes = checkpoint.image_shape, len(vocabulary)
-    network = checkpoint.noise_predictor(engine.device, engine.precision)
+    network = checkpoint.noise_predictor(engine.device, cell.precision)
     batch_size = engine.batch_size or images_that_fit(network, shape, classes, engine.device)
     seconds = 0.0
     if engine.compiled:
-        network = checkpoint.noise_predictor(engine.device, engine.precision, compiled=True)
+        network = checkpoint.noise_predictor(engine.device, cell.precision, compiled=True)
         started = time.perf_counter()
         with torch.inference_mode():
-            network(*blank_inputs(2 * batch_size, shape, classes, engine.device))
+            # Both halves of guidance, and one alone.
+            for images in (2 * batch_size, batch_size):
+                network(*blank_inputs(images, shape, classes, engine.device))
         seconds = time.perf_counter() - started
     return LoadedCheckpoint(checkpoint, network, batch_size, seconds)
 
@@ -246,17 +261,17 @@ def run_cells(
         (cell, of_cell) for cell, of_cell in zip(cells, torch.split(pixels, sizes), strict=True) if cell.key in wanted
     ]
     logits = [engine.judge(of_cell).cpu() for _, of_cell in finished]
+    evaluations = (counter.evaluations + weak_counter.evaluations) / sampled
     seconds = max(time.perf_counter() - started, 1e-9)
     results = [
         CellResult(
             cell=cell,
             pixels=of_cell,
             logits=logits_of_cell,
-            network_evaluations=(counter.evaluations + weak_counter.evaluations) // sampled,
+            network_evaluations=int(evaluations) if evaluations.is_integer() else evaluations,
             seconds=seconds * len(of_cell) / sum(map(len, logits)),
             warm_up_seconds=loaded.warm_up_seconds,
             device=str(engine.device),
-            precision=engine.precision,
         )
         for (cell, of_cell), logits_of_cell in zip(finished, logits, strict=True)
     ]
@@ -271,9 +286,9 @@ def save_result(folder: Path, result: CellResult) -> None:
     Raises:
         LabError: the file cannot be written.
     """
-    columns = ("network_evaluations", "seconds", "warm_up_seconds", "device", "precision")
+    columns = ("network_evaluations", "seconds", "warm_up_seconds", "device")
     told: dict[str, Any] = {key: getattr(result, key) for key in columns}
-    told["cell"] = asdict(result.cell)
+    told |= {"format": FORMAT, "cell": asdict(result.cell)}
     with whole_file(folder / f"{result.cell.key}.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file, pixels=result.pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(told))
@@ -289,12 +304,12 @@ def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, we
 
 
 def _weak(
-    cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device, precision: str
+    cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device
 ) -> NoisePredictor | None:
     """Return the weaker noise predictor that a cell's method asks for, if it does."""
     if (name := cell.guidance_settings.get("weak_checkpoint")) is None:
         return None
-    return load_checkpoint(checkpoints / f"{name}.pt", vocabulary).noise_predictor(device, precision)
+    return load_checkpoint(checkpoints / f"{name}.pt", vocabulary).noise_predictor(device, cell.precision)
 
 
 def _require_finite(images: Images, cell: SweepCell) -> None:
@@ -318,13 +333,16 @@ def run_sweep(
         folder: where cells are kept.
     """
     loaded: LoadedCheckpoint | None = None
+    weak: NoisePredictor | None = None
+    weak_of: str | None = None
     for _, alike in groupby(cells, key=lambda cell: cell.sampling):
         packed = list(alike)
         finished = {cell.key: load_result(folder, cell) for cell in packed}
         if wanted := [key for key, result in finished.items() if result is None]:
             if loaded is None or loaded.checkpoint.step != packed[0].step:
                 loaded = load_for_cell(packed[0], checkpoints, vocabulary, engine)
-            weak = _weak(packed[0], checkpoints, vocabulary, engine.device, engine.precision)
+            if weak_of != (named := packed[0].guidance_settings.get("weak_checkpoint")):
+                weak, weak_of = _weak(packed[0], checkpoints, vocabulary, engine.device), named
             finished |= {result.cell.key: result for result in run_cells(packed, wanted, loaded, weak, engine, folder)}
         yield from (result for result in finished.values() if result is not None)
 
@@ -357,17 +375,19 @@ def _cell_of(path: Path) -> SweepCell:
     """Return the cell that a file says it is of."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            found = json.loads(str(arrays["told"]))["cell"]
+            found = _told(arrays["told"])["cell"]
         found["label_sets"] = tuple(map(tuple, found["label_sets"]))
         found["sampler"] = SamplerConfig(**found["sampler"])
         return SweepCell(**found)
     except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
-        raise LabError(f"{path}: this sweep cell is damaged ({error!s:.80}); delete it, and it is run again") from None
+        raise LabError(
+            f"{path}: this sweep cell cannot be used ({error!s:.80}); delete it, and it is run again"
+        ) from None
 
 
 @torch.inference_mode()
 def denoising_strip(
-    checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device, precision: str, checkpoints: Path
+    checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device, checkpoints: Path
 ) -> list[PixelImages]:
     """Return the first images of a cell at every moment from starting noise to finished image.
 
@@ -376,14 +396,13 @@ def denoising_strip(
         cell: the cell.
         count: how many of its images.
         device: where to compute.
-        precision: what the network is computed in.
         checkpoints: folder of the checkpoints, where autoguidance finds its weaker one.
 
     Returns:
         sampling_steps + 1 batches of `count` images.
     """
-    weak = _weak(cell, checkpoints, checkpoint.vocabulary, device, precision)
-    schedule, network = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(device, precision)
+    weak = _weak(cell, checkpoints, checkpoint.vocabulary, device)
+    schedule, network = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(device, cell.precision)
     conditions = checkpoint.vocabulary.conditions(cell.asked[:count]).to(device)
     noise = NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape, schedule.noise)
     predictor = _guided(cell, checkpoint, network, weak or network)

@@ -114,6 +114,15 @@ class EpochLog:
     images: int = 0
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        columns = {"epoch", "step", "loss", "learning_rate", "images_per_second", "device", "precision"}
+        if not isinstance(self.rows, list) or not all(
+            isinstance(row, dict) and row.keys() >= columns for row in self.rows
+        ):
+            raise ValueError("the rows of training.csv are none")
+        if not all(isinstance(total, int | float) for total in (self.loss_sum, self.images, self.seconds)):
+            raise ValueError("the sums of an epoch are no numbers")
+
     def add(self, step: Step, seconds: float, device: str, precision: str) -> None:
         """Take a step and what it cost into account; a row is added where it ends its epoch.
 
@@ -188,13 +197,16 @@ class Trainer:
         """Train from the step reached so far to the end, yielding after the optimizer and the EMA have stepped.
 
         Raises:
-            LabError: the loss is no longer finite. The network of the last finite step is still in place.
+            LabError: the loss or its gradient is no longer finite. The network of the last finite step is in place.
         """
         device = next(self.denoiser.parameters()).device
         self.denoiser.train()
+        order, order_of = torch.empty(0), -1
         while self.step < self.total_steps:
             epoch, batch = divmod(self.step, self.steps_per_epoch)
-            order = torch.randperm(len(self.dataset), generator=generator_for(self.seed, EPOCH_STREAM, epoch))
+            if epoch != order_of:
+                order = torch.randperm(len(self.dataset), generator=generator_for(self.seed, EPOCH_STREAM, epoch))
+                order_of = epoch
             chosen = order[batch * self.config.batch_size : (batch + 1) * self.config.batch_size]
             learning_rate = self.config.learning_rate * learning_rate_factor(self.config, self.step, self.total_steps)
             started = time.perf_counter()
@@ -231,14 +243,16 @@ class Trainer:
         )
         errors = (predicted - wanted.to(device)).square().mean(dim=(1, 2, 3))
         loss: Tensor = (weights.to(device) * errors).mean()
-        if not math.isfinite(value := loss.item()):
-            raise LabError(
-                f"training stopped at step {self.step}: the loss is {value}; lower --training.learning-rate "
-                f"(now {self.config.learning_rate:g}). Checkpoints saved so far are intact"
-            )
         self.denoiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
-        nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.max_gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.max_gradient_norm)
+        # Both in one wait for the device, and before a weight is touched: a finite loss may have infinite gradients.
+        value, gradient = map(float, torch.stack((loss.detach(), norm)).tolist())
+        if not (math.isfinite(value) and math.isfinite(gradient)):
+            raise LabError(
+                f"training stopped at step {self.step}: the loss is {value}, its gradient's norm {gradient}; lower "
+                f"--training.learning-rate (now {self.config.learning_rate:g}). Checkpoints saved so far are intact"
+            )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate

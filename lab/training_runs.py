@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lab.checkpoints import FORMAT, Checkpoint, load_checkpoint, require_format, save_checkpoint
+from lab.checkpoints import FORMAT, Checkpoint, load_checkpoint, require_format, save_checkpoint, versions
 from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig, require_same_settings
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors
@@ -49,7 +49,7 @@ class TrainingRun:
         dataset: the generator's split.
         denoiser, schedule, config: what to train and how.
         seed: of the initial weights and all randomness of training.
-        settings: all that decides the run, as nested dictionaries of primitives.
+        settings: all that decides the run but the images, as nested dictionaries of primitives.
         device: where to train.
         precision: what the network is computed in.
         compiled: whether torch compiles it.
@@ -80,7 +80,7 @@ class TrainingRun:
             vocabulary=dataset.vocabulary,
             epoch=0,
             step=0,
-            settings=settings,
+            settings=settings | {"images": dataset.digest},
             weights=network.state_dict(),
         )
         self.folder, self.dataset, self.config, self.seed = folder, dataset, config, seed
@@ -132,7 +132,13 @@ class TrainingRun:
             denoiser, schedule, self.dataset, self.config, self.seed, prediction, self.precision, self.compiled
         )
         if self.state is not None:
-            trainer.load_state_dict(self.state)
+            try:
+                trainer.load_state_dict(self.state)
+            except Exception as error:  # whatever torch raises of a state that is no state of these networks
+                told = (str(error).splitlines() or [type(error).__name__])[-1].strip()
+                raise LabError(
+                    f"{self._state_file}: this training state does not fit ({told:.120}); {self._again}"
+                ) from None
         keep_at = {checkpoint.step: checkpoint.path for checkpoint in self.kept}
         saved_at = time.monotonic()
         with Interrupts() as interrupts:
@@ -142,7 +148,13 @@ class TrainingRun:
                 waited = time.monotonic() - saved_at > SECONDS_BETWEEN_STATES
                 if step.step in keep_at or interrupts.noted or waited:
                     self.state = trainer.state_dict()
-                    content = {"format": FORMAT, "settings": self.untrained.settings, "trainer": self.state}
+                    content = {
+                        "format": FORMAT,
+                        "versions": versions(),
+                        "settings": self.untrained.settings,
+                        "vocabulary": list(self.untrained.vocabulary.names),
+                        "trainer": self.state,
+                    }
                     save_tensors(self._state_file, content)
                     saved_at = time.monotonic()
                 interrupts.stop_if_noted()
@@ -158,6 +170,10 @@ class TrainingRun:
         return replace(self.untrained, epoch=epoch, step=step, weights=self._trainer.ema.module.state_dict())
 
     @property
+    def _again(self) -> str:
+        return f"delete {self.folder} to train again"
+
+    @property
     def _state_file(self) -> Path:
         return self.folder / "training.pt"
 
@@ -165,7 +181,7 @@ class TrainingRun:
         if self.config.epochs == 0:
             self._require_imported(self.kept[0].path)
             return None
-        path, settings, again = self._state_file, self.untrained.settings, f"delete {self.folder} to train again"
+        path, settings, again = self._state_file, self.untrained.settings, self._again
         if not path.exists():
             # Killed between two writes, a run leaves its first checkpoint alone: made again, unless another run's.
             for checkpoint in self.kept:
@@ -176,13 +192,18 @@ class TrainingRun:
         content = load_tensors(path, "training state", f"restore a copy, or {again}")
         require_format(path, content)
         require_same_settings(path, content.get("settings"), settings)
-        state = content.get("trainer")
-        if not isinstance(state, dict) or not {"step", "log", "denoiser", "ema", "optimizers"} <= state.keys():
+        state: Any = content.get("trainer")
+        try:
+            whole = 0 <= int(state["step"]) <= self.total_steps and {"denoiser", "ema", "optimizers"} <= state.keys()
+            EpochLog(**state["log"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            whole = False
+        if not whole:
             raise LabError(f"{path}: this training state is incomplete; {again}")
         for checkpoint in self.kept:
-            if checkpoint.step <= state["step"] and not checkpoint.path.exists():
+            if checkpoint.step <= int(state["step"]) and not checkpoint.path.exists():
                 raise LabError(f"{checkpoint.path} is gone, though training went past it; restore it, or {again}")
-        return state
+        return dict(state)
 
     def _require_imported(self, path: Path) -> None:
         """Raise LabError unless the checkpoint that nothing is trained beyond is there and fits the images."""

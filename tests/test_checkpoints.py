@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from lab.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 from lab.configuration import DenoiserConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.files import load_tensors, save_tensors, whole_file
@@ -100,7 +100,7 @@ class Call:
 
 def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     victim, path = tmp_path / "victim", tmp_path / "bad.pt"
-    torch.save({"format": 1, "weights": Call(str(victim))}, path)
+    torch.save({"format": FORMAT, "weights": Call(str(victim))}, path)
     with pytest.raises(LabError, match="more than tensors and primitives"):
         load_checkpoint(path, VOCABULARY)
     path.write_bytes(pickle.dumps(Call(str(victim))))
@@ -112,9 +112,10 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"format": 99}, "format 99; this lab reads format 1"),
+        ({"format": 99}, f"format 99; this lab reads format {FORMAT}"),
         ({"weights": {}}, "no format number"),
-        ({"format": 1}, "incomplete"),
+        ({"format": 1}, f"format 1; this lab reads format {FORMAT}"),
+        ({"format": FORMAT}, "incomplete"),
     ],
 )
 def test_another_format_says_so(tmp_path: Path, content: dict[str, object], told: str) -> None:

@@ -244,7 +244,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(finished: Path, tmp_pa
     process.send_signal(signal.SIGINT)
     _, told = process.communicate()
     assert process.returncode == 130
-    assert "the same command goes on from there" in told
+    assert f"what was finished is saved in {root / 'checkpoints' / 'digits'}, and the same command" in told
     assert "Traceback" not in told
     assert run(root, "digits", *TINY) == 0
     pd.testing.assert_frame_equal(table(root).drop(columns=TIMING), table(finished).drop(columns=TIMING))
@@ -273,6 +273,13 @@ def test_a_folder_of_scenes_goes_all_the_way(tmp_path: Path, capsys: pytest.Capt
     }  # fmt: skip
     evaluator = table(tmp_path, "evaluator", "shapes").iloc[0]
     assert (evaluator["training_images"], evaluator["held_out_images"]) == (24, 16)
+    # What was trained on other images is refused, though every setting is the same.
+    picture = (folder / "scene_7_1.png").read_bytes()
+    Image.new("RGBA", (32, 24), (0, 0, 255)).save(folder / "scene_7_1.png")
+    assert run(tmp_path, *arguments, *TINY) == 2
+    assert ".pt is of another configuration: images is " in capsys.readouterr().err
+    (folder / "scene_7_1.png").write_bytes(picture)
+    assert run(tmp_path, *arguments, *TINY) == 0
     (folder / "scene_7_1.png").unlink()
     assert run(tmp_path, *arguments, *TINY) == 2
     assert "1 of 80 images cannot be used: 1 missing\nthe first is 'scene_7_1.png'" in capsys.readouterr().err

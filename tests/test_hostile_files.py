@@ -6,6 +6,7 @@ import pickle
 import random
 import shutil
 from collections.abc import Callable
+from functools import reduce
 from io import BytesIO
 from pathlib import Path
 
@@ -16,12 +17,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
-from lab.files import load_tensors
+from evaluator.classifiers import build_classifier
+from evaluator.configuration import EvaluatorConfig
+from evaluator.pictures import numbered_pictures
+from evaluator.weights import Evaluator, load_evaluator, save_evaluator
+from lab.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, TrainingConfig
+from lab.files import LEGACY_MAGIC, load_tensors, save_tensors
 from lab.image_folders import scene_folder
+from lab.labelled_images import one_label_images
 from lab.networks import build_denoiser
+from lab.schedules import noise_schedule
 from lab.sweep import CellResult, SweepCell, earlier_results, load_result, save_result
+from lab.training import Trainer
+from lab.training_runs import TrainingRun
 from tests.hostile import (
     OBJECTS,
     VOCABULARY,
@@ -69,9 +78,79 @@ def test_damaged_checkpoints(checkpoint: Path, seed: int) -> None:
             assert torch.equal(found[0].weights[name], tensor)
 
 
+@cases(300)
+@given(seed=st.integers(0, 2**32))
+def test_damaged_files_of_old_torch(checkpoint: Path, seed: int) -> None:
+    path, draw = checkpoint.with_name("legacy.pth"), random.Random(seed)
+    torch.save({"model": {"weight": torch.zeros(2, 3)}, "told": ["a"]}, path, _use_new_zipfile_serialization=False)
+    content = bytearray(path.read_bytes())
+    for _ in range(draw.randrange(1, 4)):
+        if draw.randrange(2):
+            content[draw.randrange(len(LEGACY_MAGIC), len(content))] = draw.randrange(256)
+        else:
+            del content[draw.randrange(len(LEGACY_MAGIC), len(content)) :]
+            content += draw.randbytes(draw.randrange(3))
+    path.write_bytes(content)
+    ended_well(lambda: load_tensors(path, "evaluator", ""), path)
+    ended_well(lambda: load_evaluator(path, VOCABULARY, torch.device("cpu")), path)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[], TrainingRun]]:
+    """A training that was cut off after its first epoch of three, and the call that opens it again."""
+    folder = tmp_path_factory.mktemp("training")
+    images = one_label_images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 3, VOCABULARY)
+    config = TrainingConfig(epochs=3, batch_size=4, checkpoints=1)
+
+    def opened() -> TrainingRun:
+        return TrainingRun(
+            folder, images, DenoiserConfig(n_feat=8), ScheduleConfig(timesteps=20), config, 0, {"seed": 0},
+            torch.device("cpu"), "float32",
+        )  # fmt: skip
+
+    trainer = Trainer(
+        opened().untrained.network(torch.device("cpu")), noise_schedule(ScheduleConfig(timesteps=20)), images, config, 0
+    )
+    next(trainer.steps())
+    content = {"format": FORMAT, "settings": opened().untrained.settings, "trainer": trainer.state_dict()}
+    save_tensors(folder / "whole", content)
+    return folder / "training.pt", opened
+
+
+@cases(300)
+@given(
+    field=st.sampled_from(["format", "settings", "trainer", *(f"trainer.{name}" for name in (
+        "step", "log", "denoiser", "ema", "optimizers", "log.rows", "log.images", "denoiser.initial"
+    ))]),
+    value=values,
+    gone=st.booleans(),
+)  # fmt: skip
+def test_training_states_of_another_content(
+    state: tuple[Path, Callable[[], TrainingRun]], field: str, value: object, gone: bool
+) -> None:
+    path, opened = state
+    content = load_tensors(path.with_name("whole"), "training state", "")
+    *outer, last = field.split(".")
+    inside = reduce(lambda folder, name: folder[name], outer, content)
+    inside.pop(last, None) if gone else inside.update({last: value})
+    torch.save(content, path)
+    ended_well(lambda: next(opened().steps()), path)
+
+
+@cases(300)
+@given(field=st.sampled_from(["format", "config", "image_shape", "vocabulary", "settings", "weights"]), value=values)
+def test_evaluators_of_another_content(tmp_path_factory: pytest.TempPathFactory, field: str, value: object) -> None:
+    config = EvaluatorConfig(width=4)
+    classifier = build_classifier(config, 1, len(VOCABULARY), seed=0)
+    path = tmp_path_factory.getbasetemp() / "evaluator.pt"
+    save_evaluator(path, Evaluator(config, (1, 8, 8), VOCABULARY, classifier, {}))
+    torch.save(load_tensors(path, "evaluator", "") | {field: value}, path)
+    ended_well(lambda: load_evaluator(path, VOCABULARY, torch.device("cpu")), path)
+
+
 FIELDS = [
     "format", "denoiser", "schedule", "image_shape", "vocabulary", "epoch", "step", "settings", "weights",
-    "denoiser.n_feat", "denoiser.widths", "denoiser.attention",
+    "denoiser.n_feat", "denoiser.widths", "denoiser.unet2d", "denoiser.attention",
     "schedule.timesteps", "schedule.kind", "schedule.beta_end",
 ]  # fmt: skip
 
@@ -122,9 +201,11 @@ def test_calls_inside_of_checkpoints(checkpoint: Path, place: str, protocol: int
 def cell(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepCell]:
     folder = tmp_path_factory.mktemp("cells")
     sampler = SamplerConfig(sampling_steps=2)
-    cell = SweepCell("epoch0001", 1, 1, "a", "b", "test", (("cube",), ("cone",)), "plain", {}, 1.0, sampler, 1)
+    cell = SweepCell(
+        "epoch0001", 1, 1, "a", "b", "test", (("cube",), ("cone",)), "plain", {}, 1.0, sampler, "float32", 1
+    )
     pixels, logits = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.randn(2, 3)
-    save_result(folder, CellResult(cell, pixels, logits, 2, 1.0, 0.0, "cpu", "float32"))
+    save_result(folder, CellResult(cell, pixels, logits, 2, 1.0, 0.0, "cpu"))
     return folder, cell
 
 
@@ -167,5 +248,7 @@ def test_image_folders(tmp_path_factory: pytest.TempPathFactory, content: bytes,
         (folder / inside).write_bytes(content)
     (outside := root / "outside.png").write_bytes(png("RGB"))
     (folder / "link.png").symlink_to(outside)
+    (folder / "0.png").write_bytes(content)
+    ended_well(lambda: numbered_pictures(folder, 1, (3, 6, 6)), folder / "0.png")
     had_result = ended_well(lambda: scene_folder(folder, 4, root / "cache"), folder / "a_0.png")
     assert not (had_result and name in ("../outside.png", "/etc/hostname", "link.png"))

@@ -1,6 +1,6 @@
 """Hostile input: whatever is in a file, what reads it ends in a result or in one clear error, and changes nothing.
 
-More than 10,000 cases in all, with those of test_hostile_files.py. No CSV file is ever read by the lab.
+More than 10,000 cases in all, with those of test_hostile_files.py. The lab reads no CSV file.
 """
 
 import json

@@ -74,14 +74,6 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(correlated: bool, tru
     assert 0.93 <= covered / trials <= 0.97
 
 
-@pytest.mark.parametrize(
-    ("other", "overlaps"), [((0.5, 0.4, 0.6), True), ((0.3, 0.2, 0.4), True), ((0.1, 0, 0.39), False)]
-)
-def test_overlap(other: tuple[float, float, float], overlaps: bool) -> None:
-    assert Interval(0.5, 0.4, 0.6).overlaps(Interval(*other)) is overlaps
-    assert Interval(*other).overlaps(Interval(0.5, 0.4, 0.6)) is overlaps
-
-
 def test_a_bootstrapped_mean_covers_the_truth() -> None:
     random, covered = np.random.default_rng(0), 0
     for trial in range(1000):

@@ -25,7 +25,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path: Path) ->
     subprocess.run(command("digits", *SMALL, "--root", str(whole)), check=True, capture_output=True)
     seconds = time.monotonic() - started
 
-    moments, kills, ended = random.Random(0), 0, 0
+    moments, kills, ended, torn = random.Random(0), 0, 0, 0
     steps: set[int] = set()
     while kills < KILLS:
         process = subprocess.Popen(
@@ -36,9 +36,13 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path: Path) ->
         try:
             _, told = process.communicate(timeout=share * seconds)
         except subprocess.TimeoutExpired:
+            # Writes take milliseconds, so every other kill waits for one.
+            while kills % 2 and process.poll() is None and not any(killed.rglob(".*.partial")):
+                pass
             process.kill()
             process.communicate()
             kills += 1
+            torn += any(killed.rglob(".*.partial"))
             if (state := killed / "checkpoints" / "digits" / "training.pt").exists():
                 steps.add(torch.load(state, weights_only=True)["trainer"]["step"])
             continue
@@ -55,8 +59,9 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(tmp_path: Path) ->
     assert run(killed, "digits", *SMALL) == 0
 
     assert not list(killed.rglob("*.partial"))
-    # Some fell into the middle of a training.
+    # Some fell into the middle of a training, and some into the middle of writing a file.
     assert len(steps) > 1
+    assert torn > 1
     pd.testing.assert_frame_equal(table(killed).drop(columns=TIMING), table(whole).drop(columns=TIMING))
     for path in sorted((whole / "checkpoints" / "digits").glob("*.pt")):
         if path.stem == "training":

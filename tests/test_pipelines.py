@@ -11,14 +11,16 @@ import diffusers
 import pytest
 import torch
 
+from experiments.configuration import Experiment
 from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, TrainingConfig
+from lab.errors import LabError
 from lab.labels import ClassVocabulary
 from lab.networks import build_denoiser
 from lab.noise_source import NoiseSource
 from lab.objectives import AsNoisePredictor
 from lab.pipelines import export_pipeline, import_pipeline
-from lab.sampling import sample
+from lab.sampling import sample, timestep_grid
 from lab.schedules import noise_schedule
 from tests.command import PROJECT, TINY, Mistake, new_root, run, table
 
@@ -100,6 +102,39 @@ def test_an_imported_pipeline_is_swept(tmp_path: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert run(root, "import-pipeline", *arguments) == 2
     assert "epoch0000.pt is there already; choose another --name" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_training_is_no_place_for_a_pipeline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_pipeline(checkpoint(), tmp_path / "pipeline")
+    trained = tmp_path / "checkpoints" / "theirs" / "epoch0003.pt"
+    save_checkpoint(trained, checkpoint())
+    vocabulary = str(PROJECT / "data" / "digits" / "objects.json")
+    arguments = ["--pipeline", str(tmp_path / "pipeline"), "--name", "theirs", "--vocabulary", vocabulary]
+    assert run(tmp_path, "import-pipeline", *arguments) == 2
+    assert "epoch0003.pt is there already; choose another --name" in capsys.readouterr().err
+    assert list(trained.parent.glob("*.pt")) == [trained]
+
+
+def test_early_folders_have_their_files_side_by_side(tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+    export_pipeline(checkpoint(), folder)
+    expected = import_pipeline(folder, DIGITS)
+    for part in ("unet", "scheduler"):
+        for path in (folder / part).iterdir():
+            path.rename(folder / path.name)
+        (folder / part).rmdir()
+    found = import_pipeline(folder, DIGITS)
+    assert (found.denoiser, found.schedule) == (expected.denoiser, expected.schedule)
+    assert all(torch.equal(tensor, expected.weights[name]) for name, tensor in found.weights.items())
+
+
+def test_an_imported_noise_schedule_allows_as_many_steps_as_it_has() -> None:
+    trained_elsewhere = TrainingConfig(epochs=0, checkpoints=1)
+    Experiment(training=trained_elsewhere, sampler=SamplerConfig(sampling_steps=1000))
+    with pytest.raises(LabError, match="--sampler.sampling-steps is 1001; allowed is at most"):
+        timestep_grid(1000, 1001)
 
 
 SPOILT: dict[str, Callable[[Path], object]] = {

@@ -1,6 +1,7 @@
 """`python -m evaluator`: pictures made by any program, judged by the coursework's file or this lab's."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -143,6 +144,13 @@ def test_a_folder_of_pictures_is_scored_as_a_user_does_it(pictures: Path) -> Non
     [
         (lambda folder: (folder / "3.png").unlink(), "1 of 6 pictures cannot be scored, the first: 3.png is missing"),
         (lambda folder: (folder / "0.png").write_bytes(b""), "the first: 0.png cannot be read"),
+        # Pillow knows EPS too, and would start Ghostscript to draw it.
+        (lambda folder: Image.new("L", (8, 8)).save(folder / "1.png", "EPS"), "the first: 1.png cannot be read"),
+        (
+            lambda folder: Image.fromarray(np.full((8, 8), 300, np.uint16)).save(folder / "4.png"),
+            "the first: 4.png has one channel of more than 8 bits",
+        ),
+        (lambda folder: ((folder / "5.png").unlink(), os.mkfifo(folder / "5.png")), "the first: 5.png is missing"),
         (
             lambda folder: Image.new("L", (16, 8)).save(folder / "2.png"),
             "the first: 2.png is 16x8 and not 8x8\nallowed are 0.png to 5.png, one a label set, each 8x8",

@@ -10,6 +10,7 @@ import torch
 from lab import sweep
 from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.errors import LabError
 from lab.labels import ClassVocabulary
 from lab.networks import build_denoiser
 from lab.sampling import sample
@@ -28,7 +29,7 @@ def judge(pixels: PixelImages) -> ClassLogits:
 
 
 def engine(batch_size: int = 0) -> Engine:
-    return Engine(judge, CPU, "float32", False, batch_size)
+    return Engine(judge, CPU, False, batch_size)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 def cells(seeds: int = 2, weights: tuple[float, ...] = (0.0, 2.0)) -> list[SweepCell]:
     sampler = SamplerConfig(sampling_steps=3)
     return [
-        SweepCell(f"epoch{epoch:04d}", epoch, epoch, "", "", name, sets, "plain", {}, weight, sampler, seeds)
+        SweepCell(f"epoch{epoch:04d}", epoch, epoch, "", "", name, sets, "plain", {}, weight, sampler, "float32", seeds)
         for epoch in (1, 2)
         for weight in weights
         for name, sets in FILES.items()
@@ -127,3 +128,31 @@ def test_a_result_is_read_as_it_was_written(folder: Path) -> None:
         assert found is not None
         assert torch.equal(found.pixels, result.pixels)
         assert replace(found, pixels=result.pixels, logits=result.logits) == result
+
+
+def test_what_composed_guidance_costs_is_told_for_each_file(folder: Path) -> None:
+    settings = {"avoid": (), "avoided_scale": 0.0}
+    of = [replace(cell, guidance_method="composed", guidance_settings=settings) for cell in cells() if cell.epoch == 1]
+    costs = {
+        (found.cell.label_set, found.cell.guidance_weight): found.network_evaluations for found in swept(folder, of)
+    }
+    for (name, _), cost in costs.items():
+        # One unconditional and one for each label, over three steps; sets of one label alone take the plain way.
+        labels = [len(label_set) for label_set in FILES[name]]
+        assert cost == pytest.approx(3 * (1 + sum(labels) / len(labels)), rel=1e-9)
+    # Cut off, it tells the same.
+    (folder / "cells" / f"{of[0].key}.npz").unlink()
+    assert swept(folder, of)[0].network_evaluations == costs[of[0].label_set, of[0].guidance_weight]
+
+
+def test_another_precision_is_another_cell(folder: Path) -> None:
+    before, after = (swept(folder, [replace(cells()[0], precision=name)])[0] for name in ("float32", "bfloat16"))
+    assert before.cell.key != after.cell.key
+    assert not torch.equal(before.pixels, after.pixels)
+
+
+def test_a_cell_of_another_format_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept(folder, cells()[:1])
+    monkeypatch.setattr(sweep, "FORMAT", 99)
+    with pytest.raises(LabError, match="it is of format 1, and this lab reads format 99"):
+        swept(folder, cells()[:1])

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -181,6 +181,30 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_network_in_place() -
             break
     good = {name: tensor.clone() for name, tensor in run.denoiser.state_dict().items()}
     run.dataset.conditions.fill_(float("nan"))
-    with pytest.raises(LabError, match="training stopped at step 2: the loss is nan; lower --training.learning-rate"):
+    with pytest.raises(
+        LabError, match="training stopped at step 2: the loss is nan, .*; lower --training.learning-rate"
+    ):
+        list(run.steps())
+    assert all(torch.equal(tensor, good[name]) for name, tensor in run.denoiser.state_dict().items())
+
+
+class Cliff(torch.autograd.Function):
+    """Nothing forward, an infinite gradient backward."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * math.inf
+
+
+def test_a_gradient_that_is_not_finite_stops_before_any_weight_is_touched() -> None:
+    run = trainer()
+    next(run.steps())
+    good = {name: tensor.clone() for name, tensor in run.denoiser.state_dict().items()}
+    run.denoiser.register_forward_hook(lambda _, __, output: Cliff.apply(output))
+    with pytest.raises(LabError, match=r"step 1: the loss is \d.*, its gradient's norm (inf|nan); lower"):
         list(run.steps())
     assert all(torch.equal(tensor, good[name]) for name, tensor in run.denoiser.state_dict().items())

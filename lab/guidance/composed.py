@@ -37,15 +37,18 @@ class Composed:
         asked = conditions > 0
         if not avoided.any() and bool((asked.sum(dim=1) <= 1).all()):
             return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
-        # One row for each (image, member), all in one batch behind the unconditional rows.
+        # One row for each (image, member), behind the unconditional rows.
         image, member = (asked | avoided).nonzero(as_tuple=True)
         alone = torch.zeros(len(image), conditions.shape[1], device=conditions.device, dtype=conditions.dtype)
         alone[torch.arange(len(image), device=conditions.device), member] = 1
-        predicted = self.predictor(
+        rows = (
             torch.cat((x_t, x_t[image])),
             torch.cat((timesteps, timesteps[image.to(timesteps.device)])),
             torch.cat((null_conditions(conditions), alone)),
         )
+        # As many at once as two halves are, which is what memory was measured for.
+        parts = zip(*(torch.split(of_rows, 2 * len(x_t)) for of_rows in rows), strict=True)
+        predicted = torch.cat([self.predictor(*part) for part in parts])
         unconditional, members = predicted[: len(x_t)], predicted[len(x_t) :]
         scales = torch.where(asked[image, member], 1 + self.weight, self.avoided_scale).to(x_t.dtype)
         steps = scales.view(-1, 1, 1, 1) * (members - unconditional[image])
