@@ -162,7 +162,7 @@ def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
         return CellResult(cell=cell, pixels=pixels, logits=logits, **told)
     except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
         raise LabError(
-            f"{path}: this sweep cell cannot be used ({error!s:.80}); delete it, and it is run again"
+            f"{path}: this sweep cell is damaged or of another version ({error!s:.80}); delete it, and it is run again"
         ) from None
 
 
@@ -381,7 +381,7 @@ def _cell_of(path: Path) -> SweepCell:
         return SweepCell(**found)
     except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
         raise LabError(
-            f"{path}: this sweep cell cannot be used ({error!s:.80}); delete it, and it is run again"
+            f"{path}: this sweep cell is damaged or of another version ({error!s:.80}); delete it, and it is run again"
         ) from None
 
 
