@@ -20,7 +20,8 @@ from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
 from lab.context_unet import ContextUnet
 from lab.labels import ClassVocabulary
 from lab.networks import build_denoiser
-from lab.sweep import Engine, SweepCell, run_sweep
+from lab.sweep import Engine, run_sweep
+from lab.sweep_cells import SweepCell
 from lab.types import ClassLogits, Images, PixelImages
 
 START = {"cells": 2, "images": 100, "steps": 8, "classes": 10}

@@ -71,7 +71,7 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
 def escape_markdown(text: str) -> str:
     """Return text that Markdown and the HTML in it show as it is."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
-    return re.sub(r"([\\`*_{}\[\]#|~!])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", text)
 
 
 _LATEX = {

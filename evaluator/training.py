@@ -42,6 +42,16 @@ def jittered(images: Images, config: EvaluatorConfig, generator: torch.Generator
     return mirrored_at_random(moved, generator) if config.mirror else moved
 
 
+def batch_sizes(images: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of an epoch, the last of which is what is left.
+
+    One image left is put to the batch before it: normalised over a batch of one, a map of one pixel is nothing.
+    """
+    whole, left = divmod(images, batch_size)
+    sizes = [batch_size] * whole + [left] * (left > 0)
+    return [*sizes[:-2], sizes[-2] + 1] if left == 1 and whole else sizes
+
+
 def train_classifier(
     classifier: nn.Module, dataset: LabelledImages, config: EvaluatorConfig, seed: int
 ) -> Iterator[float]:
@@ -51,12 +61,8 @@ def train_classifier(
     """
     device = next(classifier.parameters()).device
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    # A last batch of one image is left to the batch before it: a normalisation over one value is none.
-    alone = len(dataset) % config.batch_size == 1 and len(dataset) > 1
-    batches = [config.batch_size] * (len(dataset) // config.batch_size)
-    batches += [] if alone or not (rest := len(dataset) % config.batch_size) else [rest]
-    batches[-1] += alone
-    total_steps = config.epochs * len(batches)
+    sizes = batch_sizes(len(dataset), config.batch_size)
+    total_steps = config.epochs * len(sizes)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total_steps)
     for epoch in range(config.epochs):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
@@ -66,7 +72,7 @@ def train_classifier(
             if device.type == "cuda":
                 torch.cuda.manual_seed(seed * 1_000_003 + epoch)
             classifier.train()
-            for chosen in torch.split(torch.randperm(len(dataset), generator=generator), batches):
+            for chosen in torch.split(torch.randperm(len(dataset), generator=generator), sizes):
                 images = jittered(to_float(dataset.pixels[chosen]), config, generator)
                 logits = classifier(images.to(device))
                 loss = nn.functional.binary_cross_entropy_with_logits(logits, dataset.conditions[chosen].to(device))

@@ -14,7 +14,7 @@ from torch import nn
 
 from evaluator.classifiers import build_classifier
 from evaluator.configuration import EvaluatorConfig
-from lab.errors import LabError
+from lab.errors import LabError, lines_of
 from lab.files import load_tensors, save_tensors
 from lab.labels import ClassVocabulary
 
@@ -86,8 +86,8 @@ def load_evaluator(path: Path, vocabulary: ClassVocabulary, device: torch.device
     except LabError:
         raise
     except Exception as error:  # whatever a hostile file's content makes of building a network
-        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
-        raise LabError(f"{path}: this evaluator is incomplete or of another network ({reason:.120})") from None
+        told = lines_of(error)[-1]
+        raise LabError(f"{path}: this evaluator is incomplete or of another network ({told:.120})") from None
     evaluator.vocabulary.require_same(vocabulary, path)
     evaluator.classifier.to(device).eval()
     return evaluator

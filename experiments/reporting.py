@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from evaluator.weights import Evaluator
     from experiments.evaluators import Evaluators
     from lab.datasets import Splits
-    from lab.sweep import CellResult
+    from lab.sweep_cells import CellResult
 
 CONFIG_FILE = "config.json"
 STRIP_ROWS = 4

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lab.checkpoints import Checkpoint
     from lab.datasets import LabelledImages, Splits
     from lab.labels import ClassVocabulary, LabelSet
-    from lab.sweep import CellResult
+    from lab.sweep_cells import CellResult
     from lab.training_runs import KeptCheckpoint, TrainingRun
 
 
@@ -218,7 +218,8 @@ def swept(
     from evaluator.classifiers import logits_in_batches
     from lab.files import digest
     from lab.guidance import settings_of
-    from lab.sweep import Engine, SweepCell, earlier_results, run_sweep
+    from lab.sweep import Engine, run_sweep
+    from lab.sweep_cells import SweepCell, earlier_results
     from lab.types import ClassLogits, PixelImages
 
     def judge(pixels: PixelImages) -> ClassLogits:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.configuration import DenoiserConfig, ScheduleConfig
-from lab.errors import LabError
+from lab.errors import LabError, lines_of
 from lab.files import load_tensors, save_tensors
 from lab.labels import ClassVocabulary
 from lab.networks import build_denoiser
@@ -124,8 +124,8 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
     try:
         checkpoint.require_fit()
     except Exception as error:  # whatever building a network raises that cannot be built
-        reason = (str(error).splitlines() or [type(error).__name__])[-1].strip()
-        raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({reason:.120})") from None
+        told = lines_of(error)[-1]
+        raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({told:.120})") from None
     return checkpoint
 
 

@@ -11,6 +11,11 @@ class LabError(Exception):
     """
 
 
+def lines_of(error: BaseException) -> list[str]:
+    """Return the lines of another library's message, at least one: the type's name where it says nothing."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+
+
 def nearest(found: str, allowed: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the allowed name closest to `found`, or "" where none is close."""
     matches = get_close_matches(found, list(allowed), n=1)

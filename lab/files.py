@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from lab.errors import LabError
+from lab.errors import LabError, lines_of
 
 LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """torch.serialization.MAGIC_NUMBER, as the first object in files of torch before 1.6."""
@@ -115,8 +115,8 @@ def load_tensors(path: Path, noun: str, remedy: str) -> dict[str, Any]:
         raise LabError(f"{path}: this {noun} holds more than tensors and primitives, and was not loaded") from None
     # Of a file that is cut, flipped, encrypted or no archive, zipfile, pickle and torch raise nearly anything.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LabError(f"{path}: this {noun} is damaged or not a torch file ({reason:.120}); {remedy}") from None
+        told = lines_of(error)[0]
+        raise LabError(f"{path}: this {noun} is damaged or not a torch file ({told:.120}); {remedy}") from None
     if not isinstance(content, dict):
         raise LabError(f"{path}: this {noun} holds a {type(content).__name__}; a dictionary was expected")
     return content

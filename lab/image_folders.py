@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from lab.errors import LabError
+from lab.errors import LabError, lines_of
 from lab.files import remove_leftovers, whole_file
 from lab.labelled_images import LabelledImages, one_label_images
 from lab.labels import ClassVocabulary, load_image_labels, load_vocabulary
@@ -246,5 +246,4 @@ def decoded_image(path: Path, image_size: int) -> UInt8[np.ndarray, "3 side side
             square = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BILINEAR)
             return np.asarray(square).transpose(2, 0, 1)
     except Exception as error:  # Pillow's readers raise nearly anything over a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return _Refused("unreadable", reason.replace(f" {str(path)!r}", ""))
+        return _Refused("unreadable", lines_of(error)[0].replace(f" {str(path)!r}", ""))

@@ -21,7 +21,7 @@ from lab.checkpoints import Checkpoint
 from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
 from lab.diffusers_samplers import scheduler
 from lab.diffusers_unet import DiffusersUNet, unet2d_model
-from lab.errors import LabError
+from lab.errors import LabError, lines_of
 from lab.labels import ClassVocabulary
 from lab.schedules import noise_schedule
 
@@ -71,7 +71,7 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
                 stepper.save_pretrained(written / "scheduler")
             written.rename(folder)
     except (OSError, SafetensorError) as error:
-        raise LabError(f"{folder}: cannot write ({str(error).splitlines()[0]:.120}); choose another folder") from None
+        raise LabError(f"{folder}: cannot write ({lines_of(error)[0]:.120}); choose another folder") from None
     return whole
 
 
@@ -102,7 +102,7 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
     try:
         unet = diffusers.UNet2DModel.from_pretrained(of_network, local_files_only=True)
     except Exception as error:  # whatever diffusers, huggingface_hub or safetensors raise
-        raise LabError(f"{of_network}: cannot be read ({str(error).splitlines()[0]:.120})") from None
+        raise LabError(f"{of_network}: cannot be read ({lines_of(error)[0]:.120})") from None
     config = {key: value for key, value in unet.config.items() if not key.startswith("_")}
     if config["out_channels"] != config["in_channels"]:
         raise LabError(

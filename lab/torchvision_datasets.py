@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lab.errors import LabError
+from lab.errors import LabError, lines_of
 from lab.labelled_images import LabelledImages, one_label_images
 from lab.labels import ClassVocabulary
 
@@ -78,8 +78,7 @@ def _loaded(constructor: Callable[..., Any], folder: Path, place: Path, files: t
     ) as error:  # fmt: skip
         found = [file for file in files if (place / file).exists()]
         state = "damaged" if len(found) == len(files) else f"not complete ({len(found)} of {len(files)} files)"
-        reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
         raise LabError(
-            f"{place}: {state}, and not downloaded ({reason:.120})\n"
+            f"{place}: {state}, and not downloaded ({lines_of(error)[-1]:.120})\n"
             f"go online, or put these files there, unpacked: {', '.join(files)}"
         ) from None

@@ -15,7 +15,7 @@ import torch
 
 from lab.checkpoints import FORMAT, Checkpoint, load_checkpoint, require_format, save_checkpoint, versions
 from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig, require_same_settings
-from lab.errors import LabError
+from lab.errors import LabError, lines_of
 from lab.files import load_tensors, save_tensors
 from lab.interrupts import Interrupts
 from lab.labelled_images import LabelledImages
@@ -135,10 +135,8 @@ class TrainingRun:
             try:
                 trainer.load_state_dict(self.state)
             except Exception as error:  # whatever torch raises of a state that is no state of these networks
-                told = (str(error).splitlines() or [type(error).__name__])[-1].strip()
-                raise LabError(
-                    f"{self._state_file}: this training state does not fit ({told:.120}); {self._again}"
-                ) from None
+                told = f"this training state does not fit ({lines_of(error)[-1]:.120})"
+                raise LabError(f"{self._state_file}: {told}; {self._again}") from None
         keep_at = {checkpoint.step: checkpoint.path for checkpoint in self.kept}
         saved_at = time.monotonic()
         with Interrupts() as interrupts:

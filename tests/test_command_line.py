@@ -28,7 +28,7 @@ from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
 from lab.datasets import digits, stratified_splits
 from lab.networks import build_denoiser
 from lab.schedules import noise_schedule
-from lab.sweep import noise_seeds
+from lab.sweep_cells import noise_seeds
 from lab.training import Trainer
 from tests.command import CPU, FILES, TIMING, TINY, command, new_root, run, table
 

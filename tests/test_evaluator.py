@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from evaluator.classifiers import build_classifier, logits_in_batches
 from evaluator.configuration import EvaluatorConfig
 from evaluator.scoring import score
-from evaluator.training import jittered, train_classifier
+from evaluator.training import batch_sizes, jittered, train_classifier
 from evaluator.weights import Evaluator, load_evaluator, save_evaluator
 from lab.datasets import digits, stratified_splits, to_float
 from lab.errors import LabError
@@ -114,3 +116,12 @@ def test_a_file_of_another_format_or_shape_is_refused(tmp_path: Path) -> None:
     save_tensors(path, content | {"image_shape": (3, 8, 8)})
     with pytest.raises(LabError, match="incomplete"):
         load_evaluator(path, evaluator.vocabulary, CPU)
+
+
+@given(images=st.integers(1, 300), batch_size=st.integers(2, 70))
+def test_no_batch_of_one_is_left_over(images: int, batch_size: int) -> None:
+    sizes = batch_sizes(images, batch_size)
+    assert sum(sizes) == images
+    assert min(sizes) > 1 or images == 1
+    assert all(size == batch_size for size in sizes[:-1])
+    assert sizes[-1] <= batch_size + 1

@@ -255,3 +255,18 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(LabError, match=told):
         GuidanceConfig(**settings)
+
+
+def test_composed_guidance_puts_no_more_than_two_halves_through_at_once() -> None:
+    sizes: list[int] = []
+
+    def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        sizes.append(len(x_t))
+        return predictor(x_t, timesteps, conditions)
+
+    x_t, conditions = torch.randn(4, 3, 4, 4), torch.ones(4, 3)
+    eps = method("composed", 1.0, inner=noting, **NEUTRAL["composed"])(x_t, torch.full((4,), 7), conditions)
+    # Four unconditional rows, and three members of each image.
+    assert sizes == [8, 8]
+    whole = method("composed", 1.0, **NEUTRAL["composed"])(x_t[:1], torch.full((1,), 7), conditions[:1])
+    torch.testing.assert_close(eps[:1], whole)

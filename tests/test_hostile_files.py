@@ -28,7 +28,7 @@ from lab.image_folders import scene_folder
 from lab.labelled_images import one_label_images
 from lab.networks import build_denoiser
 from lab.schedules import noise_schedule
-from lab.sweep import CellResult, SweepCell, earlier_results, load_result, save_result
+from lab.sweep_cells import CellResult, SweepCell, earlier_results, load_result, save_result
 from lab.training import Trainer
 from lab.training_runs import TrainingRun
 from tests.hostile import (

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import run_experiments
+from experiments.configuration import Experiment
 from tests.command import PROJECT, TINY, Mistake, command, run
 
 
@@ -102,3 +105,13 @@ def test_help_answers_without_torch_and_a_typo_is_met_with_the_nearest_field() -
     typo = subprocess.run(command("--training.epoch", "3"), capture_output=True, text=True, check=False)
     assert typo.returncode == 2
     assert "--training.epochs" in typo.stderr
+
+
+def test_a_full_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(experiment: Experiment) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nIf reserved but ...")
+
+    monkeypatch.setattr(run_experiments, "run", full)
+    assert run_experiments.main(["digits"]) == 2
+    told = "error: the device's memory is full; lower --training.batch-size or --sweep.batch-size"
+    assert capsys.readouterr().err.strip() == told

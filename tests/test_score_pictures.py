@@ -178,3 +178,8 @@ def test_the_vocabulary_must_be_the_evaluators(pictures: Path, capsys: pytest.Ca
     (pictures.parent / "objects.json").write_text(json.dumps(["grey", "dark", "bright"]))
     assert main(arguments(pictures)) == 2
     assert "class 0 is 'dark', but objects.json calls it 'grey'" in capsys.readouterr().err
+
+
+def test_a_table_needs_a_file_s_name(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*arguments(pictures), "--out", "."]) == 2
+    assert "error: . names no file; add a file's name" in capsys.readouterr().err

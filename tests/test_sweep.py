@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from lab import sweep
+from lab import sweep, sweep_cells
 from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
 from lab.errors import LabError
 from lab.labels import ClassVocabulary
 from lab.networks import build_denoiser
 from lab.sampling import sample
-from lab.sweep import CellResult, Engine, SweepCell, load_result, run_sweep
+from lab.sweep import Engine, run_sweep
+from lab.sweep_cells import CellResult, SweepCell, load_result
 from lab.types import ClassLogits, PixelImages
 
 VOCABULARY = ClassVocabulary(("cube", "sphere", "cone"))
@@ -153,6 +154,6 @@ def test_another_precision_is_another_cell(folder: Path) -> None:
 
 def test_a_cell_of_another_format_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     swept(folder, cells()[:1])
-    monkeypatch.setattr(sweep, "FORMAT", 99)
+    monkeypatch.setattr(sweep_cells, "FORMAT", 99)
     with pytest.raises(LabError, match="it is of format 1, and this lab reads format 99"):
         swept(folder, cells()[:1])

@@ -32,6 +32,10 @@ def test_escaped_markdown_holds_no_tag_and_no_line_end(text: str) -> None:
     assert not set(escape_markdown(text)) & set("<>\n")
 
 
+def test_escaped_markdown_holds_no_formula() -> None:
+    assert escape_markdown("$x$") == r"\$x\$"
+
+
 def test_intervals_are_folded_into_one_readable_column() -> None:
     table = pd.DataFrame([{"w": 2.0, "test": 0.95, "test_low": 0.9, "test_high": 1.0}])
     assert with_intervals(table).to_dict("records") == [{"w": 2.0, "test": "0.950 (0.900 to 1.000)"}]
