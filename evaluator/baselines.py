@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluator.intervals import ratio_interval
+from evaluator.intervals import shuffled_interval
 from evaluator.scoring import chance, score
 from evaluator.tables import interval_columns
 from lab.types import ClassLogits, Conditions
@@ -37,26 +37,26 @@ def baseline_row(name: str, label_set: str, logits: ClassLogits, conditions: Con
 
 
 def shuffled_row(label_set: str, logits: ClassLogits, conditions: Conditions) -> dict[str, Any]:
-    """Return the row of `baselines.csv` of images scored against what was asked of all of them, each against each.
+    """Return the row of `baselines.csv` of images scored against the label sets of others.
 
-    That is the mean over all shuffles of the label sets, so no one shuffle's luck is in it.
+    The value is the mean over all shuffles of the label sets, so that it does not depend on the luck of one. Its
+    interval is that of one shuffle: the N images, each scored against one label set drawn at random.
 
     Args:
         label_set: name of the label-set file.
-        logits: what the evaluator said of the images, (N, K).
-        conditions: what was asked of them, (N, K).
+        logits: the evaluator's logits of the images, (N, K).
+        conditions: the images' own label sets, (N, K).
     """
     sets, counts = torch.unique(conditions, dim=0, return_counts=True)
-    correct, exact = np.zeros(len(logits)), np.zeros(len(logits))
-    for asked, count in zip(sets, counts.tolist(), strict=True):
-        scored = score(logits, asked.expand(len(logits), -1))
-        correct += count * scored.correct_labels
-        exact += count * (scored.correct_labels == scored.labels)
+    scored = [score(logits, asked.expand(len(logits), -1)) for asked in sets]
+    correct = np.stack([images.correct_labels for images in scored], axis=1)
+    labels = sets.sum(dim=1).numpy()
+    weights = counts.numpy()
     return {
         "baseline": "label sets shuffled",
         "label_set": label_set,
         "images": len(logits),
         "chance": round(chance(conditions), 6),
-        **interval_columns("accuracy", ratio_interval(correct, np.full(len(logits), float(conditions.sum())))),
-        **interval_columns("exact_match", ratio_interval(exact, np.full(len(logits), float(len(conditions))))),
+        **interval_columns("accuracy", shuffled_interval(correct, labels, weights)),
+        **interval_columns("exact_match", shuffled_interval(correct == labels, np.ones_like(labels), weights)),
     }

@@ -50,6 +50,29 @@ def ratio_interval(correct: np.ndarray, asked: np.ndarray) -> Interval:
     return Interval(value, *wilson_interval(value, effective))
 
 
+def shuffled_interval(correct: np.ndarray, asked: np.ndarray, weights: np.ndarray) -> Interval:
+    """Return the accuracy of N images against label sets drawn at random, with the 95 % interval of one such draw.
+
+    With c_ij the correct labels of image i against set j of a_j labels, w_j that set's weight, and E the mean over all
+    pairs weighted by w_j:
+
+        p = E c / E a,    variance = E (c - p a)^2 / (N (E a)^2)
+
+    (the variance of a ratio, Cochran 1977, equation 2.39); Wilson's interval at the effective size follows as above.
+
+    Args:
+        correct: c, (N, M), in [0, asked].
+        asked: a, (M,), each above 0.
+        weights: w, (M,), how often each set occurs.
+    """
+    images, share = len(correct), weights / weights.sum()
+    labels = float(asked @ share)
+    value = float(correct.mean(axis=0) @ share / labels)
+    variance = float(((correct - value * asked) ** 2).mean(axis=0) @ share / (images * labels**2))
+    effective = min(images * labels, value * (1 - value) / variance) if variance > 0 else float(images)
+    return Interval(value, *wilson_interval(value, effective))
+
+
 def wilson_interval(share: float, count: float) -> tuple[float, float]:
     """Return the ends of Wilson's 95 % score interval of a share of `count` independent trials (Wilson 1927)."""
     centre = share + Z**2 / (2 * count)

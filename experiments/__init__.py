@@ -1,1 +1,1 @@
-"""Experiments: the only room that knows both the generator (`lab`) and the judge (`evaluator`)."""
+"""Experiments: where the generator (`lab`) and the judge (`evaluator`) meet. Only benchmarks/ knows both too."""

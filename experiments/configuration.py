@@ -80,6 +80,11 @@ class Experiment:
                 f"--schedule.kind corruption has uniform noise, unknown to --sampler.kind {self.sampler.kind}; "
                 f"allowed are ancestral, ddim and dpm_solver"
             )
+        if "auto" in self.guidance.method and min(self.training.checkpoints, max(1, self.training.epochs)) == 1:
+            raise LabError(
+                "--guidance.method auto guides by an earlier checkpoint of the same training, and this one "
+                "keeps a single checkpoint; raise --training.checkpoints to 2 or more"
+            )
         if "plus_plus" in self.guidance.method and (self.sampler.kind != "ddim" or self.sampler.eta):
             raise LabError(
                 f"--guidance.method plus_plus is defined for deterministic DDIM; add --sampler.kind ddim "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
@@ -24,34 +25,57 @@ def remove_previews(experiment: Experiment) -> None:
 
 
 def write_preview(
-    experiment: Experiment, checkpoint: Checkpoint, asked: tuple[LabelSet, ...], device: torch.device, precision: str
+    experiment: Experiment,
+    checkpoint: Checkpoint,
+    weak: Path | None,
+    asked: tuple[LabelSet, ...],
+    device: torch.device,
+    precision: str,
 ) -> None:
-    """Write `step000100.png`: images of the first ten label sets, a row for each guidance weight of the sweep.
+    """Write `step000100.png`: images of the first ten label sets, a row for each guidance method and weight.
 
     All previews of a run, and all their rows, start from the same noise.
+
+    Args:
+        experiment: its methods, weights and sampler are shown.
+        checkpoint: the denoiser so far.
+        weak: the checkpoint that autoguidance guides by; None until it exists, and autoguidance has no rows until then.
+        asked: the label sets.
+        device: where to compute.
+        precision: of the network's arithmetic.
     """
     import numpy as np
 
     from evaluator.figures import image_grid, weight_name
-    from lab.guidance import ClassifierFreeGuidance
+    from lab.checkpoints import load_checkpoint
+    from lab.guidance import Guided, guided, settings_of
     from lab.labelled_images import to_pixels
     from lab.noise_source import NoiseSource
-    from lab.sampling import sample
+    from lab.sampling import sample, timestep_grid
     from lab.schedules import noise_schedule
 
     asked = asked[:COLUMNS]
-    schedule = noise_schedule(checkpoint.schedule)
-    conditions = checkpoint.vocabulary.conditions(asked).to(device)
+    schedule, vocabulary = noise_schedule(checkpoint.schedule), checkpoint.vocabulary
+    conditions = vocabulary.conditions(asked).to(device)
     predictor = checkpoint.noise_predictor(device, precision)
-    rows = []
-    for weight in experiment.sweep.guidance_weights:
-        noise = NoiseSource([(0, place) for place in range(len(asked))], checkpoint.image_shape, schedule.noise)
-        images = sample(ClassifierFreeGuidance(predictor, weight), schedule, experiment.sampler, conditions, noise)
-        rows.append(to_pixels(images).cpu().numpy())
+    methods = [method for method in experiment.guidance.method if method != "auto" or weak is not None]
+    worse = predictor
+    if weak is not None and "auto" in methods:
+        worse = load_checkpoint(weak, vocabulary).noise_predictor(device, precision)
+    grid = timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
+    to = Guided(predictor, worse, schedule, grid, vocabulary)
+    rows, names = [], []
+    for method in methods:
+        settings = settings_of(method, experiment.guidance)
+        for weight in experiment.sweep.guidance_weights:
+            noise = NoiseSource([(0, place) for place in range(len(asked))], checkpoint.image_shape, schedule.noise)
+            by = guided(method, weight, settings, to)
+            rows.append(to_pixels(sample(by, schedule, experiment.sampler, conditions, noise)).cpu().numpy())
+            names.append(weight_name(weight) if len(methods) == 1 else f"{method}\nw = {weight:g}")
     image_grid(
         experiment.reports / FOLDER / f"step{checkpoint.step:06d}.png",
         np.stack(rows),
-        [weight_name(weight) for weight in experiment.sweep.guidance_weights],
+        names,
         [", ".join(label_set) for label_set in asked],
         f"{experiment.name} after step {checkpoint.step}",
     )

@@ -201,7 +201,8 @@ def train(
             progress.set_postfix(epoch=step.epoch, loss=f"{step.loss:.4f}", refresh=False)
             progress.update()
             if every and step.step % every == 0:
-                write_preview(experiment, run.snapshot(), shown, device, precision)
+                weak = run.kept[0].path if run.kept[0].step <= step.step else None
+                write_preview(experiment, run.snapshot(), weak, shown, device, precision)
 
 
 def swept(
@@ -227,9 +228,15 @@ def swept(
 
     folder, evaluator_digest = experiment.checkpoints, digest(experiment.evaluator_file)
     methods = {method: settings_of(method, experiment.guidance) for method in experiment.guidance.method}
+    weakest, swept_checkpoints = checkpoints[0], checkpoints[-experiment.sweep.newest :]
     if "auto" in methods:
         # The run's own first checkpoint, which was trained least.
-        methods["auto"] = {"weak_checkpoint": checkpoints[0].path.stem, "weak_digest": digest(checkpoints[0].path)}
+        methods["auto"] = {"weak_checkpoint": weakest.path.stem, "weak_digest": digest(weakest.path)}
+        if weakest in swept_checkpoints:
+            print(
+                f"auto: {weakest.path.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
+                file=sys.stderr,
+            )
     cells = [
         SweepCell(
             checkpoint=kept.path.stem,
@@ -246,12 +253,21 @@ def swept(
             precision=precision,
             seeds=experiment.sweep.seeds,
         )
-        for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in checkpoints[-experiment.sweep.newest :]]
+        for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in swept_checkpoints]
         for method, settings in methods.items()
+        # Guided by itself, a checkpoint is unguided at twice the cost.
+        if not (method == "auto" and kept == weakest)
         for weight in experiment.sweep.guidance_weights
         for name, sets in label_sets.items()
     ]
     engine = Engine(judge, device, experiment.compiled, experiment.sweep.batch_size)
     results = run_sweep(cells, experiment.denoisers, evaluator.vocabulary, engine, folder / "cells")
     finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
-    return finished, earlier_results(folder / "cells", cells)
+    earlier, unreadable = earlier_results(folder / "cells", cells)
+    if unreadable:
+        print(
+            f"warning: sweep.csv lacks {len(unreadable)} cells of earlier sweeps, which are damaged or of another "
+            f"version of the lab; the first is {unreadable[0]}",
+            file=sys.stderr,
+        )
+    return finished, earlier

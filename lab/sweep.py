@@ -182,7 +182,7 @@ def run_sweep(
     """Yield every cell's result in order, running those that have none yet.
 
     Args:
-        cells: those of one checkpoint in a row share one loaded network, and those of one `sampling` in a row, batches.
+        cells: neighbours of one checkpoint and precision share a loaded network, and those of one `sampling`, batches.
         checkpoints: folder of the checkpoints the cells name.
         vocabulary: the one that the label sets are of, and that the checkpoints must be of.
         engine: where and how to compute.
@@ -190,15 +190,20 @@ def run_sweep(
     """
     loaded: LoadedCheckpoint | None = None
     weak: NoisePredictor | None = None
-    weak_of: str | None = None
+    loaded_for: tuple[str, ...] = ()
+    weak_for: tuple[str | None, ...] = ()
     for _, alike in groupby(cells, key=lambda cell: cell.sampling):
         packed = list(alike)
         finished = {cell.key: load_result(folder, cell) for cell in packed}
         if wanted := [key for key, result in finished.items() if result is None]:
-            if loaded is None or loaded.checkpoint.step != packed[0].step:
-                loaded = load_for_cell(packed[0], checkpoints, vocabulary, engine)
-            if weak_of != (named := packed[0].guidance_settings.get("weak_checkpoint")):
-                weak, weak_of = _weak(packed[0], checkpoints, vocabulary, engine.device), named
+            cell = packed[0]
+            if loaded is None or loaded_for != (cell.checkpoint, cell.checkpoint_digest, cell.precision):
+                loaded = load_for_cell(cell, checkpoints, vocabulary, engine)
+                loaded_for = (cell.checkpoint, cell.checkpoint_digest, cell.precision)
+            named = cell.guidance_settings.get("weak_checkpoint")
+            if weak_for != (named, cell.guidance_settings.get("weak_digest"), cell.precision):
+                weak = _weak(cell, checkpoints, vocabulary, engine.device)
+                weak_for = (named, cell.guidance_settings.get("weak_digest"), cell.precision)
             finished |= {result.cell.key: result for result in run_cells(packed, wanted, loaded, weak, engine, folder)}
         yield from (result for result in finished.values() if result is not None)
 

@@ -151,28 +151,35 @@ def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
         ) from None
 
 
-def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> list[CellResult]:
-    """Return the finished cells beside these: of the same checkpoints and evaluator, but of other settings.
+def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> tuple[list[CellResult], list[Path]]:
+    """Return the finished cells beside these, of the same checkpoints and evaluator, but of other settings.
 
-    A label-set file whose content has changed since is another file of the same name, and its cells are left out.
+    A label-set file whose content has changed since is another file of the same name; its cells are not returned.
 
     Args:
         folder: where cells are kept.
         cells: those of this sweep.
+
+    Returns:
+        The results, and the files that cannot be read: damaged ones, and those of another version of the lab. This
+        sweep does not need them, so they do not stop it.
     """
     ours = {cell.key for cell in cells}
     checkpoints = {(cell.checkpoint, cell.checkpoint_digest) for cell in cells}
     label_sets = {cell.label_set: cell.label_sets for cell in cells}
-    results = []
+    results, unreadable = [], []
     for path in sorted(folder.glob("*.npz")):
         if path.stem in ours:
             continue
-        cell = _cell_of(path)
-        same_file = label_sets.get(cell.label_set, cell.label_sets) == cell.label_sets
-        same_judge = cell.evaluator_digest == cells[0].evaluator_digest
-        if (cell.checkpoint, cell.checkpoint_digest) in checkpoints and same_file and same_judge:
-            results.append(load_result(folder, cell))
-    return [result for result in results if result is not None]
+        try:
+            cell = _cell_of(path)
+            same_file = label_sets.get(cell.label_set, cell.label_sets) == cell.label_sets
+            same_judge = cell.evaluator_digest == cells[0].evaluator_digest
+            if (cell.checkpoint, cell.checkpoint_digest) in checkpoints and same_file and same_judge:
+                results.append(load_result(folder, cell))
+        except LabError:
+            unreadable.append(path)
+    return [result for result in results if result is not None], unreadable
 
 
 def _cell_of(path: Path) -> SweepCell:

@@ -155,18 +155,25 @@ def test_rows_of_other_settings_stay_in_the_sweep(finished: Path, tmp_path: Path
 
 
 @pytest.mark.long
-def test_methods_of_guidance_are_swept_like_weights(finished: Path, tmp_path: Path) -> None:
+def test_methods_of_guidance_are_swept_like_weights(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     methods = ["plain", "interval", "schedule", "rescale", "projected", "auto", "composed"]
     arguments = ["--guidance.method", *methods, "--sweep.guidance-weights", "0", "2"]
     assert run(root, "digits", *TINY, *arguments) == 0
     sweep = table(root)
     rows = sweep[sweep["guidance_weight"].isin([0, 2])].set_index(["checkpoint", "label_set", "guidance_weight"])
-    assert rows["guidance_method"].value_counts().to_dict() == dict.fromkeys(methods, 2 * 2 * 2)
+    # The first checkpoint cannot guide itself.
+    counts = dict.fromkeys(methods, 2 * 2 * 2) | {"auto": 2 * 2}
+    assert rows["guidance_method"].value_counts().to_dict() == counts
     plain, auto, composed = (rows[rows["guidance_method"] == name] for name in ("plain", "auto", "composed"))
     # Digits have one label an image, so composed guidance is plain guidance; and autoguidance at 0 guides nothing.
     assert (plain["correct_labels"] == composed["correct_labels"]).all()
-    assert (plain["correct_labels"] == auto["correct_labels"])[plain.index.get_level_values(2) == 0].all()
+    assert set(auto.index.get_level_values(0)) == {"epoch0002"}
+    of_same = plain.loc[auto.index]
+    assert (of_same["correct_labels"] == auto["correct_labels"])[auto.index.get_level_values(2) == 0].all()
+    assert "epoch0001 is the weak checkpoint and cannot guide itself" in capsys.readouterr().err
     assert set(auto["guidance_settings"]) == {"weak_checkpoint=epoch0001"}
     assert auto["network_evaluations"].groupby("guidance_weight").unique().map(list).to_dict() == {0: [3], 2: [6]}
     folder = root / "reports" / "digits"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluator.intervals import Interval, bootstrap_mean, ratio_interval, wilson_interval
+from evaluator.intervals import Interval, bootstrap_mean, ratio_interval, shuffled_interval, wilson_interval
 
 
 def test_the_value_is_labels_over_labels_and_not_a_mean_of_images() -> None:
@@ -85,3 +85,26 @@ def test_a_bootstrapped_mean_covers_the_truth() -> None:
 
 def test_a_bootstrapped_mean_of_equal_values_is_certain() -> None:
     assert bootstrap_mean(np.full(10, 3.0), seed=0) == Interval(3.0, 3.0, 3.0)
+
+
+def test_one_label_shuffled_is_the_interval_of_as_many_images() -> None:
+    # Every image is right against one of ten sets: the mean over all shuffles is fixed, one shuffle is a binomial.
+    interval = shuffled_interval(np.eye(10)[np.arange(500) % 10], np.ones(10), np.full(10, 50))
+    assert interval.value == pytest.approx(0.1)
+    assert (interval.low, interval.high) == pytest.approx(wilson_interval(0.1, 500))
+
+
+def test_a_shuffle_lands_in_its_interval_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    asked, weights = np.array([1, 2, 3]), np.array([5, 3, 2])
+    correct = np.minimum(random.integers(0, 4, size=(200, 3)), asked)
+    interval, covered = shuffled_interval(correct, asked, weights), 0
+    for _ in range(2000):
+        drawn = random.choice(3, size=200, p=weights / weights.sum())
+        images = random.integers(200, size=200)
+        covered += interval.low <= correct[images, drawn].sum() / asked[drawn].sum() <= interval.high
+    assert 0.93 <= covered / 2000 <= 0.97
+
+
+def test_all_shuffles_wrong_is_no_certainty() -> None:
+    assert shuffled_interval(np.zeros((50, 2)), np.ones(2), np.ones(2)).high == pytest.approx(wilson_interval(0, 50)[1])

@@ -25,6 +25,10 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--sampler.sampling-steps is 500; allowed is at most", "--sampler.sampling-steps 500"),
         ("--guidance.method plus_plus is defined for deterministic DDIM; add", "--guidance.method plus_plus"),
         ("--guidance.method holds auto twice", "--guidance.method auto auto"),
+        (
+            "--guidance.method auto guides by an earlier checkpoint of the same training, and this one",
+            "--guidance.method auto --training.checkpoints 1",
+        ),
         ("--sampler.eta is 1, which only --sampler.kind ddim uses", "--sampler.eta 1"),
         ("--device is 'cuda:7', which is not on this machine; here are: auto", "--device cuda:7"),
         ("--name is '../x'", "--name ../x"),

@@ -5,13 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from experiments.presets import PRESETS
 from experiments.previews import write_preview
 from lab.checkpoints import load_checkpoint
-from lab.configuration import SweepConfig
+from lab.configuration import GuidanceConfig, SweepConfig
 from lab.datasets import digits
 from tests.command import CPU, TIMING, TINY, new_root, run, table
 
@@ -35,7 +36,7 @@ def test_previews_show_the_training_and_leave_it_as_it_is(finished: Path, tmp_pa
     asked = tuple((name,) for name in again.vocabulary.names)
     pictures = []
     for _ in range(2):
-        write_preview(experiment, again, asked, CPU, "float32")
+        write_preview(experiment, again, None, asked, CPU, "float32")
         pictures.append((experiment.reports / "previews" / f"step{steps:06d}.png").read_bytes())
     assert pictures[0] == pictures[1]
 
@@ -47,3 +48,29 @@ def test_previews_show_the_training_and_leave_it_as_it_is(finished: Path, tmp_pa
         assert all(torch.equal(looked_at[name], left_alone[name]) for name in left_alone)
     columns = [name for name in table(finished) if name not in TIMING]
     assert table(root)[columns].equals(table(finished)[columns])
+
+
+def test_previews_are_guided_by_the_methods_of_the_sweep(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = finished / "checkpoints" / "digits"
+    checkpoint = load_checkpoint(checkpoints / "epoch0002.pt", digits().vocabulary)
+    drawn: list[tuple[np.ndarray, list[str]]] = []
+    monkeypatch.setattr(
+        "evaluator.figures.image_grid", lambda path, images, rows, columns, title: drawn.append((images, list(rows)))
+    )
+    experiment = replace(
+        PRESETS["digits"][1],
+        root=tmp_path,
+        sweep=SweepConfig(guidance_weights=(3.0,)),
+        guidance=GuidanceConfig(method=("plain", "rescale", "auto")),
+    )
+    asked = (("3",), ("5",))
+    for weak in (None, checkpoints / "epoch0001.pt"):
+        write_preview(experiment, checkpoint, weak, asked, CPU, "float32")
+    (before, names_before), (after, names) = drawn
+    assert [name.split("\n")[0] for name in names] == ["plain", "rescale", "auto"]
+    assert [name.split("\n")[0] for name in names_before] == ["plain", "rescale"]
+    assert np.array_equal(after[:2], before)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert not np.array_equal(after[first], after[second])

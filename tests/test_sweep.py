@@ -15,7 +15,7 @@ from lab.labels import ClassVocabulary
 from lab.networks import build_denoiser
 from lab.sampling import sample
 from lab.sweep import Engine, run_sweep
-from lab.sweep_cells import CellResult, SweepCell, load_result
+from lab.sweep_cells import CellResult, SweepCell, earlier_results, load_result
 from lab.types import ClassLogits, PixelImages
 
 VOCABULARY = ClassVocabulary(("cube", "sphere", "cone"))
@@ -150,6 +150,44 @@ def test_another_precision_is_another_cell(folder: Path) -> None:
     before, after = (swept(folder, [replace(cells()[0], precision=name)])[0] for name in ("float32", "bfloat16"))
     assert before.cell.key != after.cell.key
     assert not torch.equal(before.pixels, after.pixels)
+
+
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"checkpoint": "copy", "checkpoint_digest": "other"}])
+def test_a_network_is_shared_by_cells_of_one_checkpoint_and_precision_alone(
+    folder: Path, change: dict[str, str]
+) -> None:
+    config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(timesteps=20)
+    weights = build_denoiser(config, SHAPE, 3, schedule, 7).state_dict()
+    # Another network of the same epoch and step.
+    save_checkpoint(folder / "copy.pt", Checkpoint(config, schedule, SHAPE, VOCABULARY, 1, 1, {}, weights))
+    first = cells()[0]
+    second = replace(first, **change)  # type: ignore[arg-type]  # fields of text
+    together = swept(folder, [first, second])
+    (alone,) = swept(folder, [second], "alone")
+    assert torch.equal(together[1].pixels, alone.pixels)
+    assert not torch.equal(together[0].pixels, together[1].pixels)
+
+
+def test_a_weak_network_is_shared_by_cells_of_one_precision_alone(folder: Path) -> None:
+    weak = {"weak_checkpoint": "epoch0001", "weak_digest": ""}
+    first = replace(cells()[-1], guidance_method="auto", guidance_settings=weak)
+    second = replace(first, precision="bfloat16")
+    together = swept(folder, [first, second])
+    (alone,) = swept(folder, [second], "alone")
+    assert torch.equal(together[1].pixels, alone.pixels)
+
+
+def test_cells_of_earlier_sweeps_that_cannot_be_read_do_not_stop_a_sweep(folder: Path) -> None:
+    wider, narrower = cells(weights=(0.0, 1.0, 2.0)), cells(weights=(0.0,))
+    swept(folder, wider)
+    damaged, older = (folder / "cells" / f"{wider[place].key}.npz" for place in (2, 3))
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    older.write_bytes(b"")
+    results, unreadable = earlier_results(folder / "cells", narrower)
+    assert {result.cell.key for result in results} == {
+        cell.key for cell in wider if cell.guidance_weight and cell.key not in (damaged.stem, older.stem)
+    }
+    assert set(unreadable) == {damaged, older}
 
 
 def test_a_cell_of_another_format_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
