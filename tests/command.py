@@ -27,8 +27,9 @@ FILES = {
 }  # fmt: skip
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(PROJECT / "run_experiments.py"), *arguments]
+def command(*arguments: str, auto: str = "float32") -> list[str]:
+    """Return a command line whose precision `auto` is the one named here, on every machine."""
+    return [sys.executable, str(PROJECT / "tests" / "auto_precision.py"), auto, *arguments]
 
 
 def run(root: Path, *arguments: str) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,27 @@ settings.register_profile("lab", deadline=None)
 settings.load_profile("lab")
 
 
-from tests.command import TINY, Mistake, command, new_root, run  # noqa: E402  # after the setting above
+from tests.auto_precision import resolved  # noqa: E402  # after the setting above
+from tests.command import TINY, Mistake, command, new_root, run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def precision() -> str:
+    """What `auto` chooses in this module's commands, on every machine."""
+    return "float32"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _auto(precision: str) -> Iterator[None]:
+    with resolved(precision):
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, precision: str) -> Path:
     root = new_root(tmp_path_factory.mktemp("lab"))
-    done = subprocess.run(command("digits", *TINY, "--root", str(root)), capture_output=True, text=True, check=False)
+    arguments = command("digits", *TINY, "--root", str(root), auto=precision)
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {root / 'reports' / 'digits' / 'report.md'}"
     assert len(done.stdout.splitlines()) == 7

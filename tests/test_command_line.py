@@ -33,6 +33,12 @@ from lab.training import Trainer
 from tests.command import CPU, FILES, TIMING, TINY, command, new_root, run, table
 
 
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def precision(request: pytest.FixtureRequest) -> str:
+    """Every test here runs in both, on machines with bfloat16 units and without."""
+    return str(request.param)
+
+
 def test_the_report_is_complete(finished: Path) -> None:
     folder = finished / "reports" / "digits"
     assert {path.name for path in folder.iterdir()} == FILES
@@ -45,7 +51,7 @@ def test_the_report_is_complete(finished: Path) -> None:
     assert re.search(r"score 0\.\d{3} above the truth on test\.json, by luck alone", page)
 
 
-def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path) -> None:
+def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path, precision: str) -> None:
     sweep = table(finished)
     assert list(sweep.columns) == shlex.split(
         "experiment checkpoint epoch step label_set guidance_method guidance_settings guidance_weight "
@@ -64,6 +70,7 @@ def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path) -> None:
     assert (sweep["network_evaluations"] == sweep["guidance_weight"].map({-1: 3, 0: 3, 2: 6})).all()
     assert (sweep["accuracy_low"] <= sweep["accuracy"]).all()
     assert (sweep["accuracy"] <= sweep["accuracy_high"]).all()
+    assert (sweep["precision"] == precision).all()
 
 
 def test_the_other_tables_agree_with_the_sweep(finished: Path) -> None:
@@ -123,11 +130,11 @@ def test_what_was_trained_on_is_what_the_tables_say(finished: Path) -> None:
         torch.testing.assert_close(weights, evaluator.classifier.state_dict()[name], atol=1e-4, rtol=1e-3)
 
 
-def test_a_kept_checkpoint_is_the_ema_of_a_training_on_the_generators_split(finished: Path) -> None:
+def test_a_kept_checkpoint_is_the_ema_of_a_training_on_the_generators_split(finished: Path, precision: str) -> None:
     splits = stratified_splits(digits(), evaluator_share=0.3, held_out_share=0.2, seed=0)
     config = TrainingConfig(epochs=2, checkpoints=2, batch_size=128, warmup_steps=2, learning_rate=2e-3)
     denoiser = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 10, ScheduleConfig(), seed=0)
-    trainer = Trainer(denoiser, noise_schedule(ScheduleConfig()), splits.generator, config, seed=0)
+    trainer = Trainer(denoiser, noise_schedule(ScheduleConfig()), splits.generator, config, seed=0, precision=precision)
     list(trainer.steps())
     kept = load_checkpoint(finished / "checkpoints" / "digits" / "epoch0002.pt", digits().vocabulary)
     for name, weights in trainer.ema.module.state_dict().items():
@@ -237,10 +244,10 @@ def test_the_batch_changes_no_accuracy(finished: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_an_interrupted_training_goes_on_to_the_same_bits(finished: Path, tmp_path: Path) -> None:
+def test_an_interrupted_training_goes_on_to_the_same_bits(finished: Path, tmp_path: Path, precision: str) -> None:
     root = new_root(tmp_path)
     process = subprocess.Popen(
-        command("digits", *TINY, "--root", str(root)),
+        command("digits", *TINY, "--root", str(root), auto=precision),
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"COLUMNS": "80"},
