@@ -19,7 +19,7 @@ def render_scenes(arguments: Sequence[str]) -> None:
     """Render a folder in i-CLEVR's form: the command `render-scenes`."""
     import tyro
 
-    from lab import rendering
+    from lab.scenes import rendering
 
     told = "Render pictures that look like i-CLEVR, with labels and label-set files, into a folder in its form."
     prog = "run_experiments.py render-scenes"

@@ -18,8 +18,8 @@ from benchmarks.side_by_side import Row, side_by_side
 from benchmarks.time_to_accuracy import seconds_to_accuracy
 from evaluator.tables import write_csv
 from experiments.presets import DIGITS, ICLEVR_COURSEWORK
-from lab.configuration import DenoiserConfig
-from lab.precision import chosen_precision
+from lab.configuration.networks import DenoiserConfig
+from lab.machine.precision import chosen_precision
 
 CPU = torch.device("cpu")
 FEWEST_STEPS = 4

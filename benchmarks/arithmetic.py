@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contestants import CLASSES, this_lab
 from benchmarks.side_by_side import Row, seconds_of, spread
-from lab.configuration import DenoiserConfig, SamplerConfig
+from lab.configuration.diffusion import SamplerConfig
+from lab.configuration.networks import DenoiserConfig
 
 SIZE, ROUNDS, IMAGES, STEPS = 2048, 7, 32, 2
 

@@ -12,17 +12,19 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, TrainingConfig
-from lab.datasets import DIGITS
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
+from lab.data.datasets import DIGITS
+from lab.data.labelled_images import one_label_images
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.objectives import AsNoisePredictor
+from lab.diffusion.samplers import sample
+from lab.diffusion.schedules import noise_schedule
 from lab.guidance import ClassifierFreeGuidance
-from lab.labelled_images import one_label_images
-from lab.networks import build_denoiser
-from lab.noise_source import NoiseSource
-from lab.objectives import AsNoisePredictor
-from lab.precision import InPrecision
-from lab.sampling import sample
-from lab.schedules import noise_schedule
-from lab.training import Trainer
+from lab.machine.precision import InPrecision
+from lab.networks.registry import build_denoiser
+from lab.training.trainer import Trainer
 
 CLASSES = len(DIGITS)
 WEIGHT = 2.0

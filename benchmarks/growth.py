@@ -15,13 +15,14 @@ import numpy as np
 import torch
 
 from benchmarks.side_by_side import Row, spread
-from lab.checkpoints import Checkpoint, save_checkpoint
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
-from lab.context_unet import ContextUnet
-from lab.labels import ClassVocabulary
-from lab.networks import build_denoiser
-from lab.sweep import Engine, run_sweep
-from lab.sweep_cells import SweepCell
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.data.labels import ClassVocabulary
+from lab.networks.context_unet import ContextUnet
+from lab.networks.registry import build_denoiser
+from lab.sweep.cells import SweepCell
+from lab.sweep.run import Engine, run_sweep
+from lab.training.checkpoints import Checkpoint, save_checkpoint
 from lab.types import ClassLogits, Images, PixelImages
 
 START = {"cells": 2, "images": 100, "steps": 8, "classes": 10}

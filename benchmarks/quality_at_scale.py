@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from evaluator.feature_distances import FrechetDistance, KernelDistance, frechet_interval, kernel_interval
-from evaluator.neighbours import nearest_distances, neighbour_measures, radii
+from evaluator.quality.feature_distances import FrechetDistance, KernelDistance, frechet_interval, kernel_interval
+from evaluator.quality.neighbours import nearest_distances, neighbour_measures, radii
 
 
 def main(images: int = 10_000, features: int = 512) -> None:

@@ -5,19 +5,20 @@ import time
 import torch
 
 from benchmarks.side_by_side import Row
-from evaluator.classifiers import build_classifier, logits_in_batches
-from evaluator.scoring import score
-from evaluator.training import train_classifier
+from evaluator.classifiers.networks import build_classifier, logits_in_batches
+from evaluator.classifiers.training import train_classifier
+from evaluator.judging.scoring import score
 from experiments.presets import DIGITS
-from lab.datasets import digits, stratified_splits, to_pixels
+from lab.data.datasets import digits, stratified_splits
+from lab.data.labelled_images import to_pixels
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.objectives import AsNoisePredictor
+from lab.diffusion.samplers import sample
+from lab.diffusion.schedules import noise_schedule
 from lab.guidance import ClassifierFreeGuidance
-from lab.networks import build_denoiser
-from lab.noise_source import NoiseSource
-from lab.objectives import AsNoisePredictor
-from lab.precision import InPrecision
-from lab.sampling import sample
-from lab.schedules import noise_schedule
-from lab.training import Trainer
+from lab.machine.precision import InPrecision
+from lab.networks.registry import build_denoiser
+from lab.training.trainer import Trainer
 
 WANTED = 0.95
 EPOCHS_BETWEEN = 3

@@ -34,12 +34,12 @@ def score_folders(scoring: Scoring) -> str:
     import pandas as pd
     import torch
 
-    from evaluator.classifiers import logits_in_batches
-    from evaluator.pictures import numbered_pictures
-    from evaluator.scoring import score
+    from evaluator.classifiers.networks import logits_in_batches
+    from evaluator.classifiers.pictures import numbered_pictures
+    from evaluator.classifiers.weights import load_evaluator
+    from evaluator.judging.scoring import score
     from evaluator.tables import with_intervals, write_csv
-    from evaluator.weights import load_evaluator
-    from lab.labels import load_label_sets, load_vocabulary
+    from lab.data.labels import load_label_sets, load_vocabulary
 
     vocabulary = load_vocabulary(scoring.objects or scoring.labels.parent / "objects.json")
     label_sets = load_label_sets(scoring.labels, vocabulary)

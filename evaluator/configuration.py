@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lab.configuration import require_range, require_types
+from lab.configuration.checks import require_range, require_types
 
 ClassifierKind = Literal["conv", "objects", "resnet18", "resnet18_stride1"]
 

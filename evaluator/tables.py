@@ -9,17 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evaluator.intervals import Interval
-from lab.files import whole_file
-
-
-def interval_columns(name: str, interval: Interval) -> dict[str, float]:
-    """Return NAME, NAME_low and NAME_high of an interval, rounded to 6 decimals."""
-    return {
-        name: round(interval.value, 6),
-        f"{name}_low": round(interval.low, 6),
-        f"{name}_high": round(interval.high, 6),
-    }
+from lab.machine.files import whole_file
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

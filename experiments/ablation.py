@@ -45,9 +45,9 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
 
 
 def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
-    from evaluator.ablation import write_ablation
-    from lab.devices import chosen_device
-    from lab.precision import chosen_precision
+    from evaluator.reporting.ablation import write_ablation
+    from lab.machine.devices import chosen_device
+    from lab.machine.precision import chosen_precision
 
     device = chosen_device(experiment.device)
     refuse_other_report(experiment)

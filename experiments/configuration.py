@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
-from lab.configuration import (
-    DataConfig,
-    DenoiserConfig,
-    GuidanceConfig,
-    SamplerConfig,
-    ScheduleConfig,
-    SweepConfig,
-    TrainingConfig,
-    require_range,
-)
+from lab.configuration.checks import require_range
+from lab.configuration.data import DataConfig
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.guidance import GuidanceConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.sweep import SweepConfig
+from lab.configuration.training import TrainingConfig
 from lab.errors import LabError
 
 Changes = dict[str, dict[str, Any]]

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from lab.configuration import require_same_settings
+from lab.configuration.checks import require_same_settings
 
 if TYPE_CHECKING:
     import torch
 
+    from evaluator.classifiers.weights import Evaluator
     from evaluator.configuration import EvaluatorConfig
-    from evaluator.weights import Evaluator
-    from lab.datasets import LabelledImages
+    from lab.data.labelled_images import LabelledImages
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Evaluators:
 
 def trained_evaluators(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluators:
     """Return the evaluators, trained on disjoint parts of the evaluator's split where there are none yet."""
-    from lab.datasets import stratified_parts
+    from lab.data.datasets import stratified_parts
 
     share = experiment.second_evaluator.share
     if not share:
@@ -47,7 +47,7 @@ def trained_evaluators(experiment: Experiment, images: LabelledImages, device: t
 
 def first_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
     """Return the evaluator: the file that was asked for, or this experiment's own, trained where there is none yet."""
-    from evaluator.weights import load_evaluator
+    from evaluator.classifiers.weights import load_evaluator
 
     if experiment.evaluator.weights is None:
         path, settings = experiment.evaluator_file, experiment.evaluator_settings()
@@ -75,9 +75,9 @@ def trained_once(
     """Return the evaluator in a file, trained on these images where there is none yet; one of others is refused."""
     from tqdm import tqdm
 
-    from evaluator.classifiers import build_classifier
-    from evaluator.training import train_classifier
-    from evaluator.weights import Evaluator, load_evaluator, save_evaluator
+    from evaluator.classifiers.networks import build_classifier
+    from evaluator.classifiers.training import train_classifier
+    from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 
     vocabulary, image_shape = images.vocabulary, images.image_shape
     settings = settings | {"images": images.digest}

@@ -34,9 +34,9 @@ class Import:
 
 def write_pipeline(asked: Export) -> None:
     """Write the folder, and say what is in it."""
-    from lab.checkpoints import load_checkpoint
-    from lab.labels import load_vocabulary
+    from lab.data.labels import load_vocabulary
     from lab.pipelines import export_pipeline
+    from lab.training.checkpoints import load_checkpoint
 
     checkpoint = load_checkpoint(asked.checkpoint, load_vocabulary(asked.vocabulary))
     whole = export_pipeline(checkpoint, asked.out)
@@ -47,10 +47,10 @@ def write_pipeline(asked: Export) -> None:
 def read_pipeline(asked: Import) -> None:
     """Write the checkpoint, and say how it is swept."""
     from experiments.configuration import Experiment
-    from lab.checkpoints import save_checkpoint
-    from lab.labels import load_vocabulary
-    from lab.locks import locked
+    from lab.data.labels import load_vocabulary
+    from lab.machine.locks import locked
     from lab.pipelines import import_pipeline
+    from lab.training.checkpoints import save_checkpoint
 
     imported = import_pipeline(asked.pipeline, load_vocabulary(asked.vocabulary))
     path = Experiment(name=asked.name, root=asked.root).checkpoints / "epoch0000.pt"

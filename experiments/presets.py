@@ -8,16 +8,12 @@ from pathlib import Path
 
 from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
 from experiments.configuration import Changes, Experiment
-from lab.configuration import (
-    GUIDANCE_SETTINGS,
-    DataConfig,
-    DenoiserConfig,
-    GuidanceConfig,
-    SamplerConfig,
-    ScheduleConfig,
-    SweepConfig,
-    TrainingConfig,
-)
+from lab.configuration.data import DataConfig
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.guidance import GUIDANCE_SETTINGS, GuidanceConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.sweep import SweepConfig
+from lab.configuration.training import TrainingConfig
 
 
 def label_set_files(dataset: str) -> tuple[Path, Path]:

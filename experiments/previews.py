@@ -10,8 +10,8 @@ from experiments.configuration import Experiment
 if TYPE_CHECKING:
     import torch
 
-    from lab.checkpoints import Checkpoint
-    from lab.labels import LabelSet
+    from lab.data.labels import LabelSet
+    from lab.training.checkpoints import Checkpoint
 
 COLUMNS = 10
 FOLDER = "previews"
@@ -19,7 +19,7 @@ FOLDER = "previews"
 
 def remove_previews(experiment: Experiment) -> None:
     """Remove the previews of an earlier training; a training that begins shows its own alone."""
-    from lab.files import remove_all
+    from lab.machine.files import remove_all
 
     remove_all((experiment.reports / FOLDER).glob("step*.png"))
 
@@ -46,13 +46,13 @@ def write_preview(
     """
     import numpy as np
 
-    from evaluator.figures import image_grid, weight_name
-    from lab.checkpoints import load_checkpoint
+    from evaluator.reporting.figures import image_grid, weight_name
+    from lab.data.labelled_images import to_pixels
+    from lab.diffusion.noise_source import NoiseSource
+    from lab.diffusion.samplers import sample, timestep_grid
+    from lab.diffusion.schedules import noise_schedule
     from lab.guidance import Guided, guided, settings_of
-    from lab.labelled_images import to_pixels
-    from lab.noise_source import NoiseSource
-    from lab.sampling import sample, timestep_grid
-    from lab.schedules import noise_schedule
+    from lab.training.checkpoints import load_checkpoint
 
     asked = asked[:COLUMNS]
     schedule, vocabulary = noise_schedule(checkpoint.schedule), checkpoint.vocabulary

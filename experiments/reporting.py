@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from lab.configuration import require_same_settings
+from lab.configuration.checks import require_same_settings
 from lab.errors import LabError
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from evaluator.results import JudgedCell, Results
-    from evaluator.weights import Evaluator
+    from evaluator.classifiers.weights import Evaluator
+    from evaluator.judging.cells import JudgedCell
+    from evaluator.reporting.results import Results
     from experiments.evaluators import Evaluators
-    from lab.datasets import Splits
-    from lab.sweep_cells import CellResult
+    from lab.data.datasets import Splits
+    from lab.sweep.cells import CellResult
 
 CONFIG_FILE = "config.json"
 STRIP_ROWS = 4
@@ -68,12 +69,12 @@ def report(
     """Write `reports/NAME/`, print the five best rows and where the report is, and return the ranking."""
     import pandas as pd
 
-    from evaluator.classifiers import logits_in_batches
-    from evaluator.report import top_rows, write_report
-    from evaluator.results import Results
-    from lab.checkpoints import load_checkpoint
-    from lab.schedules import noise_schedule
-    from lab.sweep import denoising_strip
+    from evaluator.classifiers.networks import logits_in_batches
+    from evaluator.reporting.report import top_rows, write_report
+    from evaluator.reporting.results import Results
+    from lab.diffusion.schedules import noise_schedule
+    from lab.sweep.run import denoising_strip
+    from lab.training.checkpoints import load_checkpoint
 
     held_out, folder = splits.held_out, experiment.reports
     results = Results(
@@ -119,7 +120,7 @@ def told(settings: dict[str, Any]) -> str:
 
 def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
     """Return a finished cell as the evaluator's tables want it: the columns of `sweep.csv`, images and logits."""
-    from evaluator.results import JudgedCell
+    from evaluator.judging.cells import JudgedCell
 
     cell, images = result.cell, len(result.logits)
     return JudgedCell(
@@ -155,7 +156,7 @@ def quality(second: Evaluator, splits: Splits, results: Results) -> pd.DataFrame
     """Return the rows of `quality.csv`, of the best row's checkpoint."""
     from tqdm import tqdm
 
-    from evaluator.quality import QualityMeasures
+    from evaluator.quality.measures import QualityMeasures
 
     cells = results.cells_of_best_checkpoint
     smallest = min(len(cell.pixels) for cell in cells)
@@ -170,7 +171,7 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
         experiment: whose checkpoints.
         ranked: the ranking; a checkpoint's accuracies are those of its first row, on every label-set file.
     """
-    from lab.files import whole_file
+    from lab.machine.files import whole_file
 
     folder = experiment.checkpoints / "by_accuracy"
     try:

@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from evaluator.weights import Evaluator
-    from lab.checkpoints import Checkpoint
-    from lab.datasets import LabelledImages, Splits
-    from lab.labels import ClassVocabulary, LabelSet
-    from lab.sweep_cells import CellResult
-    from lab.training_runs import KeptCheckpoint, TrainingRun
+    from evaluator.classifiers.weights import Evaluator
+    from lab.data.datasets import Splits
+    from lab.data.labelled_images import LabelledImages
+    from lab.data.labels import ClassVocabulary, LabelSet
+    from lab.sweep.cells import CellResult
+    from lab.training.checkpoints import Checkpoint
+    from lab.training.runs import KeptCheckpoint, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,16 @@ class Finished:
 
 def run(experiment: Experiment) -> Finished:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
-    from evaluator.ranking import require_column_names
-    from lab.checkpoints import load_checkpoint
-    from lab.devices import chosen_device
-    from lab.diffusers_samplers import SCHEDULERS, scheduler
-    from lab.files import remove_leftovers
-    from lab.labels import load_label_sets
-    from lab.locks import locked
-    from lab.precision import chosen_precision
-    from lab.sampling import timestep_grid
-    from lab.schedules import noise_schedule
+    from evaluator.judging.ranking import require_column_names
+    from lab.data.labels import load_label_sets
+    from lab.diffusion.diffusers_samplers import SCHEDULERS, scheduler
+    from lab.diffusion.samplers import timestep_grid
+    from lab.diffusion.schedules import noise_schedule
+    from lab.machine.devices import chosen_device
+    from lab.machine.files import remove_leftovers
+    from lab.machine.locks import locked
+    from lab.machine.precision import chosen_precision
+    from lab.training.checkpoints import load_checkpoint
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
     require_column_names([path.stem for path in label_set_files])
@@ -108,8 +109,8 @@ def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
 
     Class folders are their own vocabulary.
     """
-    from lab.image_folders import class_folder_vocabulary
-    from lab.labels import load_vocabulary
+    from lab.data.image_folders import class_folder_vocabulary
+    from lab.data.labels import load_vocabulary
 
     if experiment.data.dataset == "class_folders":
         return class_folder_vocabulary(experiment.images)
@@ -121,8 +122,8 @@ def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
 
 def with_imported_network(experiment: Experiment, vocabulary: ClassVocabulary) -> Experiment:
     """Return an experiment that trains nothing with the network and noise schedule of the checkpoint it sweeps."""
-    from lab.checkpoints import load_checkpoint
-    from lab.training_runs import kept_name
+    from lab.training.checkpoints import load_checkpoint
+    from lab.training.runs import kept_name
 
     path = experiment.denoisers / kept_name(0)
     if experiment.training.epochs or not path.exists():
@@ -133,7 +134,7 @@ def with_imported_network(experiment: Experiment, vocabulary: ClassVocabulary) -
 
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     """Return the dataset's three splits, after checking that `objects.json` names its classes."""
-    from lab.datasets import DATASETS, stratified_splits
+    from lab.data.datasets import DATASETS, stratified_splits
 
     data = experiment.data
     dataset = DATASETS[data.dataset](data, experiment.images, experiment.cache)
@@ -143,7 +144,7 @@ def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
 
 def training_run(experiment: Experiment, dataset: LabelledImages, device: torch.device, precision: str) -> TrainingRun:
     """Return the training of an experiment, its network built and its folder checked; nothing is written yet."""
-    from lab.training_runs import TrainingRun
+    from lab.training.runs import TrainingRun
 
     return TrainingRun(
         experiment.denoisers,
@@ -162,8 +163,8 @@ def training_run(experiment: Experiment, dataset: LabelledImages, device: torch.
 @contextmanager
 def whole_comparison(experiment: Experiment) -> Iterator[None]:
     """Hold the folders of an experiment that others are compared for, cleared of what killed runs left half written."""
-    from lab.files import remove_leftovers
-    from lab.locks import locked
+    from lab.machine.files import remove_leftovers
+    from lab.machine.locks import locked
 
     with locked(experiment.checkpoints):
         for folder in (experiment.checkpoints, experiment.reports):
@@ -216,11 +217,11 @@ def swept(
     """Return the result of every cell of the sweep, running those that have none yet, and earlier sweeps' others."""
     from tqdm import tqdm
 
-    from evaluator.classifiers import logits_in_batches
-    from lab.files import digest
+    from evaluator.classifiers.networks import logits_in_batches
     from lab.guidance import settings_of
-    from lab.sweep import Engine, run_sweep
-    from lab.sweep_cells import SweepCell, earlier_results
+    from lab.machine.files import digest
+    from lab.sweep.cells import SweepCell, earlier_results
+    from lab.sweep.run import Engine, run_sweep
     from lab.types import ClassLogits, PixelImages
 
     def judge(pixels: PixelImages) -> ClassLogits:

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from experiments.configuration import Experiment
 from experiments.reporting import refuse_other_report, write_config
 from experiments.stages import Finished, class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, TrainingConfig
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from evaluator.quality import QualityMeasures
-    from evaluator.tutorial import Grid
-    from lab.checkpoints import Checkpoint
-    from lab.datasets import Splits
+    from evaluator.quality.measures import QualityMeasures
+    from evaluator.reporting.tutorial import Grid
+    from lab.data.datasets import Splits
+    from lab.training.checkpoints import Checkpoint
 
 SHOWN = 8
 """Images in a row of a figure of the corruption baseline."""
@@ -136,11 +138,11 @@ def run_tutorial(base: Experiment) -> None:
 def _run_tutorial(base: Experiment) -> None:
     import pandas as pd
 
-    from evaluator.quality import QualityMeasures
-    from evaluator.tutorial import write_tutorial
-    from lab.devices import chosen_device
-    from lab.precision import chosen_precision
-    from lab.schedules import noise_schedule
+    from evaluator.quality.measures import QualityMeasures
+    from evaluator.reporting.tutorial import write_tutorial
+    from lab.diffusion.schedules import noise_schedule
+    from lab.machine.devices import chosen_device
+    from lab.machine.precision import chosen_precision
 
     device = chosen_device(base.device)
     refuse_other_report(base)
@@ -183,8 +185,8 @@ def step_rows(
     step: TutorialStep, finished: Finished, splits: "Splits", measures: "QualityMeasures"
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each guidance weight of a step."""
-    from evaluator.scoring import score
-    from evaluator.tables import interval_columns
+    from evaluator.judging.intervals import interval_columns
+    from evaluator.judging.scoring import score
 
     vocabulary = splits.held_out.vocabulary
     seconds = sum(finished.images / row["images_per_second"] for row in finished.training_log)
@@ -222,9 +224,9 @@ def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device
     """Return the images of every figure."""
     import numpy as np
 
-    from evaluator.quality import spread_evenly
-    from evaluator.tutorial import Grid
-    from lab.sweep import denoising_strip
+    from evaluator.quality.measures import spread_evenly
+    from evaluator.reporting.tutorial import Grid
+    from lab.sweep.run import denoising_strip
 
     first = [step.cells[-1] for step in finished.values()]
     shown = {name: step.cells[-1].cell.guidance_weight for name, step in finished.items()}
@@ -254,10 +256,10 @@ def corruption_grid(finished: dict[str, Finished], splits: "Splits", device: "to
     import numpy as np
     import torch
 
-    from evaluator.quality import spread_evenly
-    from evaluator.tutorial import Grid
-    from lab.labelled_images import to_float, to_pixels
-    from lab.schedules import noise_schedule
+    from evaluator.quality.measures import spread_evenly
+    from evaluator.reporting.tutorial import Grid
+    from lab.data.labelled_images import to_float, to_pixels
+    from lab.diffusion.schedules import noise_schedule
 
     images = to_float(splits.held_out.pixels[spread_evenly(SHOWN, len(splits.held_out))])
     schedule = noise_schedule(finished["corruption-basic-5"].experiment.schedule)
@@ -278,11 +280,11 @@ def five_steps_grid(finished: Finished, device: "torch.device") -> "Grid":
     import numpy as np
     import torch
 
-    from evaluator.tutorial import Grid
-    from lab.labelled_images import to_pixels
-    from lab.noise_source import NoiseSource
-    from lab.sampling import moments, timestep_grid
-    from lab.schedules import noise_schedule
+    from evaluator.reporting.tutorial import Grid
+    from lab.data.labelled_images import to_pixels
+    from lab.diffusion.noise_source import NoiseSource
+    from lab.diffusion.samplers import moments, timestep_grid
+    from lab.diffusion.schedules import noise_schedule
 
     checkpoint, config = finished.checkpoint, finished.experiment
     schedule = noise_schedule(config.schedule)
@@ -304,7 +306,7 @@ def clean(
     """Return the clean images that a checkpoint predicts in x_t, on the CPU."""
     import torch
 
-    from lab.schedules import noise_schedule
+    from lab.diffusion.schedules import noise_schedule
 
     signal, spread = noise_schedule(checkpoint.schedule).amounts(timesteps, x_t)
     conditions = torch.zeros(len(x_t), len(checkpoint.vocabulary), device=device)

@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
-from lab.checkpoints import Checkpoint
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
-from lab.diffusers_samplers import scheduler
-from lab.diffusers_unet import DiffusersUNet, unet2d_model
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.data.labels import ClassVocabulary
+from lab.diffusion.diffusers_samplers import scheduler
+from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError, lines_of
-from lab.labels import ClassVocabulary
-from lab.schedules import noise_schedule
+from lab.networks.diffusers_unet import DiffusersUNet, unet2d_model
+from lab.training.checkpoints import Checkpoint
 
 PREDICTIONS = {"noise": "epsilon", "x_0": "sample", "v": "v_prediction"}
 """diffusers' names of what is predicted."""

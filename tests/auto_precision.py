@@ -10,23 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 
 @contextmanager
 def resolved(precision: str) -> Iterator[None]:
     """Let `auto` choose this precision for the length of the block."""
-    from lab import precision as room
+    from lab.machine import precision as room
 
     chosen = room.chosen_precision
 
     def choose(name: str, *of: Any) -> str:
         return chosen(precision if name == "auto" else name, *of)
 
-    room.chosen_precision = choose
-    try:
+    with patch.object(room, "chosen_precision", choose):
         yield
-    finally:
-        room.chosen_precision = chosen
 
 
 if __name__ == "__main__":

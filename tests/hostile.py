@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
-from lab.labels import ClassVocabulary
 
 VOCABULARY = ClassVocabulary(("cube", "sphere", "cone"))
 LABEL_SETS = b'[["cube"], ["sphere", "cone"], ["cone"]]'

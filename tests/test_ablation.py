@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import run_experiments
-from evaluator.ablation import UNCHANGED, ablation_table, mean_interval
+from evaluator.reporting.ablation import UNCHANGED, ablation_table, mean_interval
 from experiments.ablation import changed
 from experiments.presets import ABLATIONS, PRESETS
 from lab.errors import LabError

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
-from lab.configuration import DenoiserConfig, ScheduleConfig
+from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
-from lab.files import load_tensors, save_tensors, whole_file
-from lab.labels import ClassVocabulary
-from lab.networks import build_denoiser
+from lab.machine.files import load_tensors, save_tensors, whole_file
+from lab.networks.registry import build_denoiser
+from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
 
 VOCABULARY = ClassVocabulary(("a", "b", "c"))
 

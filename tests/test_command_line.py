@@ -16,20 +16,22 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluator.classifiers import build_classifier, logits_in_batches
+from evaluator.classifiers.networks import build_classifier, logits_in_batches
+from evaluator.classifiers.training import train_classifier
+from evaluator.classifiers.weights import load_evaluator
 from evaluator.configuration import EvaluatorConfig
-from evaluator.scoring import score
-from evaluator.training import train_classifier
-from evaluator.weights import load_evaluator
+from evaluator.judging.scoring import score
 from experiments.configuration import Experiment
 from experiments.reporting import link_by_accuracy
-from lab.checkpoints import load_checkpoint
-from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
-from lab.datasets import digits, stratified_splits
-from lab.networks import build_denoiser
-from lab.schedules import noise_schedule
-from lab.sweep_cells import noise_seeds
-from lab.training import Trainer
+from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
+from lab.data.datasets import digits, stratified_splits
+from lab.diffusion.schedules import noise_schedule
+from lab.networks.registry import build_denoiser
+from lab.sweep.cells import noise_seeds
+from lab.training.checkpoints import load_checkpoint
+from lab.training.trainer import Trainer
 from tests.command import CPU, FILES, TIMING, TINY, command, new_root, run, table
 
 
@@ -209,7 +211,7 @@ def test_a_report_that_was_cut_off_is_made_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("evaluator.figures.loss_curve", interrupt)
+        patch.setattr("evaluator.reporting.figures.loss_curve", interrupt)
         assert run(root, "digits", *TINY) == 130
     assert not (root / "reports" / "digits" / "report.md").exists()
     assert run(root, "digits", *TINY) == 0

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from lab.configuration import SamplerConfig, ScheduleConfig
-from lab.noise_source import NoiseSource
-from lab.objectives import AsNoisePredictor
-from lab.sampling import sample
-from lab.schedules import noise_schedule
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.objectives import AsNoisePredictor
+from lab.diffusion.samplers import sample
+from lab.diffusion.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 
 CONFIG = ScheduleConfig(kind="corruption", timesteps=1000)

@@ -12,10 +12,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from lab.configuration import DataConfig
-from lab.datasets import DATASETS, LabelledImages, Splits, digits, stratified_splits, to_float, to_pixels
+from lab.configuration.data import DataConfig
+from lab.data.datasets import DATASETS, Splits, digits, stratified_splits
+from lab.data.labelled_images import LabelledImages, to_float, to_pixels
+from lab.data.labels import ClassVocabulary, load_vocabulary
 from lab.errors import LabError
-from lab.labels import ClassVocabulary, load_vocabulary
 
 PROJECT = Path(__file__).parents[1]
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from lab.configuration import SamplerConfig, ScheduleConfig
-from lab.noise_source import NoiseSource
-from lab.sampling import STEPPERS, Point, timestep_grid, trajectory
-from lab.schedules import noise_schedule
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.samplers import STEPPERS, Point, timestep_grid, trajectory
+from lab.diffusion.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 
 

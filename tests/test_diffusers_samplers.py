@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from lab.configuration import SamplerConfig, ScheduleConfig
-from lab.diffusers_samplers import SCHEDULERS
-from lab.noise_source import NoiseSource
-from lab.sampling import sample, timestep_grid
-from lab.schedules import NoiseSchedule, noise_schedule
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.diffusion.diffusers_samplers import SCHEDULERS
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.samplers import sample, timestep_grid
+from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.types import Conditions, Images, Timesteps
 
 SCHEDULE = noise_schedule(ScheduleConfig(timesteps=200))

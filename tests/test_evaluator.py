@@ -8,15 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.classifiers import build_classifier, logits_in_batches
+from evaluator.classifiers.networks import build_classifier, logits_in_batches
+from evaluator.classifiers.training import batch_sizes, jittered, train_classifier
+from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
-from evaluator.scoring import score
-from evaluator.training import batch_sizes, jittered, train_classifier
-from evaluator.weights import Evaluator, load_evaluator, save_evaluator
-from lab.datasets import digits, stratified_splits, to_float
+from evaluator.judging.scoring import score
+from lab.data.datasets import digits, stratified_splits
+from lab.data.labelled_images import mirrored_at_random, to_float
 from lab.errors import LabError
-from lab.files import load_tensors, save_tensors
-from lab.labelled_images import mirrored_at_random
+from lab.machine.files import load_tensors, save_tensors
 
 CONFIG = EvaluatorConfig(width=16, epochs=20)
 CPU = torch.device("cpu")

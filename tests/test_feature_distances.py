@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from evaluator import feature_distances
-from evaluator.feature_distances import (
+from evaluator.quality import feature_distances
+from evaluator.quality.feature_distances import (
     FrechetDistance,
     KernelDistance,
     frechet_distance,

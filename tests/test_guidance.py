@@ -7,7 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.configuration import GUIDANCE_SETTINGS, GuidanceConfig, SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.guidance import GUIDANCE_SETTINGS, GuidanceConfig
+from lab.data.labels import ClassVocabulary
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.samplers import sample, timestep_grid
+from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.guidance import (
     METHODS,
@@ -23,10 +28,6 @@ from lab.guidance import (
     guided,
     settings_of,
 )
-from lab.labels import ClassVocabulary
-from lab.noise_source import NoiseSource
-from lab.sampling import sample, timestep_grid
-from lab.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 
 

@@ -17,20 +17,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from evaluator.classifiers import build_classifier
+from evaluator.classifiers.networks import build_classifier
+from evaluator.classifiers.pictures import numbered_pictures
+from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
-from evaluator.pictures import numbered_pictures
-from evaluator.weights import Evaluator, load_evaluator, save_evaluator
-from lab.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, TrainingConfig
-from lab.files import LEGACY_MAGIC, load_tensors, save_tensors
-from lab.image_folders import scene_folder
-from lab.labelled_images import one_label_images
-from lab.networks import build_denoiser
-from lab.schedules import noise_schedule
-from lab.sweep_cells import CellResult, SweepCell, earlier_results, load_result, save_result
-from lab.training import Trainer
-from lab.training_runs import TrainingRun
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
+from lab.data.image_folders import scene_folder
+from lab.data.labelled_images import one_label_images
+from lab.diffusion.schedules import noise_schedule
+from lab.machine.files import LEGACY_MAGIC, load_tensors, save_tensors
+from lab.networks.registry import build_denoiser
+from lab.sweep.cells import CellResult, SweepCell, earlier_results, load_result, save_result
+from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from lab.training.runs import TrainingRun
+from lab.training.trainer import Trainer
 from tests.hostile import (
     OBJECTS,
     VOCABULARY,

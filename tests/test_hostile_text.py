@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from experiments.configuration import Experiment
 from experiments.reporting import refuse_other_report
-from lab.labels import load_image_labels, load_label_sets, load_vocabulary
+from lab.data.labels import load_image_labels, load_label_sets, load_vocabulary
 from tests.command import run
 from tests.hostile import (
     IMAGE_LABELS,

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
-import lab.image_folders
-from lab.configuration import DataConfig
-from lab.datasets import DATASETS, LabelledImages, stratified_splits
+import lab.data.image_folders
+from lab.configuration.data import DataConfig
+from lab.data.datasets import DATASETS, stratified_splits
+from lab.data.image_folders import class_folders, scene_folder, scene_groups
+from lab.data.labelled_images import LabelledImages
+from lab.data.labels import ClassVocabulary, load_image_labels, load_vocabulary
 from lab.errors import LabError
-from lab.image_folders import class_folders, scene_folder, scene_groups
-from lab.labels import ClassVocabulary, load_image_labels, load_vocabulary
-from lab.locks import locked
+from lab.machine.locks import locked
 
 ICLEVR = Path(__file__).parents[1] / ".." / "shared" / "labels" / "iclevr"
 CLASSES = ("red cube", "blue sphere", "green cylinder")
@@ -66,13 +67,13 @@ def read_labels(folder: Path) -> dict[str, list[str]]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows by the name of every file that is decoded from now on."""
     names: list[str] = []
-    decode = lab.image_folders.decoded_image
+    decode = lab.data.image_folders.decoded_image
 
     def counted(path: Path, image_size: int) -> object:
         names.append(path.name)
         return decode(path, image_size)
 
-    monkeypatch.setattr(lab.image_folders, "decoded_image", counted)
+    monkeypatch.setattr(lab.data.image_folders, "decoded_image", counted)
     return names
 
 
@@ -170,7 +171,7 @@ def test_whatever_changes_pixels_is_decoded_again(
     elif change == "size":
         side = 8
     elif change == "format":
-        monkeypatch.setattr(lab.image_folders, "CACHE_FORMAT", 0)
+        monkeypatch.setattr(lab.data.image_folders, "CACHE_FORMAT", 0)
     else:
         (cache,) = (tmp_path / "cache").glob("*.npy")
         cache.write_bytes(cache.read_bytes()[:-1])

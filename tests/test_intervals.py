@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluator.intervals import Interval, bootstrap_mean, ratio_interval, shuffled_interval, wilson_interval
+from evaluator.judging.intervals import Interval, bootstrap_mean, ratio_interval, shuffled_interval, wilson_interval
 
 
 def test_the_value_is_labels_over_labels_and_not_a_mean_of_images() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.data.labels import ClassVocabulary, load_image_labels, load_label_sets, load_vocabulary
 from lab.errors import LabError
-from lab.labels import ClassVocabulary, load_image_labels, load_label_sets, load_vocabulary
 
 COLOURS = ClassVocabulary(("red cube", "blue cube", "red sphere"))
 ICLEVR = Path(__file__).parents[1] / ".." / "shared" / "labels" / "iclevr"

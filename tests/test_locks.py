@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabError
-from lab.locks import locked
+from lab.machine.locks import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from lab.locks import locked
+from lab.machine.locks import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lab.memory import LARGEST, SHARE, images_that_fit
+from lab.machine.memory import LARGEST, SHARE, images_that_fit
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from evaluator import neighbours
-from evaluator.neighbours import intra_set_distances, nearest_distances, neighbour_measures, radii
+from evaluator.quality import neighbours
+from evaluator.quality.neighbours import intra_set_distances, nearest_distances, neighbour_measures, radii
 from lab.errors import LabError
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from lab.blocks import Attention, ModulatedBlock, VectorBottleneck
-from lab.configuration import DenoiserConfig, ScheduleConfig
-from lab.context_unet import ContextUnet
+from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
 from lab.errors import LabError
-from lab.networks import build_denoiser
+from lab.networks.blocks import Attention, ModulatedBlock, VectorBottleneck
+from lab.networks.context_unet import ContextUnet
+from lab.networks.registry import build_denoiser
 
 COURSEWORK = DenoiserConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7)
 

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
-from lab.muon import Muon, orthogonalised
-from lab.networks import build_denoiser
-from lab.optimizers import OPTIMIZERS, hidden_matrices
+from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
+from lab.networks.registry import build_denoiser
+from lab.training.muon import Muon, orthogonalised
+from lab.training.optimizers import OPTIMIZERS, hidden_matrices
 
 
 def matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:

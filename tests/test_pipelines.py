@@ -12,16 +12,18 @@ import pytest
 import torch
 
 from experiments.configuration import Experiment
-from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig, TrainingConfig
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
+from lab.data.labels import ClassVocabulary
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.objectives import AsNoisePredictor
+from lab.diffusion.samplers import sample, timestep_grid
+from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
-from lab.labels import ClassVocabulary
-from lab.networks import build_denoiser
-from lab.noise_source import NoiseSource
-from lab.objectives import AsNoisePredictor
+from lab.networks.registry import build_denoiser
 from lab.pipelines import export_pipeline, import_pipeline
-from lab.sampling import sample, timestep_grid
-from lab.schedules import noise_schedule
+from lab.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from tests.command import PROJECT, TINY, Mistake, new_root, run, table
 
 DIGITS = ClassVocabulary(tuple("0123456789"))

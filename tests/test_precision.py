@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.samplers import sample
+from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
-from lab.networks import build_denoiser
-from lab.noise_source import NoiseSource
-from lab.precision import InPrecision, as_compiled, chosen_precision
-from lab.sampling import sample
-from lab.schedules import noise_schedule
+from lab.machine.precision import InPrecision, as_compiled, chosen_precision
+from lab.networks.registry import build_denoiser
 
 CPU = torch.device("cpu")
 

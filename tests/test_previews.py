@@ -11,9 +11,10 @@ from PIL import Image
 
 from experiments.presets import PRESETS
 from experiments.previews import write_preview
-from lab.checkpoints import load_checkpoint
-from lab.configuration import GuidanceConfig, SweepConfig
-from lab.datasets import digits
+from lab.configuration.guidance import GuidanceConfig
+from lab.configuration.sweep import SweepConfig
+from lab.data.datasets import digits
+from lab.training.checkpoints import load_checkpoint
 from tests.command import CPU, TIMING, TINY, new_root, run, table
 
 
@@ -57,7 +58,8 @@ def test_previews_are_guided_by_the_methods_of_the_sweep(
     checkpoint = load_checkpoint(checkpoints / "epoch0002.pt", digits().vocabulary)
     drawn: list[tuple[np.ndarray, list[str]]] = []
     monkeypatch.setattr(
-        "evaluator.figures.image_grid", lambda path, images, rows, columns, title: drawn.append((images, list(rows)))
+        "evaluator.reporting.figures.image_grid",
+        lambda path, images, rows, columns, title: drawn.append((images, list(rows))),
     )
     experiment = replace(
         PRESETS["digits"][1],

@@ -6,12 +6,12 @@ from typing import Any, get_args, get_type_hints
 import pytest
 import torch
 
-from evaluator.classifiers import CLASSIFIERS, build_classifier, features_in_batches, logits_in_batches
+from evaluator.classifiers.networks import CLASSIFIERS, build_classifier, features_in_batches, logits_in_batches
 from evaluator.configuration import EvaluatorConfig
-from evaluator.quality import QualityMeasures, spread_evenly
-from evaluator.results import JudgedCell
-from lab.datasets import Splits, digits, stratified_splits
-from lab.labels import LabelSet
+from evaluator.judging.cells import JudgedCell
+from evaluator.quality.measures import QualityMeasures, spread_evenly
+from lab.data.datasets import Splits, digits, stratified_splits
+from lab.data.labels import LabelSet
 from lab.types import PixelImages
 
 IMAGES = 120

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from evaluator.ranking import accuracy_by_checkpoint, ranking
-from evaluator.scoring import ScoredImages
+from evaluator.judging.ranking import accuracy_by_checkpoint, ranking
+from evaluator.judging.scoring import ScoredImages
 
 
 def sweep() -> pd.DataFrame:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lab import rendering, scenes, studio
 from lab.errors import LabError
-from lab.rendering import SceneConfig, picture_name, render_scenes, write_label_set_files
-from lab.scenes import SHAPES, PlacedObject, place_scene
+from lab.scenes import layout as scenes
+from lab.scenes import rendering, studio
+from lab.scenes.layout import SHAPES, PlacedObject, place_scene
+from lab.scenes.rendering import SceneConfig, picture_name, render_scenes, write_label_set_files
 
 pytestmark = pytest.mark.long  # each process that renders loads Mitsuba
 
@@ -203,7 +204,7 @@ def test_ctrl_c_leaves_only_complete_files(tmp_path: Path) -> None:
     pytest.importorskip("mitsuba")
     out = tmp_path / "out"
     code = (
-        "from pathlib import Path; from lab.rendering import SceneConfig, render_scenes; "
+        "from pathlib import Path; from lab.scenes.rendering import SceneConfig, render_scenes; "
         f"render_scenes(SceneConfig(Path({str(out)!r}), scenes=2000, processes=2))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True)

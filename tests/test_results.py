@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from evaluator.results import JudgedCell, Results
-from lab.labels import ClassVocabulary, LabelSet
+from evaluator.judging.cells import JudgedCell
+from evaluator.reporting.results import Results
+from lab.data.labels import ClassVocabulary, LabelSet
 
 VOCABULARY = ClassVocabulary(("cube", "sphere", "cone"))
 

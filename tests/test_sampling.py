@@ -12,13 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.samplers import STEPPERS, Point, sample, timestep_grid, trajectory
+from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.guidance import ClassifierFreeGuidance
-from lab.networks import build_denoiser
-from lab.noise_source import NoiseSource
-from lab.sampling import STEPPERS, Point, sample, timestep_grid, trajectory
-from lab.schedules import noise_schedule
+from lab.networks.registry import build_denoiser
 from lab.types import Conditions, Images, Timesteps
 
 MEAN, DEVIATION = 0.3, 0.5

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lab import scenes
 from lab.errors import LabError
-from lab.rendering import SceneConfig, render_scenes, write_label_set_files
-from lab.scenes import CLASS_NAMES, COLOURS, SHAPES, PlacedObject, Scene, label_set_files, place_scene
+from lab.scenes import layout as scenes
+from lab.scenes.layout import CLASS_NAMES, COLOURS, SHAPES, PlacedObject, Scene, label_set_files, place_scene
+from lab.scenes.rendering import SceneConfig, render_scenes, write_label_set_files
 
 HELD_OUT = {
     frozenset((f"{COLOURS[c]} {first}", f"{COLOURS[(c + 3) % 8]} {second}"))

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.configuration import ScheduleConfig
+from lab.configuration.diffusion import ScheduleConfig
+from lab.diffusion.schedules import ALPHA_BARS, cyclic_cosine_betas, noise_schedule
 from lab.errors import LabError
-from lab.schedules import ALPHA_BARS, cyclic_cosine_betas, noise_schedule
 
 
 def test_the_cyclic_cosine_has_a_period_of_50_between_its_ends() -> None:

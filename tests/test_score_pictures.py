@@ -19,11 +19,11 @@ from torch import nn
 from torchvision.models import resnet18
 
 from evaluator.__main__ import main
-from evaluator.classifiers import build_classifier
+from evaluator.classifiers.networks import build_classifier
+from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
-from evaluator.weights import Evaluator, load_evaluator, save_evaluator
+from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
-from lab.labels import ClassVocabulary
 
 CLASSES = tuple(f"{colour} {shape}" for shape in ("cube", "sphere", "cylinder") for colour in "abcdefgh")
 VOCABULARY = ClassVocabulary(CLASSES)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.baselines import shuffled_row
-from evaluator.scoring import chance, score, seen_classes
+from evaluator.judging.baselines import shuffled_row
+from evaluator.judging.scoring import chance, score, seen_classes
 
 LOGITS = torch.tensor([[0.9, 0.1, 0.8, -5.0], [0.1, 0.2, 0.3, 0.4], [-1.0, -2.0, -3.0, -4.0]])
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluator.selection import selection
+from evaluator.judging.selection import selection
 
 
 def test_a_difference_by_hand() -> None:
@@ -52,7 +52,7 @@ def test_the_interval_of_a_difference_covers_it() -> None:
 
 
 def selection_without_bootstrap(correct: np.ndarray, asked: np.ndarray) -> tuple[float, float, float]:
-    from evaluator import selection as module
+    from evaluator.judging import selection as module
 
     before, module.RESAMPLES = module.RESAMPLES, 1
     try:

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from lab import sweep, sweep_cells
-from lab.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from lab.configuration import DenoiserConfig, SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.data.labels import ClassVocabulary
+from lab.diffusion.samplers import sample
 from lab.errors import LabError
-from lab.labels import ClassVocabulary
-from lab.networks import build_denoiser
-from lab.sampling import sample
-from lab.sweep import Engine, run_sweep
-from lab.sweep_cells import CellResult, SweepCell, earlier_results, load_result
+from lab.networks.registry import build_denoiser
+from lab.sweep import cells as sweep_cells
+from lab.sweep import run as sweep
+from lab.sweep.cells import CellResult, SweepCell, earlier_results, load_result
+from lab.sweep.run import Engine, run_sweep
+from lab.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lab.types import ClassLogits, PixelImages
 
 VOCABULARY = ClassVocabulary(("cube", "sphere", "cone"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torchvision
 
-from lab.datasets import LabelledImages
+from lab.data.labelled_images import LabelledImages
+from lab.data.labels import load_vocabulary
+from lab.data.torchvision_datasets import CIFAR10_FILES, MNIST_FILES, cifar10, fashion_mnist, mnist
 from lab.errors import LabError
-from lab.labels import load_vocabulary
-from lab.torchvision_datasets import CIFAR10_FILES, MNIST_FILES, cifar10, fashion_mnist, mnist
 
 PROJECT = Path(__file__).parents[1]
 RANDOM = np.random.default_rng(0)

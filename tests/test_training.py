@@ -8,12 +8,14 @@ import pytest
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from lab.configuration import DenoiserConfig, ScheduleConfig, TrainingConfig
-from lab.datasets import digits
+from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
+from lab.data.datasets import digits
+from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
-from lab.networks import build_denoiser
-from lab.schedules import noise_schedule
-from lab.training import Trainer, drop_context, ema_update, learning_rate_factor
+from lab.networks.registry import build_denoiser
+from lab.training.trainer import Trainer, drop_context, ema_update, learning_rate_factor
 
 CONFIG = TrainingConfig(epochs=3, batch_size=40, learning_rate=1e-3, warmup_steps=4, checkpoints=1)
 

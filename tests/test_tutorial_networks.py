@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from lab.configuration import DenoiserConfig, ScheduleConfig
-from lab.diffusers_unet import DiffusersUNet
+from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
 from lab.errors import LabError
-from lab.networks import build_denoiser
+from lab.networks.diffusers_unet import DiffusersUNet
+from lab.networks.registry import build_denoiser
 
 BASIC = DenoiserConfig(network="basic_unet", n_feat=32, widths=(1, 2, 2), prediction="x_0")
 SMALL = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 2, 2), attended_levels=2)

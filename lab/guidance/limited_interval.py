@@ -7,8 +7,8 @@ sigma is the noise level of a signal that is not scaled down, as in EDM; log-SNR
 
 from dataclasses import dataclass
 
+from lab.diffusion.schedules import NoiseSchedule
 from lab.guidance.classifier_free import ClassifierFreeGuidance
-from lab.schedules import NoiseSchedule
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 

@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from lab.configuration import GUIDANCE_SETTINGS, GuidanceConfig
+from lab.configuration.guidance import GUIDANCE_SETTINGS, GuidanceConfig
+from lab.data.labels import ClassVocabulary
+from lab.diffusion.schedules import NoiseSchedule
 from lab.guidance.autoguidance import Autoguidance
 from lab.guidance.classifier_free import ClassifierFreeGuidance
 from lab.guidance.composed import Composed
@@ -15,8 +17,6 @@ from lab.guidance.plus_plus import PlusPlus
 from lab.guidance.projected import Projected
 from lab.guidance.rescale import Rescale
 from lab.guidance.weight_schedule import WeightSchedule
-from lab.labels import ClassVocabulary
-from lab.schedules import NoiseSchedule
 from lab.types import NoisePredictor
 
 

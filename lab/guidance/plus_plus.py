@@ -14,8 +14,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.diffusion.schedules import NoiseSchedule
 from lab.guidance.classifier_free import mixed, null_conditions, two_halves
-from lab.schedules import NoiseSchedule
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 

@@ -13,8 +13,8 @@ The parallel part mostly saturates. Neutral: eta 1, momentum 0, largest_norm 0, 
 import torch
 from torch import Tensor
 
+from lab.diffusion.schedules import NoiseSchedule
 from lab.guidance.classifier_free import ClassifierFreeGuidance, two_halves
-from lab.schedules import NoiseSchedule
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 

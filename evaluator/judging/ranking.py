@@ -1,0 +1,70 @@
+"""Ranking: checkpoints and weights by their accuracy on the first label-set file.
+
+The other files had no say in the ranking, so their accuracy beside it is an honest one; the accuracy that was ranked
+by is, for the best row, the largest of many, and leans high.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from evaluator.judging.scoring import ScoredImages
+from evaluator.judging.selection import selection
+from lab.errors import LabError
+
+CANDIDATE = ["checkpoint", "epoch", "step", "guidance_method", "guidance_weight", "guidance_scale"]
+"""The columns that tell one candidate from another."""
+
+
+def require_column_names(label_sets: Sequence[str]) -> None:
+    """Raise LabError where a label-set file's name would clash with a column, since the tables have one of its name."""
+    ends = [f"{name}_{end}" for name in ("rank", "behind_best", *label_sets) for end in ("low", "high")]
+    taken = [*CANDIDATE, "rank", "tied_with_best", "behind_best", *ends]
+    for name in label_sets:
+        if name in taken:
+            raise LabError(f"--data.label-sets: {name!r} is the name of a column of the tables; rename {name}.json")
+
+
+def accuracy_by_checkpoint(sweep: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each checkpoint and guidance weight, with accuracy, low and high of every label-set file.
+
+    Args:
+        sweep: the rows of `sweep.csv`.
+
+    Returns:
+        The candidate columns, then NAME, NAME_low and NAME_high for every label-set file NAME, in sweep order.
+    """
+    table = sweep[CANDIDATE].drop_duplicates().reset_index(drop=True)
+    for name, rows in sweep.groupby("label_set", sort=False):
+        columns = {"accuracy": f"{name}", "accuracy_low": f"{name}_low", "accuracy_high": f"{name}_high"}
+        table = table.merge(rows[[*CANDIDATE, *columns]].rename(columns=columns), on=CANDIDATE, how="left")
+    return table
+
+
+def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages]) -> tuple[pd.DataFrame, float]:
+    """Return the rows of `accuracy_by_checkpoint` from best to worst, each compared with the best, and the optimism.
+
+    Of equal accuracies the smaller guidance weight stands first (it distorts least), then the later checkpoint.
+
+    Args:
+        table: the rows.
+        ranked_by: the label-set file whose accuracy decides.
+        scored: the scored images of that file, one for each row of the table.
+
+    Returns:
+        The same columns behind `rank`, counted from 1, its 95 % interval `rank_low` and `rank_high`, `tied_with_best`
+        and `behind_best` with its interval: the difference over the same pairs of label set and seed, which is a tie
+        where the interval reaches 0. And how much the best row flatters itself; see `evaluator.judging.selection`.
+    """
+    ordered = table.sort_values([ranked_by, "guidance_weight", "step"], ascending=[False, True, False], kind="stable")
+    correct = np.stack([scored[row].correct_labels for row in ordered.index], axis=1)
+    compared = selection(correct, scored[0].labels, best=0)
+    ordered = ordered.reset_index(drop=True)
+    ordered.insert(0, "rank", range(1, len(ordered) + 1))
+    ordered.insert(1, "rank_low", compared.rank[:, 0])
+    ordered.insert(2, "rank_high", compared.rank[:, 1])
+    ordered.insert(3, "tied_with_best", compared.tied)
+    for place, column in enumerate(("behind_best", "behind_best_low", "behind_best_high")):
+        ordered[column] = compared.behind[:, place].round(6)
+    return ordered, compared.optimism

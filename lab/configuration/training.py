@@ -1,0 +1,54 @@
+"""Settings of the training: optimizer, warm-up and decay, weights of the loss, gradient clipping, EMA."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lab.configuration.checks import require_range, require_types
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the denoiser is trained: optimizer, warm-up and decay, weighting of the loss, gradient clipping, EMA."""
+
+    epochs: int = 100
+    """Passes over the generator's split; 0 for none, to sweep a checkpoint that import-pipeline wrote."""
+    batch_size: int = 128
+    """Images in one optimizer step; the last, smaller batch of an epoch is trained on too."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW, or Muon for the large matrices and AdamW for the rest: fewer steps, each a little longer."""
+    learning_rate: float = 1e-3
+    """The optimizer's learning rate at its highest."""
+    weight_decay: float = 0.01
+    """The optimizer's decoupled weight decay."""
+    weighting: Literal["as_predicted", "min_snr", "min_snr_plus_one"] = "as_predicted"
+    """Weight of a timestep's error, told as that of the clean image: that of the error of what is predicted; or
+    min(SNR, largest-weight); or min(SNR + 1, largest-weight). SNR is alpha_bar / (1 - alpha_bar)."""
+    largest_weight: float = 5.0
+    """The gamma of min-SNR-gamma."""
+    warmup_steps: int = 100
+    """Optimizer steps over which the learning rate rises from 0."""
+    decay: Literal["cosine", "linear", "none"] = "cosine"
+    """How the learning rate falls to 0 from the end of the warm-up to the last step."""
+    max_gradient_norm: float = 1.0
+    """Gradients are scaled down to this norm where they exceed it."""
+    context_dropout: float = 0.1
+    """Probability, for each image on its own, that its condition is replaced by the null condition."""
+    mirror: bool = False
+    """Mirror half of the images left to right, anew each time: right for scenes and photographs, wrong for digits."""
+    ema_decay: float = 0.999
+    """Decay of the EMA copy once warmed up; before that it is (1 + n) / (10 + n) after n updates."""
+    checkpoints: int = 4
+    """How many checkpoints are kept, evenly spaced, the last at the end."""
+
+    def __post_init__(self) -> None:
+        require_types(self, "training")
+        require_range("training.epochs", self.epochs, 0)
+        require_range("training.batch_size", self.batch_size, 1)
+        require_range("training.learning_rate", self.learning_rate, 0)
+        require_range("training.weight_decay", self.weight_decay, 0)
+        require_range("training.largest_weight", self.largest_weight, 1e-6)
+        require_range("training.warmup_steps", self.warmup_steps, 0)
+        require_range("training.max_gradient_norm", self.max_gradient_norm, 1e-12)
+        require_range("training.context_dropout", self.context_dropout, 0, 1)
+        require_range("training.ema_decay", self.ema_decay, 0, 0.999999)
+        require_range("training.checkpoints", self.checkpoints, 1, max(1, self.epochs))

@@ -1,0 +1,8 @@
+"""Denoisers: networks that predict from x_t, the timestep and the condition.
+
+context_unet    ContextUnet, the lab's own and the coursework's
+blocks          its parts: convolutions, modulation, attention
+basic_unet      BasicUNet, the tutorials' first network
+diffusers_unet  diffusers' UNet2DModel, with and without the condition
+registry        the networks by name
+"""

@@ -1,0 +1,52 @@
+"""BasicUNet, the first network of the tutorials: five-by-five convolutions, max-pooling, additive skips.
+
+It is told neither the timestep nor a condition, and works on images in [0, 1]. With channels 32, 64, 64 and one
+channel of image it has 309,057 parameters. Source: unit 1 of Hugging Face's diffusion models course.
+"""
+
+from torch import Tensor, nn
+
+from lab.configuration.networks import DenoiserConfig
+from lab.errors import LabError
+from lab.types import Conditions, Images, Timesteps
+
+
+class BasicUNet(nn.Module):
+    """Three convolutions down and three up, with SiLU after each.
+
+    Args:
+        config: `n_feat` times `widths` are the channels at full, half and quarter side.
+        image_shape: (channels, height, width); the side is divisible by 4.
+
+    Raises:
+        LabError: it is not.
+    """
+
+    def __init__(self, config: DenoiserConfig, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        if height % 4 or width % 4:
+            raise LabError(f"BasicUNet got {height}x{width} images; allowed are sides divisible by 4")
+        full, half, quarter = (config.n_feat * times for times in config.widths)
+        self.downs = nn.ModuleList(_convolution(*pair) for pair in ((channels, full), (full, half), (half, quarter)))
+        self.ups = nn.ModuleList(_convolution(*pair) for pair in ((quarter, half), (half, full), (full, channels)))
+        self.halve, self.enlarge = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+
+    def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return what is predicted of x_t, (B, C, H, W) in [-1, 1], shaped like it."""
+        features, skips = (x_t + 1) / 2, []
+        for place, down in enumerate(self.downs):
+            features = nn.functional.silu(down(features))
+            if place < 2:
+                skips.append(features)
+                features = self.halve(features)
+        for place, up in enumerate(self.ups):
+            if place:
+                features = self.enlarge(features) + skips.pop()
+            features = nn.functional.silu(up(features))
+        image: Tensor = 2 * features - 1
+        return image
+
+
+def _convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 5, padding=2)

@@ -1,0 +1,144 @@
+"""ContextUnet, the network of the i-CLEVR coursework (after minDiffusion's conditional MNIST network).
+
+Two downs to a vector, time and condition embedded at two scales, two ups with skip connections,
+
+    up = cemb * up + temb        (multiply by context, add time)
+
+Its options strengthen that outline where it is weak, each on its own: see `DenoiserConfig`.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lab.configuration.networks import DenoiserConfig
+from lab.errors import LabError
+from lab.networks.blocks import Attention, ModulatedBlock, ResidualBlock, Up, VectorBottleneck, embedding
+from lab.types import Conditions, Images, Timesteps
+
+TIME_FEATURES = 32
+
+
+class ConditionEmbedding(nn.Module):
+    """Time and condition embedded at one scale, the condition with an embedding of its own for "nothing asked".
+
+    Args:
+        time_features, classes: lengths of what is embedded.
+        out_features: E.
+        config: activation, and what the null condition is.
+    """
+
+    def __init__(self, time_features: int, classes: int, out_features: int, config: DenoiserConfig) -> None:
+        super().__init__()
+        self.time = embedding(time_features, out_features, config)
+        self.context = embedding(classes, out_features, config)
+        # Ones: an unconditional pass starts by leaving the features it multiplies as they are.
+        self.null = nn.Parameter(torch.ones(out_features)) if config.null_condition == "learned" else None
+
+    def forward(self, time: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embedded condition and the embedded time, (B, E) each."""
+        context: Tensor = self.context(conditions)
+        if self.null is not None:
+            context = torch.where((conditions == 0).all(dim=1, keepdim=True), self.null, context)
+        return context, self.time(time)
+
+
+class ContextUnet(nn.Module):
+    """The coursework's U-Net as a noise predictor, with options.
+
+    Args:
+        config: the choices; see `DenoiserConfig`.
+        image_shape: (channels, height, width); height equals width and is divisible by 4 `patch`.
+        classes: K, the length of a condition.
+        timesteps: T of the noise schedule; only the scalar time embedding (t + 1) / T uses it.
+
+    Raises:
+        LabError: the side is not square and divisible by 4 `patch`, or `pool` does not fit the map at the bottleneck.
+    """
+
+    def __init__(self, config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int, timesteps: int) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        if height != width or height % (4 * config.patch) or height == 0:
+            patched = f" x --denoiser.patch {config.patch}" if config.patch > 1 else ""
+            raise LabError(f"ContextUnet got {height}x{width} images; allowed is a square side divisible by 4{patched}")
+        channels *= config.patch**2
+        full, half, quarter = (config.n_feat * times for times in config.widths)
+        time_features = TIME_FEATURES if config.time == "sinusoidal" else 1
+        embedded = (quarter, half) if config.conditioning == "ups" else (4 * config.n_feat,)
+        self.config = config
+        self.timesteps = timesteps
+
+        self.embeddings = nn.ModuleList(
+            [ConditionEmbedding(time_features, classes, features, config) for features in embedded]
+        )
+        self.initial = self._block(channels, full, skip=True)
+        self.down1, self.down2 = self._block(full, half), self._block(half, quarter)
+        self.halve = nn.MaxPool2d(2)
+        self.bottleneck = (
+            VectorBottleneck(quarter, height // (4 * config.patch), config)
+            if config.bottleneck == "vector"
+            else self._block(quarter, quarter, skip=True)
+        )
+        self.up1, self.up2 = Up(2 * quarter, half, self._block), Up(2 * half, full, self._block)
+        if config.attention != "none":
+            tokens = classes if config.attention == "objects" else 0
+            places = ((half, 2), (quarter, 4), (quarter, 4), (half, 2))
+            self.attentions = nn.ModuleList(
+                [Attention(channels_there, height // (config.patch * down), tokens) for channels_there, down in places]
+            )
+        self.out = nn.Sequential(
+            nn.Conv2d(2 * full, full, 3, padding=1),
+            nn.GroupNorm(8, full),
+            nn.ReLU(),
+            nn.Conv2d(full, channels, 3, padding=1),
+        )
+
+    def _block(self, in_channels: int, out_channels: int, skip: bool = False) -> nn.Module:
+        if self.config.conditioning == "blocks":
+            return ModulatedBlock(in_channels, out_channels, 4 * self.config.n_feat, self.config)
+        return ResidualBlock(in_channels, out_channels, self.config, skip)
+
+    def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Predict the noise in x_t; shapes (B, C, H, W), (B,), (B, K) to (B, C, H, W)."""
+        conditions = conditions.to(x_t.dtype)
+        time = self._time_features(timesteps.to(x_t.device, non_blocking=True)).to(x_t.dtype)
+        embedded = [embed(time, conditions) for embed in self.embeddings]
+        # In every block, or (below) only where an up begins.
+        in_blocks = nn.functional.silu(torch.add(*embedded[0])) if self.config.conditioning == "blocks" else None
+
+        features = self.initial(nn.functional.pixel_unshuffle(x_t, self.config.patch), in_blocks)
+        down1 = self._attended(0, self.halve(self.down1(features, in_blocks)), conditions)
+        down2 = self._attended(1, self.halve(self.down2(down1, in_blocks)), conditions)
+        up = self.bottleneck(down2, in_blocks)
+        for place, (ascend, skip) in enumerate(((self.up1, down2), (self.up2, down1))):
+            up = self._attended(2 + place, up, conditions)
+            if self.config.conditioning == "ups":
+                context_embedded, time_embedded = embedded[place]
+                up = _spread(context_embedded) * up + _spread(time_embedded)
+            up = ascend(up, skip, in_blocks)
+        noise: Tensor = self.out(torch.cat((up, features), dim=1))
+        return nn.functional.pixel_shuffle(noise, self.config.patch)
+
+    def _attended(self, place: int, features: Tensor, conditions: Tensor) -> Tensor:
+        if self.config.attention == "none":
+            return features
+        attended: Tensor = self.attentions[place](features, conditions)
+        return attended
+
+    def _time_features(self, timesteps: Timesteps) -> Tensor:
+        if self.config.time == "none":
+            return torch.zeros(len(timesteps), 1, device=timesteps.device)
+        if self.config.time == "scalar":
+            return ((timesteps + 1) / self.timesteps).view(-1, 1)
+        half = TIME_FEATURES // 2
+        frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=timesteps.device) / half)
+        # t is put on the scale of 1000 timesteps, so that the features mean the same noise level whatever T is.
+        angles = (1000 * timesteps / self.timesteps).view(-1, 1) * frequencies
+        return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+
+def _spread(embedded: Tensor) -> Tensor:
+    """View (B, C) as (B, C, 1, 1), to be broadcast over an image."""
+    return embedded[:, :, None, None]

@@ -1,0 +1,232 @@
+"""The sweep: every checkpoint x label-set file x guidance weight, each an independent cell.
+
+A cell samples one image for every label set and every seed, hands them to the evaluator it was given, and writes one
+file of its own, atomically. A cell whose file is there is never run again. Cells share nothing, so any engine may run
+them, in any order. All weights start from the same noise, so their rows are paired.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from lab.data.labelled_images import to_pixels
+from lab.data.labels import ClassVocabulary
+from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.samplers import moments, sample, timestep_grid
+from lab.diffusion.schedules import noise_schedule
+from lab.errors import LabError
+from lab.guidance import EvaluationCounter, Guided, guided
+from lab.machine.memory import blank_inputs, images_that_fit
+from lab.sweep.cells import CellResult, SweepCell, load_result, save_result
+from lab.training.checkpoints import Checkpoint, load_checkpoint
+from lab.types import ClassLogits, Images, NoisePredictor, PixelImages
+
+Judge = Callable[[PixelImages], ClassLogits]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how cells are computed; it decides how fast, and no image.
+
+    Args:
+        judge: maps 8-bit images to class logits.
+        device: of the networks.
+        compiled: whether torch compiles them.
+        batch_size: images sampled together; 0 for as many as fit into memory.
+    """
+
+    judge: Judge
+    device: torch.device
+    compiled: bool
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint that is ready to be sampled from.
+
+    Args:
+        checkpoint: what its file holds.
+        network: its noise predictor, on the engine's device.
+        batch_size: images that are sampled together.
+        warm_up_seconds: spent compiling the network; 0 where it was not compiled.
+    """
+
+    checkpoint: Checkpoint
+    network: NoisePredictor
+    batch_size: int
+    warm_up_seconds: float
+
+
+def load_for_cell(cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine) -> LoadedCheckpoint:
+    """Return the checkpoint that a cell names, compiled where the engine says so, and told how many images fit.
+
+    Raises:
+        LabError: the checkpoint is damaged, or not the one that the cell names.
+    """
+    path = checkpoints / f"{cell.checkpoint}.pt"
+    checkpoint = load_checkpoint(path, vocabulary)
+    if (checkpoint.epoch, checkpoint.step) != (cell.epoch, cell.step):
+        raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
+    shape, classes = checkpoint.image_shape, len(vocabulary)
+    network = checkpoint.noise_predictor(engine.device, cell.precision)
+    batch_size = engine.batch_size or images_that_fit(network, shape, classes, engine.device)
+    seconds = 0.0
+    if engine.compiled:
+        network = checkpoint.noise_predictor(engine.device, cell.precision, compiled=True)
+        started = time.perf_counter()
+        with torch.inference_mode():
+            # Both halves of guidance, and one alone.
+            for images in (2 * batch_size, batch_size):
+                network(*blank_inputs(images, shape, classes, engine.device))
+        seconds = time.perf_counter() - started
+    return LoadedCheckpoint(checkpoint, network, batch_size, seconds)
+
+
+def run_cells(
+    cells: Sequence[SweepCell],
+    wanted: Collection[str],
+    loaded: LoadedCheckpoint,
+    weak: NoisePredictor | None,
+    engine: Engine,
+    folder: Path,
+) -> list[CellResult]:
+    """Sample the images of cells, have them judged, write a file for each and return what they hold.
+
+    Which images share a batch decides their last bits. It is the same whichever cells are wanted, so that a sweep that
+    was cut off ends with the bits it would have had; batches with no image of a wanted cell are not sampled.
+
+    Args:
+        cells: they differ in their label-set file alone, so that their images may share batches.
+        wanted: keys of those that have not been run yet.
+        loaded: the checkpoint they name.
+        weak: a weaker noise predictor, where the method asks for it.
+        engine: where and how to compute.
+        folder: where cells are kept.
+
+    Raises:
+        LabError: an image is not finite, or a file cannot be written.
+    """
+    checkpoint, size = loaded.checkpoint, loaded.batch_size
+    conditions = checkpoint.vocabulary.conditions([asked for cell in cells for asked in cell.asked]).to(engine.device)
+    noise_seeds = [seeds for cell in cells for seeds in cell.noise_seeds]
+    of_wanted = [cell.key in wanted for cell in cells for _ in cell.asked]
+    counter, weak_counter = EvaluationCounter(loaded.network), EvaluationCounter(weak or loaded.network)
+    predictor = _guided(cells[0], checkpoint, counter, weak_counter)
+    schedule = noise_schedule(checkpoint.schedule)
+    started, sampled = time.perf_counter(), 0
+    pixels = torch.zeros(len(conditions), *checkpoint.image_shape, dtype=torch.uint8)
+    for part in (slice(begin, begin + size) for begin in range(0, len(conditions), size)):
+        if any(of_wanted[part]):
+            noise = NoiseSource(noise_seeds[part], checkpoint.image_shape, schedule.noise)
+            images = sample(predictor, schedule, cells[0].sampler, conditions[part], noise)
+            _require_finite(images, cells[0])
+            pixels[part] = to_pixels(images).cpu()
+            sampled += len(images)
+    sizes = [len(cell.asked) for cell in cells]
+    finished = [
+        (cell, of_cell) for cell, of_cell in zip(cells, torch.split(pixels, sizes), strict=True) if cell.key in wanted
+    ]
+    logits = [engine.judge(of_cell).cpu() for _, of_cell in finished]
+    evaluations = (counter.evaluations + weak_counter.evaluations) / sampled
+    seconds = max(time.perf_counter() - started, 1e-9)
+    results = [
+        CellResult(
+            cell=cell,
+            pixels=of_cell,
+            logits=logits_of_cell,
+            network_evaluations=int(evaluations) if evaluations.is_integer() else evaluations,
+            seconds=seconds * len(of_cell) / sum(map(len, logits)),
+            warm_up_seconds=loaded.warm_up_seconds,
+            device=str(engine.device),
+        )
+        for (cell, of_cell), logits_of_cell in zip(finished, logits, strict=True)
+    ]
+    for result in results:
+        save_result(folder, result)
+    return results
+
+
+def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, weak: NoisePredictor) -> NoisePredictor:
+    """Return a cell's guidance around the network."""
+    schedule = noise_schedule(checkpoint.schedule)
+    grid = timestep_grid(schedule.timesteps, cell.sampler.sampling_steps)
+    to = Guided(network, weak, schedule, grid, checkpoint.vocabulary)
+    return guided(cell.guidance_method, cell.guidance_weight, cell.guidance_settings, to)
+
+
+def _weak(
+    cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device
+) -> NoisePredictor | None:
+    """Return the weaker noise predictor that a cell's method asks for, if it does."""
+    if (name := cell.guidance_settings.get("weak_checkpoint")) is None:
+        return None
+    return load_checkpoint(checkpoints / f"{name}.pt", vocabulary).noise_predictor(device, cell.precision)
+
+
+def _require_finite(images: Images, cell: SweepCell) -> None:
+    if not bool(images.isfinite().all()):
+        raise LabError(
+            f"{cell.checkpoint} at w = {cell.guidance_weight:g} sampled images that are not finite; "
+            f"keep --sampler.clamp, or take a smaller weight"
+        )
+
+
+def run_sweep(
+    cells: Iterable[SweepCell], checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine, folder: Path
+) -> Iterator[CellResult]:
+    """Yield every cell's result in order, running those that have none yet.
+
+    Args:
+        cells: neighbours of one checkpoint and precision share a loaded network, and those of one `sampling`, batches.
+        checkpoints: folder of the checkpoints the cells name.
+        vocabulary: the one that the label sets are of, and that the checkpoints must be of.
+        engine: where and how to compute.
+        folder: where cells are kept.
+    """
+    loaded: LoadedCheckpoint | None = None
+    weak: NoisePredictor | None = None
+    loaded_for: tuple[str, ...] = ()
+    weak_for: tuple[str | None, ...] = ()
+    for _, alike in groupby(cells, key=lambda cell: cell.sampling):
+        packed = list(alike)
+        finished = {cell.key: load_result(folder, cell) for cell in packed}
+        if wanted := [key for key, result in finished.items() if result is None]:
+            cell = packed[0]
+            if loaded is None or loaded_for != (cell.checkpoint, cell.checkpoint_digest, cell.precision):
+                loaded = load_for_cell(cell, checkpoints, vocabulary, engine)
+                loaded_for = (cell.checkpoint, cell.checkpoint_digest, cell.precision)
+            named = cell.guidance_settings.get("weak_checkpoint")
+            if weak_for != (named, cell.guidance_settings.get("weak_digest"), cell.precision):
+                weak = _weak(cell, checkpoints, vocabulary, engine.device)
+                weak_for = (named, cell.guidance_settings.get("weak_digest"), cell.precision)
+            finished |= {result.cell.key: result for result in run_cells(packed, wanted, loaded, weak, engine, folder)}
+        yield from (result for result in finished.values() if result is not None)
+
+
+@torch.inference_mode()
+def denoising_strip(
+    checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device, checkpoints: Path
+) -> list[PixelImages]:
+    """Return the first images of a cell at every moment from starting noise to finished image.
+
+    Args:
+        checkpoint: the one that the cell names.
+        cell: the cell.
+        count: how many of its images.
+        device: where to compute.
+        checkpoints: folder of the checkpoints, where autoguidance finds its weaker one.
+
+    Returns:
+        sampling_steps + 1 batches of `count` images.
+    """
+    weak = _weak(cell, checkpoints, checkpoint.vocabulary, device)
+    schedule, network = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(device, cell.precision)
+    conditions = checkpoint.vocabulary.conditions(cell.asked[:count]).to(device)
+    noise = NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape, schedule.noise)
+    predictor = _guided(cell, checkpoint, network, weak or network)
+    return [to_pixels(images).cpu() for images in moments(predictor, schedule, cell.sampler, conditions, noise)]

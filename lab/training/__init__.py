@@ -1,0 +1,8 @@
+"""Training of a denoiser, and what it leaves on disk.
+
+trainer      training as a generator of steps
+optimizers   the optimizers by name, and which weights each of them steps
+muon         Muon, an optimizer for matrices
+checkpoints  a checkpoint's file
+runs         a training in a folder: begun, stopped, resumed, finished
+"""

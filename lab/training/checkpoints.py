@@ -1,0 +1,140 @@
+"""Checkpoints: a denoiser's EMA weights with all that is needed to sample from them again.
+
+The files are tensors and primitives only.
+"""
+
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.data.labels import ClassVocabulary
+from lab.diffusion.objectives import AsNoisePredictor
+from lab.diffusion.schedules import noise_schedule
+from lab.errors import LabError, lines_of
+from lab.machine.files import load_tensors, save_tensors
+from lab.machine.precision import InPrecision, as_compiled
+from lab.networks.registry import build_denoiser
+from lab.types import NoisePredictor
+
+FORMAT = 2
+"""Raise it when what a checkpoint or a training state holds changes."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A denoiser at one moment of its training.
+
+    Args:
+        denoiser: the network's configuration.
+        schedule: the noise schedule it was trained on.
+        image_shape: (channels, height, width).
+        vocabulary: the classes of its conditions.
+        epoch: passes over the data so far.
+        step: optimizer steps so far.
+        settings: all that decided the run, as nested dictionaries of primitives.
+        weights: the EMA copy's state.
+    """
+
+    denoiser: DenoiserConfig
+    schedule: ScheduleConfig
+    image_shape: tuple[int, int, int]
+    vocabulary: ClassVocabulary
+    epoch: int
+    step: int
+    settings: dict[str, Any]
+    weights: dict[str, Tensor]
+
+    def network(self, device: torch.device) -> nn.Module:
+        """Return the network with these weights, on this device."""
+        network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)
+        network.load_state_dict(self.weights)
+        return network.to(device).eval()
+
+    def require_fit(self) -> None:
+        """Raise torch's error unless the weights fit the network that the configuration describes.
+
+        It is built where nothing takes memory: a hostile file may describe a network of any size.
+        """
+        with torch.device("meta"):
+            network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)
+        network.load_state_dict(self.weights, assign=True)
+
+    def noise_predictor(
+        self, device: torch.device, precision: str = "float32", compiled: bool = False
+    ) -> NoisePredictor:
+        """Return the network, computed in this precision, as a noise predictor, whatever it predicts."""
+        network = self.network(device)
+        computed = InPrecision(as_compiled(network) if compiled else network, precision)
+        return AsNoisePredictor(computed, self.denoiser.prediction, noise_schedule(self.schedule))
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        LabError: the file cannot be written.
+    """
+    save_tensors(
+        path,
+        {
+            "format": FORMAT,
+            "versions": versions(),
+            **{key: getattr(checkpoint, key) for key in ("image_shape", "epoch", "step", "settings", "weights")},
+            "denoiser": asdict(checkpoint.denoiser),
+            "schedule": asdict(checkpoint.schedule),
+            "vocabulary": list(checkpoint.vocabulary.names),
+        },
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a file was written with."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__), "numpy": np.__version__}
+
+
+def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
+    """Read a checkpoint and refuse one of another vocabulary.
+
+    Raises:
+        LabError: the file is missing, damaged, of another format or vocabulary, or its weights do not fit its
+            own configuration.
+    """
+    content = load_tensors(path, "checkpoint", "restore a copy, or train again")
+    require_format(path, content)
+    try:
+        checkpoint = Checkpoint(
+            denoiser=DenoiserConfig(**content["denoiser"]),
+            schedule=ScheduleConfig(**content["schedule"]),
+            image_shape=tuple(content["image_shape"]),
+            vocabulary=ClassVocabulary(tuple(content["vocabulary"])),
+            epoch=content["epoch"],
+            step=content["step"],
+            settings=content["settings"],
+            weights=content["weights"],
+        )
+    except Exception as error:  # whatever a hostile file's content makes of the configuration's checks
+        raise LabError(f"{path}: this checkpoint is incomplete ({error!s:.120}); train it again") from None
+    checkpoint.vocabulary.require_same(vocabulary, path)
+    try:
+        checkpoint.require_fit()
+    except Exception as error:  # whatever building a network raises that cannot be built
+        told = lines_of(error)[-1]
+        raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({told:.120})") from None
+    return checkpoint
+
+
+def require_format(path: Path, content: dict[str, Any]) -> None:
+    """Raise LabError unless the file says it is of the format this lab writes."""
+    found = content.get("format")
+    if found != FORMAT:
+        told = f"format {found}" if isinstance(found, int) else "no format number"
+        raise LabError(
+            f"{path}: this file has {told}; this lab reads format {FORMAT}. Was it written by another version?"
+        )

@@ -1,0 +1,217 @@
+"""Training runs: a training in a folder, which can begin, be stopped, go on, or have ended.
+
+`epoch0040.pt` and its like are the checkpoints that are kept; `training.pt`, rewritten beside them, is the whole state
+of the training, so that it can go on. All of them say which settings they were made with, and others are refused.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lab.configuration.checks import require_same_settings
+from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
+from lab.data.labelled_images import LabelledImages
+from lab.diffusion.schedules import noise_schedule
+from lab.errors import LabError, lines_of
+from lab.machine.files import load_tensors, save_tensors
+from lab.machine.interrupts import Interrupts
+from lab.networks.registry import build_denoiser
+from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, require_format, save_checkpoint, versions
+from lab.training.trainer import EpochLog, Step, Trainer, steps_per_epoch
+
+SECONDS_BETWEEN_STATES = 30
+"""After so long, the next step is saved: about what a killed training loses."""
+
+
+def kept_name(epoch: int) -> str:
+    """Return the file name of the checkpoint that is kept at the end of an epoch."""
+    return f"epoch{epoch:04d}.pt"
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """Where a training keeps a checkpoint, and what it will hold there."""
+
+    path: Path
+    epoch: int
+    step: int
+
+
+class TrainingRun:
+    """A training in a folder. Making one builds the network and checks what is there, and writes nothing.
+
+    Args:
+        folder: of the checkpoints and the state.
+        dataset: the generator's split.
+        denoiser, schedule, config: what to train and how.
+        seed: of the initial weights and all randomness of training.
+        settings: all that decides the run but the images, as nested dictionaries of primitives.
+        device: where to train.
+        precision: what the network is computed in.
+        compiled: whether torch compiles it.
+
+    Raises:
+        LabError: the network does not fit the images; or the folder holds a damaged state, one of another format or of
+            other settings, or lacks a checkpoint that the training went past.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dataset: LabelledImages,
+        denoiser: DenoiserConfig,
+        schedule: ScheduleConfig,
+        config: TrainingConfig,
+        seed: int,
+        settings: dict[str, Any],
+        device: torch.device,
+        precision: str,
+        compiled: bool = False,
+    ) -> None:
+        network = build_denoiser(denoiser, dataset.image_shape, len(dataset.vocabulary), schedule, seed)
+        self.untrained = Checkpoint(
+            denoiser=denoiser,
+            schedule=schedule,
+            image_shape=dataset.image_shape,
+            vocabulary=dataset.vocabulary,
+            epoch=0,
+            step=0,
+            settings=settings | {"images": dataset.digest},
+            weights=network.state_dict(),
+        )
+        self.folder, self.dataset, self.config, self.seed = folder, dataset, config, seed
+        self.device, self.precision, self.compiled = device, precision, compiled
+        self.state = self._state_so_far()
+        self._trainer: Trainer | None = None
+
+    @property
+    def kept(self) -> list[KeptCheckpoint]:
+        """The checkpoints that are kept: evenly spaced over the epochs, the last at the end."""
+        config, steps = self.config, steps_per_epoch(self.dataset, self.config)
+        epochs = [round(config.epochs * (i + 1) / config.checkpoints) for i in range(config.checkpoints)]
+        return [KeptCheckpoint(self.folder / kept_name(epoch), epoch, epoch * steps) for epoch in epochs]
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.kept[-1].step
+
+    @property
+    def steps_so_far(self) -> int:
+        """Optimizer steps that are done and saved."""
+        return 0 if self.state is None else int(self.state["step"])
+
+    @property
+    def log(self) -> EpochLog:
+        """The rows of `training.csv` that are done and saved."""
+        return EpochLog() if self.state is None else EpochLog(**self.state["log"])
+
+    def steps(self) -> Iterator[Step]:
+        """Train to the end from where the run stopped, yielding each step.
+
+        A checkpoint is kept before its step is yielded; the state is saved with every checkpoint and twice a minute.
+
+        Ctrl-C is taken between two steps: the state is saved, then KeyboardInterrupt is raised.
+
+        Raises:
+            LabError: a file cannot be written, or the loss is no longer finite.
+        """
+        if self._trainer is not None:
+            # Called again: from what was saved, since the state in memory is the tensors that were trained on.
+            self.state = self._state_so_far()
+        if self.steps_so_far == self.total_steps:
+            return
+        schedule = noise_schedule(self.untrained.schedule)
+        denoiser = self.untrained.network(self.device)
+        prediction = self.untrained.denoiser.prediction
+        self._trainer = trainer = Trainer(
+            denoiser, schedule, self.dataset, self.config, self.seed, prediction, self.precision, self.compiled
+        )
+        if self.state is not None:
+            try:
+                trainer.load_state_dict(self.state)
+            except Exception as error:  # whatever torch raises of a state that is no state of these networks
+                told = f"this training state does not fit ({lines_of(error)[-1]:.120})"
+                raise LabError(f"{self._state_file}: {told}; {self._again}") from None
+        keep_at = {checkpoint.step: checkpoint.path for checkpoint in self.kept}
+        saved_at = time.monotonic()
+        with Interrupts() as interrupts:
+            for step in trainer.steps():
+                if step.step in keep_at:
+                    save_checkpoint(keep_at[step.step], self.snapshot())
+                waited = time.monotonic() - saved_at > SECONDS_BETWEEN_STATES
+                if step.step in keep_at or interrupts.noted or waited:
+                    self.state = trainer.state_dict()
+                    content = {
+                        "format": FORMAT,
+                        "versions": versions(),
+                        "settings": self.untrained.settings,
+                        "vocabulary": list(self.untrained.vocabulary.names),
+                        "trainer": self.state,
+                    }
+                    save_tensors(self._state_file, content)
+                    saved_at = time.monotonic()
+                interrupts.stop_if_noted()
+                yield step
+            interrupts.stop_if_noted()
+
+    def snapshot(self) -> Checkpoint:
+        """Return the checkpoint that would be kept now, whether it is one that is kept or not."""
+        if self._trainer is None:
+            return self.untrained
+        step = self._trainer.step
+        epoch = math.ceil(step / self._trainer.steps_per_epoch)
+        return replace(self.untrained, epoch=epoch, step=step, weights=self._trainer.ema.module.state_dict())
+
+    @property
+    def _again(self) -> str:
+        return f"delete {self.folder} to train again"
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "training.pt"
+
+    def _state_so_far(self) -> dict[str, Any] | None:
+        if self.config.epochs == 0:
+            self._require_imported(self.kept[0].path)
+            return None
+        path, settings, again = self._state_file, self.untrained.settings, self._again
+        if not path.exists():
+            # Killed between two writes, a run leaves its first checkpoint alone: made again, unless another run's.
+            for checkpoint in self.kept:
+                if checkpoint.path.exists():
+                    found = load_tensors(checkpoint.path, "checkpoint", again)
+                    require_same_settings(checkpoint.path, found.get("settings"), settings)
+            return None
+        content = load_tensors(path, "training state", f"restore a copy, or {again}")
+        require_format(path, content)
+        require_same_settings(path, content.get("settings"), settings)
+        state: Any = content.get("trainer")
+        try:
+            whole = 0 <= int(state["step"]) <= self.total_steps and {"denoiser", "ema", "optimizers"} <= state.keys()
+            EpochLog(**state["log"])
+        except (KeyError, TypeError, ValueError, AttributeError):
+            whole = False
+        if not whole:
+            raise LabError(f"{path}: this training state is incomplete; {again}")
+        for checkpoint in self.kept:
+            if checkpoint.step <= int(state["step"]) and not checkpoint.path.exists():
+                raise LabError(f"{checkpoint.path} is gone, though training went past it; restore it, or {again}")
+        return dict(state)
+
+    def _require_imported(self, path: Path) -> None:
+        """Raise LabError unless the checkpoint that nothing is trained beyond is there and fits the images."""
+        if not path.exists():
+            raise LabError(f"{path}: no such checkpoint; --training.epochs 0 trains none and sweeps an imported one")
+        found, wanted = load_checkpoint(path, self.dataset.vocabulary).image_shape, self.dataset.image_shape
+        if found != wanted:
+            raise LabError(
+                f"{path}: makes images of {found}, and the dataset's are of {wanted} (channels, rows, columns)"
+            )

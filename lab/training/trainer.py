@@ -1,0 +1,279 @@
+"""Training of a denoiser: a generator of steps.
+
+    loss = mean weight_t (eps(x_t, t, condition) - noise)^2,    t uniform over the timesteps
+
+with each image's condition replaced by the null condition with probability `context_dropout` (Ho & Salimans 2022,
+algorithm 1). The weights are 1 by default; `lab/diffusion/objectives.py` has others, and what else may be predicted.
+All randomness is derived from (seed, epoch) and (seed, step), so training resumes without RNG state.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from lab.configuration.training import TrainingConfig
+from lab.data.labelled_images import LabelledImages, mirrored_at_random, to_float
+from lab.diffusion.objectives import loss_weights, target
+from lab.diffusion.schedules import NoiseSchedule
+from lab.errors import LabError
+from lab.machine.precision import InPrecision, as_compiled
+from lab.training.optimizers import OPTIMIZERS
+from lab.types import Conditions
+
+EPOCH_STREAM, STEP_STREAM = 0, 1
+
+
+def generator_for(seed: int, stream: int, index: int) -> torch.Generator:
+    """Return the CPU generator of one epoch (stream 0) or one step (stream 1) of a run."""
+    return torch.Generator().manual_seed((seed * 2 + stream) * 1_000_000_007 + index)
+
+
+def steps_per_epoch(dataset: LabelledImages, config: TrainingConfig) -> int:
+    """Return the optimizer steps in one pass over a dataset; the last one may be of a smaller batch."""
+    return math.ceil(len(dataset) / config.batch_size)
+
+
+def drop_context(conditions: Conditions, probability: float, generator: torch.Generator) -> Conditions:
+    """Replace each row by the null condition with this probability, each row on its own."""
+    dropped = torch.rand(len(conditions), generator=generator) < probability
+    return conditions.masked_fill(dropped.to(conditions.device)[:, None], 0.0)
+
+
+def learning_rate_factor(config: TrainingConfig, step: int, total_steps: int) -> float:
+    """Return the share of the highest learning rate used in optimizer step `step`, counted from 0.
+
+    It rises linearly over `warmup_steps`, then falls from 1 to 0 over the remaining steps.
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+    return DECAYS[config.decay](progress)
+
+
+DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "linear": lambda progress: 1 - progress,
+    "none": lambda progress: 1.0,
+}
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def ema_update(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """Return torch's multi_avg_fn for an EMA whose decay is warmed up: min(decay, (1 + n) / (10 + n)).
+
+    Without the warm-up the copy is mostly its random initialisation for the first 1 / (1 - decay) updates.
+    """
+
+    @torch.no_grad()
+    def update(averages: Tensors, currents: Tensors, updates: Tensor | int) -> None:
+        warm = min(decay, (1 + int(updates)) / (10 + int(updates)))
+        for average, current in zip(averages, currents, strict=True):
+            if average.is_floating_point():
+                average.lerp_(current, 1 - warm)
+            else:
+                average.copy_(current)
+
+    return update
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did.
+
+    Args:
+        step: optimizer steps done so far, this one included.
+        epoch: the epoch it belongs to, counted from 1.
+        ends_epoch: True where it is its epoch's last.
+        loss: weighted mean squared error of what is predicted, before the step.
+        learning_rate: the rate it was taken with.
+        images: images in its batch.
+    """
+
+    step: int
+    epoch: int
+    ends_epoch: bool
+    loss: float
+    learning_rate: float
+    images: int
+
+
+@dataclass
+class EpochLog:
+    """The rows of `training.csv`, gathered step by step; it travels with the training's state."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    loss_sum: float = 0.0
+    images: int = 0
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        columns = {"epoch", "step", "loss", "learning_rate", "images_per_second", "device", "precision"}
+        if not isinstance(self.rows, list) or not all(
+            isinstance(row, dict) and row.keys() >= columns for row in self.rows
+        ):
+            raise ValueError("the rows of training.csv are none")
+        if not all(isinstance(total, int | float) for total in (self.loss_sum, self.images, self.seconds)):
+            raise ValueError("the sums of an epoch are no numbers")
+
+    def add(self, step: Step, seconds: float, device: str, precision: str) -> None:
+        """Take a step and what it cost into account; a row is added where it ends its epoch.
+
+        A training that went on elsewhere has epochs of several devices; a row tells where its last step was taken.
+        """
+        self.loss_sum += step.loss * step.images
+        self.images += step.images
+        self.seconds += seconds
+        if step.ends_epoch:
+            self.rows.append(
+                {
+                    "epoch": step.epoch,
+                    "step": step.step,
+                    "loss": self.loss_sum / self.images,
+                    "learning_rate": step.learning_rate,
+                    "images_per_second": self.images / self.seconds,
+                    "device": device,
+                    "precision": precision,
+                }
+            )
+            self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0
+
+
+class Trainer:
+    """A denoiser in training: the network, its EMA copy, its optimizer and the number of steps done.
+
+    Args:
+        denoiser: the network to train, in place, on the device it is on.
+        schedule: the noise schedule.
+        dataset: the generator's split.
+        config: how to train.
+        seed: of the order, the noise, the timesteps and the context dropout.
+        prediction: what the denoiser predicts, one of `lab.diffusion.objectives.TARGETS`.
+        precision: what it is computed in; its weights are float32.
+        compiled: whether torch compiles it.
+    """
+
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        schedule: NoiseSchedule,
+        dataset: LabelledImages,
+        config: TrainingConfig,
+        seed: int,
+        prediction: str = "noise",
+        precision: str = "float32",
+        compiled: bool = False,
+    ) -> None:
+        self.denoiser = denoiser
+        self.computed = InPrecision(as_compiled(denoiser) if compiled else denoiser, precision)
+        self.prediction = prediction
+        self.ema = AveragedModel(denoiser, multi_avg_fn=ema_update(config.ema_decay), use_buffers=True)
+        self.optimizers = OPTIMIZERS[config.optimizer](denoiser, config)
+        self.schedule = schedule
+        self.dataset = dataset
+        self.config = config
+        self.seed = seed
+        self.step = 0
+        self.log = EpochLog()
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one pass over the dataset."""
+        return steps_per_epoch(self.dataset, self.config)
+
+    def steps(self) -> Iterator[Step]:
+        """Train from the step reached so far to the end, yielding after the optimizer and the EMA have stepped.
+
+        Raises:
+            LabError: the loss or its gradient is no longer finite. The network of the last finite step is in place.
+        """
+        device = next(self.denoiser.parameters()).device
+        self.denoiser.train()
+        order, order_of = torch.empty(0), -1
+        while self.step < self.total_steps:
+            epoch, batch = divmod(self.step, self.steps_per_epoch)
+            if epoch != order_of:
+                order = torch.randperm(len(self.dataset), generator=generator_for(self.seed, EPOCH_STREAM, epoch))
+                order_of = epoch
+            chosen = order[batch * self.config.batch_size : (batch + 1) * self.config.batch_size]
+            learning_rate = self.config.learning_rate * learning_rate_factor(self.config, self.step, self.total_steps)
+            started = time.perf_counter()
+            loss = self._optimize(chosen, learning_rate, device)
+            self.ema.update_parameters(self.denoiser)
+            self.step += 1
+            done = Step(
+                step=self.step,
+                epoch=epoch + 1,
+                ends_epoch=batch + 1 == self.steps_per_epoch,
+                loss=loss,
+                learning_rate=learning_rate,
+                images=len(chosen),
+            )
+            self.log.add(done, time.perf_counter() - started, str(device), self.computed.precision)
+            yield done
+
+    def _optimize(self, chosen: Tensor, learning_rate: float, device: torch.device) -> float:
+        generator = generator_for(self.seed, STEP_STREAM, self.step)
+        x_0 = to_float(self.dataset.pixels[chosen])
+        if self.config.mirror:
+            x_0 = mirrored_at_random(x_0, generator)
+        noise = self.schedule.noise(x_0.shape, generator)
+        timesteps = torch.randint(self.schedule.timesteps, (len(chosen),), generator=generator)
+        conditions = drop_context(self.dataset.conditions[chosen], self.config.context_dropout, generator)
+        x_t = self.schedule.noised(x_0, timesteps, noise)
+        wanted = target(self.prediction, x_0, noise, timesteps, self.schedule)
+        weights = loss_weights(
+            self.prediction, self.config.weighting, self.config.largest_weight, timesteps, self.schedule
+        )
+
+        predicted = self.computed(
+            self.schedule.shown(x_t, timesteps).to(device), timesteps.to(device), conditions.to(device)
+        )
+        errors = (predicted - wanted.to(device)).square().mean(dim=(1, 2, 3))
+        loss: Tensor = (weights.to(device) * errors).mean()
+        self.denoiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
+        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.max_gradient_norm)
+        # Both in one wait for the device, and before a weight is touched: a finite loss may have infinite gradients.
+        value, gradient = map(float, torch.stack((loss.detach(), norm)).tolist())
+        if not (math.isfinite(value) and math.isfinite(gradient)):
+            raise LabError(
+                f"training stopped at step {self.step}: the loss is {value}, its gradient's norm {gradient}; lower "
+                f"--training.learning-rate (now {self.config.learning_rate:g}). Checkpoints saved so far are intact"
+            )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+        return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything needed to go on from here, as tensors and primitives."""
+        return {
+            "step": self.step,
+            "denoiser": self.denoiser.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "log": asdict(self.log),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned for the same configuration."""
+        self.denoiser.load_state_dict(state["denoiser"])
+        self.ema.load_state_dict(state["ema"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step = int(state["step"])
+        self.log = EpochLog(**state["log"])
