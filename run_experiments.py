@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from experiments.ablation import run_ablation
+from experiments.choices import with_chosen_kinds
 from experiments.configuration import Experiment
 from experiments.presets import ABLATIONS, PRESETS, TUTORIALS
 from experiments.stages import run
@@ -67,7 +68,8 @@ def parse(preset: str, arguments: Sequence[str]) -> Experiment:
     return tyro.cli(
         Experiment,
         args=list(arguments),
-        default=PRESETS[preset][1],
+        default=with_chosen_kinds(PRESETS[preset][1], arguments),
+        config=(tyro.conf.AvoidSubcommands,),
         prog=f"run_experiments.py {preset}",
         description=f"{__doc__.splitlines()[0]}\n\nPresets, of which the first is the default:\n{presets}\n\n"
         f"Other commands, each with its own --help:\n{commands}",

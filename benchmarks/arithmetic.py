@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.contestants import CLASSES, this_lab
 from benchmarks.side_by_side import Row, seconds_of, spread
-from lab.configuration.diffusion import SamplerConfig
+from lab.configuration.diffusion import DPMSolverConfig
 from lab.configuration.networks import DenoiserConfig
 
 SIZE, ROUNDS, IMAGES, STEPS = 2048, 7, 32, 2
@@ -24,7 +24,7 @@ def share_of_matrix_rate(denoiser: DenoiserConfig, side: int, precision: str) ->
         side: of the images.
         precision: of both, network and matrices.
     """
-    lab = this_lab("", denoiser, SamplerConfig(), side, IMAGES, precision)
+    lab = this_lab("", denoiser, DPMSolverConfig(), side, IMAGES, precision)
     classes, blank = torch.arange(IMAGES) % CLASSES, torch.zeros(IMAGES, 1, side, side)
     matrix = torch.randn(SIZE, SIZE, dtype=getattr(torch, precision))
     calls: dict[str, Callable[[], object]] = {

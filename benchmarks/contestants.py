@@ -12,7 +12,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig, LinearScheduleConfig, SamplerChoice
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.datasets import DIGITS
@@ -21,7 +21,7 @@ from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
-from lab.guidance import ClassifierFreeGuidance
+from lab.guidance.classifier_free import ClassifierFreeGuidance
 from lab.machine.precision import InPrecision
 from lab.networks.registry import build_denoiser
 from lab.training.trainer import Trainer
@@ -56,10 +56,10 @@ def count(network: nn.Module) -> int:
 
 
 def this_lab(
-    name: str, denoiser: DenoiserConfig, sampler: SamplerConfig, side: int, batch_size: int, precision: str
+    name: str, denoiser: DenoiserConfig, sampler: SamplerChoice, side: int, batch_size: int, precision: str
 ) -> Contestant:
     """Return this lab with a network and a sampler."""
-    schedule_config = ScheduleConfig()
+    schedule_config = CosineScheduleConfig()
     schedule = noise_schedule(schedule_config)
     network = build_denoiser(denoiser, (1, side, side), CLASSES, schedule_config, 0)
     pixels = torch.randint(256, (50 * batch_size, 1, side, side), dtype=torch.uint8)
@@ -93,7 +93,7 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
     """Return the recipe as its scripts have it: float32, contiguous, 400 ancestral steps, both halves one by one."""
-    config = ScheduleConfig(kind="linear", timesteps=COURSEWORK_STEPS)
+    config = LinearScheduleConfig(timesteps=COURSEWORK_STEPS)
     network = build_denoiser(denoiser, (1, side, side), CLASSES, config, 0).to(memory_format=torch.contiguous_format)
     beta = torch.linspace(1e-4, 0.02, COURSEWORK_STEPS)
     alpha_bar = (1 - beta).cumprod(0)

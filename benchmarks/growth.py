@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from benchmarks.side_by_side import Row, spread
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
+from lab.guidance.classifier_free import PlainMethod
 from lab.networks.context_unet import ContextUnet
 from lab.networks.registry import build_denoiser
 from lab.sweep.cells import SweepCell
@@ -51,15 +52,28 @@ def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
     Nothing judges the images: an evaluator is a network too.
     """
     vocabulary = ClassVocabulary(tuple(f"class {number}" for number in range(classes)))
-    config, schedule = DenoiserConfig(n_feat=32), ScheduleConfig()
+    config, schedule = DenoiserConfig(n_feat=32), CosineScheduleConfig()
     network = build_denoiser(config, SHAPE, classes, schedule, 0)
     checkpoint = Checkpoint(config, schedule, SHAPE, vocabulary, 1, 1, {}, network.state_dict())
     label_sets = tuple((vocabulary.names[image % classes],) for image in range(images))
-    sampler = SamplerConfig(sampling_steps=steps)
     todo = [
-        SweepCell("epoch0001", 1, 1, "", "", "test", label_sets, "plain", {}, 1 + cell / 10, sampler, "float32", 1)
+        SweepCell(
+            checkpoint="epoch0001",
+            epoch=1,
+            step=1,
+            checkpoint_digest="",
+            evaluator_digest="",
+            label_set_file="test",
+            label_sets=label_sets,
+            method_name="plain",
+            method=PlainMethod(),
+            guidance_weight=1 + cell / 10,
+            sampler=DPMSolverConfig(sampling_steps=steps),
+            precision="float32",
+            seeds=1,
+        )
         for cell in range(cells)
-    ]  # fmt: skip
+    ]
 
     def judge(pixels: PixelImages) -> ClassLogits:
         return torch.zeros(len(pixels), classes)

@@ -15,7 +15,7 @@ from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
-from lab.guidance import ClassifierFreeGuidance
+from lab.guidance.classifier_free import ClassifierFreeGuidance
 from lab.machine.precision import InPrecision
 from lab.networks.registry import build_denoiser
 from lab.training.trainer import Trainer

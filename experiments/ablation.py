@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
 from experiments.reporting import refuse_other_report, write_config
 from experiments.stages import class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
@@ -26,10 +27,10 @@ def changed(experiment: Experiment, changes: Changes) -> Experiment:
     Raises:
         LabError: the change is none: the experiment has these values already.
     """
-    sections = {section: replace(getattr(experiment, section), **values) for section, values in changes.items()}
-    if all(getattr(experiment, section) == value for section, value in sections.items()):
+    variant = with_changes(experiment, changes)
+    if variant == experiment:
         raise LabError(f"{experiment.name} compares itself with {changes}, which it has already; change it back")
-    return replace(experiment, **sections)
+    return variant
 
 
 def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:

@@ -3,16 +3,15 @@
 Importing this does not import torch.
 """
 
-import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
 from lab.configuration.checks import require_range
 from lab.configuration.data import DataConfig
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig, SamplerChoice, ScheduleChoice
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.sweep import SweepConfig
@@ -48,10 +47,10 @@ class Experiment:
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     second_evaluator: SecondEvaluatorConfig = field(default_factory=SecondEvaluatorConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    schedule: ScheduleChoice = field(default_factory=CosineScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
-    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    sampler: SamplerChoice = field(default_factory=DPMSolverConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
@@ -71,21 +70,6 @@ class Experiment:
             raise LabError(
                 f"--second-evaluator.kind is {self.second_evaluator.kind}, as --evaluator.kind is; "
                 f"choose another, or their mistakes are the same"
-            )
-        if self.schedule.kind == "corruption" and self.sampler.kind.startswith("diffusers_"):
-            raise LabError(
-                f"--schedule.kind corruption has uniform noise, unknown to --sampler.kind {self.sampler.kind}; "
-                f"allowed are ancestral, ddim and dpm_solver"
-            )
-        if "auto" in self.guidance.method and min(self.training.checkpoints, max(1, self.training.epochs)) == 1:
-            raise LabError(
-                "--guidance.method auto guides by an earlier checkpoint of the same training, and this one "
-                "keeps a single checkpoint; raise --training.checkpoints to 2 or more"
-            )
-        if "plus_plus" in self.guidance.method and (self.sampler.kind != "ddim" or self.sampler.eta):
-            raise LabError(
-                f"--guidance.method plus_plus is defined for deterministic DDIM; add --sampler.kind ddim "
-                f"--sampler.eta 0 (now {self.sampler.kind}, {self.sampler.eta:g})"
             )
 
     @property
@@ -125,17 +109,16 @@ class Experiment:
         return self.root / "data" / "cache"
 
     def generator_settings(self) -> dict[str, Any]:
-        """Return the settings that decide the checkpoints, as primitives; a checkpoint of others is refused."""
-        settings = {key: asdict(getattr(self, key)) for key in ("data", "denoiser", "schedule", "training")}
-        return self._primitives(settings | {"seed": self.seed})
+        """Return the settings that decide the checkpoints, by section; a checkpoint of others is refused."""
+        sections = {key: getattr(self, key) for key in ("denoiser", "schedule", "training")}
+        return {"data": self._deciding_data, "seed": self.seed, **sections}
 
     def evaluator_settings(self) -> dict[str, Any]:
-        """Return the settings that decide the evaluator, as primitives; one trained with others is refused."""
-        settings = {key: asdict(getattr(self, key)) for key in ("data", "evaluator", "second_evaluator")}
-        return self._primitives(settings | {"seed": self.seed})
+        """Return the settings that decide the evaluator, by section; one trained with others is refused."""
+        sections = {key: getattr(self, key) for key in ("evaluator", "second_evaluator")}
+        return {"data": self._deciding_data, "seed": self.seed, **sections}
 
-    @staticmethod
-    def _primitives(settings: dict[str, Any]) -> dict[str, Any]:
+    @property
+    def _deciding_data(self) -> DataConfig:
         # Label sets decide cells, and no network; a folder of images may be moved.
-        del settings["data"]["label_sets"], settings["data"]["folder"]
-        return dict(json.loads(json.dumps(settings, default=Path.as_posix)))
+        return replace(self.data, label_sets=DataConfig.label_sets, folder=None)

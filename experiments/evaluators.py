@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from lab.configuration.checks import require_same_settings
+from lab.configuration.checks import as_primitives, require_same_settings
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +86,7 @@ def trained_once(
         epochs = train_classifier(classifier, images, config, seed)
         for _ in tqdm(epochs, desc=path.stem.replace("_", " "), total=config.epochs, unit="epoch"):
             pass
-        save_evaluator(path, Evaluator(config, image_shape, vocabulary, classifier, settings))
+        save_evaluator(path, Evaluator(config, image_shape, vocabulary, classifier, as_primitives(settings)))
     evaluator = load_evaluator(path, vocabulary, device)
     require_same_settings(path, evaluator.settings, settings)
     evaluator.require_image_shape(image_shape, path)

@@ -9,8 +9,8 @@ from pathlib import Path
 from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
 from experiments.configuration import Changes, Experiment
 from lab.configuration.data import DataConfig
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
-from lab.configuration.guidance import GUIDANCE_SETTINGS, GuidanceConfig
+from lab.configuration.diffusion import AncestralConfig, DDIMConfig, DPMSolverConfig, LinearScheduleConfig
+from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
@@ -43,11 +43,11 @@ ICLEVR_COURSEWORK = Experiment(
     data=replace(ICLEVR_DATA, label_sets=label_set_files("scenes")),
     evaluator=ICLEVR_EVALUATOR,
     denoiser=DenoiserConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7),
-    schedule=ScheduleConfig(kind="linear", timesteps=400, beta_start=1e-4, beta_end=0.02),
+    schedule=LinearScheduleConfig(timesteps=400, beta_start=1e-4, beta_end=0.02),
     training=TrainingConfig(
         epochs=600, batch_size=128, learning_rate=1e-4, warmup_steps=0, decay="linear", checkpoints=120
     ),
-    sampler=SamplerConfig(kind="ancestral", sampling_steps=400, clamp=False),
+    sampler=AncestralConfig(sampling_steps=400, clamp=False),
     sweep=SweepConfig(guidance_weights=(0.0, 0.5, 2.0), seeds=1),
 )
 
@@ -63,7 +63,7 @@ MNIST5K = Experiment(
     evaluator=EvaluatorConfig(epochs=30),
     denoiser=DenoiserConfig(n_feat=32, conditioning="blocks", bottleneck="map", prediction="v"),
     training=TrainingConfig(epochs=24, batch_size=32, learning_rate=1e-3, checkpoints=2),
-    sampler=SamplerConfig(sampling_steps=10),
+    sampler=DPMSolverConfig(sampling_steps=10),
     sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=2),
 )
 
@@ -85,8 +85,10 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             name="digits-guidance",
             generator="digits",
             second_evaluator=SecondEvaluatorConfig(share=0.4),
-            guidance=GuidanceConfig(method=tuple(GUIDANCE_SETTINGS)),  # type: ignore[arg-type]  # they are its keys
-            sampler=SamplerConfig(kind="ddim", sampling_steps=10),
+            guidance=GuidanceConfig(
+                ("plain", "interval", "schedule", "rescale", "projected", "plus_plus", "auto", "composed")
+            ),
+            sampler=DDIMConfig(sampling_steps=10),
             sweep=SweepConfig(guidance_weights=(-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 4.0), newest=1),
         ),
     ),
@@ -129,7 +131,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             evaluator=ICLEVR_EVALUATOR,
             denoiser=replace(STRONG_DENOISER, n_feat=128),
             training=replace(STRONG_TRAINING, epochs=150, batch_size=64, checkpoints=3),
-            sampler=SamplerConfig(sampling_steps=16),
+            sampler=DPMSolverConfig(sampling_steps=16),
             sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=10),
         ),
     ),
@@ -141,7 +143,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             evaluator=replace(ICLEVR_EVALUATOR, kind="objects", epochs=20, learning_rate=3e-3, shift=0),
             denoiser=replace(STRONG_DENOISER, n_feat=48),
             training=replace(STRONG_TRAINING, epochs=40, checkpoints=2),
-            sampler=SamplerConfig(sampling_steps=12),
+            sampler=DPMSolverConfig(sampling_steps=12),
             sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=3, newest=1),
         ),
     ),

@@ -48,30 +48,32 @@ def write_preview(
 
     from evaluator.reporting.figures import image_grid, weight_name
     from lab.data.labelled_images import to_pixels
+    from lab.diffusion.denoising import timestep_grid
     from lab.diffusion.noise_source import NoiseSource
-    from lab.diffusion.samplers import sample, timestep_grid
+    from lab.diffusion.samplers import sample
     from lab.diffusion.schedules import noise_schedule
-    from lab.guidance import Guided, guided, settings_of
+    from lab.guidance.method import Unguided
+    from lab.guidance.methods import named_methods
     from lab.training.checkpoints import load_checkpoint
 
     asked = asked[:COLUMNS]
     schedule, vocabulary = noise_schedule(checkpoint.schedule), checkpoint.vocabulary
     conditions = vocabulary.conditions(asked).to(device)
     predictor = checkpoint.noise_predictor(device, precision)
-    methods = [method for method in experiment.guidance.method if method != "auto" or weak is not None]
-    worse = predictor
-    if weak is not None and "auto" in methods:
-        worse = load_checkpoint(weak, vocabulary).noise_predictor(device, precision)
+    methods = named_methods(experiment.guidance.method)
+    methods = [named for named in methods if not named.method.facts.needs_weaker or weak is not None]
+    weaker = predictor
+    if weak is not None and any(named.method.facts.needs_weaker for named in methods):
+        weaker = load_checkpoint(weak, vocabulary).noise_predictor(device, precision)
     grid = timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
-    to = Guided(predictor, worse, schedule, grid, vocabulary)
+    unguided = Unguided(predictor, weaker, schedule, grid, vocabulary)
     rows, names = [], []
-    for method in methods:
-        settings = settings_of(method, experiment.guidance)
+    for named in methods:
         for weight in experiment.sweep.guidance_weights:
             noise = NoiseSource([(0, place) for place in range(len(asked))], checkpoint.image_shape, schedule.noise)
-            by = guided(method, weight, settings, to)
-            rows.append(to_pixels(sample(by, schedule, experiment.sampler, conditions, noise)).cpu().numpy())
-            names.append(weight_name(weight) if len(methods) == 1 else f"{method}\nw = {weight:g}")
+            guided = named.method.guide(unguided, weight)
+            rows.append(to_pixels(sample(guided, schedule, experiment.sampler, conditions, noise)).cpu().numpy())
+            names.append(weight_name(weight) if len(methods) == 1 else f"{named.label}\nw = {weight:g}")
     image_grid(
         experiment.reports / FOLDER / f"step{checkpoint.step:06d}.png",
         np.stack(rows),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from lab.configuration.checks import require_same_settings
+from lab.configuration.checks import as_primitives, require_same_settings
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evaluator.reporting.results import Results
     from experiments.evaluators import Evaluators
     from lab.data.datasets import Splits
-    from lab.sweep.cells import CellResult
+    from lab.sweep.cells import CellResult, SweepCell
 
 CONFIG_FILE = "config.json"
 STRIP_ROWS = 4
@@ -50,7 +50,7 @@ def write_config(experiment: Experiment, device: torch.device, precision: str) -
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib")
     content = {
         "experiment": asdict(experiment) | {"device": str(device), "precision": precision},
-        "networks": experiment.evaluator_settings() | experiment.generator_settings(),
+        "networks": as_primitives(experiment.evaluator_settings() | experiment.generator_settings()),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
     }
     write_text(experiment.reports / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
@@ -72,7 +72,6 @@ def report(
     from evaluator.classifiers.networks import logits_in_batches
     from evaluator.reporting.report import top_rows, write_report
     from evaluator.reporting.results import Results
-    from lab.diffusion.schedules import noise_schedule
     from lab.sweep.run import denoising_strip
     from lab.training.checkpoints import load_checkpoint
 
@@ -89,12 +88,11 @@ def report(
     best_cell = next(
         result.cell
         for result in cells
-        if (result.cell.checkpoint, result.cell.guidance_method, result.cell.guidance_weight)
+        if (result.cell.checkpoint, result.cell.named_method.label, result.cell.guidance_weight)
         == (best["checkpoint"], best["guidance_method"], best["guidance_weight"])
     )
     checkpoint = load_checkpoint(experiment.denoisers / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
     moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device, experiment.denoisers)
-    warning = noise_schedule(experiment.schedule).warning()
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, device, precision)
     write_report(
@@ -105,7 +103,7 @@ def report(
         training=pd.DataFrame(training_log),
         moments=moments,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
-        warnings=[warning] if warning else [],
+        warnings=sampling_warnings(experiment),
     )
     link_by_accuracy(experiment, results.ranking)
     print(top_rows(results, 5))
@@ -113,9 +111,22 @@ def report(
     return results.ranking
 
 
-def told(settings: dict[str, Any]) -> str:
-    """Return a method's settings as one cell of a table, like "phi=0.7"; digests are left out."""
-    return " ".join(f"{name}={value}" for name, value in settings.items() if not name.endswith("digest"))
+def sampling_warnings(experiment: Experiment) -> list[str]:
+    """Say in words what a reader should know of the noise schedule and the guidance before believing a number."""
+    from lab.diffusion.schedules import noise_schedule
+    from lab.guidance.methods import named_methods
+
+    of_methods = [
+        named.warning(experiment.sweep.guidance_weights, experiment.sampler)
+        for named in named_methods(experiment.guidance.method)
+    ]
+    return [warning for warning in (noise_schedule(experiment.schedule).warning(), *of_methods) if warning is not None]
+
+
+def settings_in_words(cell: SweepCell) -> str:
+    """Return all settings of a cell's guidance method as one cell of a table, like "phi=0.7"."""
+    settings = asdict(cell.method) | ({"weak_checkpoint": cell.weaker_checkpoint} if cell.weaker_checkpoint else {})  # type: ignore[call-overload]  # a dataclass
+    return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
@@ -129,9 +140,9 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
             "checkpoint": cell.checkpoint,
             "epoch": cell.epoch,
             "step": cell.step,
-            "label_set": cell.label_set,
-            "guidance_method": cell.guidance_method,
-            "guidance_settings": told(cell.guidance_settings),
+            "label_set": cell.label_set_file,
+            "guidance_method": cell.named_method.label,
+            "guidance_settings": settings_in_words(cell),
             "guidance_weight": cell.guidance_weight,
             "guidance_scale": 1 + cell.guidance_weight,
             "sampler": cell.sampler.kind,

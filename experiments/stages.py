@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.configuration import Experiment
 from experiments.evaluators import Evaluators, trained_evaluators
 from experiments.previews import remove_previews, write_preview
-from experiments.reporting import refuse_other_report, report
+from experiments.reporting import refuse_other_report, report, sampling_warnings
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ def run(experiment: Experiment) -> Finished:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
     from evaluator.judging.ranking import require_column_names
     from lab.data.labels import load_label_sets
-    from lab.diffusion.diffusers_samplers import SCHEDULERS, scheduler
-    from lab.diffusion.samplers import timestep_grid
+    from lab.diffusion.denoising import timestep_grid
+    from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
     from lab.diffusion.schedules import noise_schedule
     from lab.machine.devices import chosen_device
     from lab.machine.files import remove_leftovers
@@ -76,17 +76,17 @@ def run(experiment: Experiment) -> Finished:
     device = chosen_device(experiment.device)
     precision = chosen_precision(experiment.precision, device)
     schedule = noise_schedule(experiment.schedule)
-    if (warning := schedule.warning()) is not None:
+    require_guidance(experiment, vocabulary)
+    for warning in sampling_warnings(experiment):
         print(f"warning: {warning}", file=sys.stderr)
     refuse_other_report(experiment)
     splits = load_splits(experiment, vocabulary)
 
     # Whatever can be wrong with the generator is told before anything is written, or minutes spent on the evaluator.
     training_run(experiment, splits.generator, device, precision)
-    vocabulary.conditions([experiment.guidance.avoid])
     timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
-    if experiment.sampler.kind in SCHEDULERS:
-        scheduler(experiment.sampler.kind, experiment.sampler, schedule)
+    if type(experiment.sampler) in DIFFUSERS_SAMPLERS:
+        scheduler(experiment.sampler, schedule)
     print(f"computing on {device} in {precision}", file=sys.stderr)
     with ExitStack() as locks:
         for folder in sorted({experiment.checkpoints, experiment.denoisers}):
@@ -102,6 +102,23 @@ def run(experiment: Experiment) -> Finished:
         ranking = report(experiment, evaluators, splits, rows, cells, earlier, device, precision)
     newest = load_checkpoint(training.kept[-1].path, vocabulary)
     return Finished(experiment, evaluators, len(splits.generator), rows, newest, cells, ranking)
+
+
+def require_guidance(experiment: Experiment, vocabulary: ClassVocabulary) -> None:
+    """Raise LabError unless every method of guidance can be used with this sampler, training and vocabulary."""
+    from lab.guidance.composed import ComposedMethod
+    from lab.guidance.methods import named_methods
+
+    kept = min(experiment.training.checkpoints, max(1, experiment.training.epochs))
+    for named in named_methods(experiment.guidance.method):
+        named.require_sampler(experiment.sampler)
+        if named.method.facts.needs_weaker and kept == 1:
+            raise LabError(
+                f"--guidance.method {named.name} guides by an earlier checkpoint of the same training, and this one "
+                f"keeps a single checkpoint; raise --training.checkpoints to 2 or more"
+            )
+        if isinstance(named.method, ComposedMethod):
+            vocabulary.conditions([named.method.avoid])
 
 
 def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
@@ -129,7 +146,7 @@ def with_imported_network(experiment: Experiment, vocabulary: ClassVocabulary) -
     if experiment.training.epochs or not path.exists():
         return experiment
     imported = load_checkpoint(path, vocabulary)
-    return replace(experiment, denoiser=imported.denoiser, schedule=imported.schedule)
+    return replace(experiment, denoiser=imported.denoiser, schedule=imported.schedule)  # type: ignore[arg-type]  # a file may hold any kind
 
 
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
@@ -218,7 +235,7 @@ def swept(
     from tqdm import tqdm
 
     from evaluator.classifiers.networks import logits_in_batches
-    from lab.guidance import settings_of
+    from lab.guidance.methods import named_methods
     from lab.machine.files import digest
     from lab.sweep.cells import SweepCell, earlier_results
     from lab.sweep.run import Engine, run_sweep
@@ -228,16 +245,15 @@ def swept(
         return logits_in_batches(evaluator.classifier, pixels)
 
     folder, evaluator_digest = experiment.checkpoints, digest(experiment.evaluator_file)
-    methods = {method: settings_of(method, experiment.guidance) for method in experiment.guidance.method}
     weakest, swept_checkpoints = checkpoints[0], checkpoints[-experiment.sweep.newest :]
-    if "auto" in methods:
-        # The run's own first checkpoint, which was trained least.
-        methods["auto"] = {"weak_checkpoint": weakest.path.stem, "weak_digest": digest(weakest.path)}
-        if weakest in swept_checkpoints:
-            print(
-                f"auto: {weakest.path.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
-                file=sys.stderr,
-            )
+    methods = named_methods(experiment.guidance.method)
+    if weakest in swept_checkpoints and any(named.method.facts.needs_weaker for named in methods):
+        print(
+            f"auto: {weakest.path.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
+            file=sys.stderr,
+        )
+    # The run's own first checkpoint, which was trained least.
+    weaker = {"weaker_checkpoint": weakest.path.stem, "weaker_digest": digest(weakest.path)}
     cells = [
         SweepCell(
             checkpoint=kept.path.stem,
@@ -245,19 +261,20 @@ def swept(
             step=kept.step,
             checkpoint_digest=checkpoint_digest,
             evaluator_digest=evaluator_digest,
-            label_set=name,
+            label_set_file=name,
             label_sets=sets,
-            guidance_method=method,
-            guidance_settings=settings,
+            method_name=named.name,
+            method=named.method,
             guidance_weight=float(weight),
             sampler=experiment.sampler,
             precision=precision,
             seeds=experiment.sweep.seeds,
+            **(weaker if named.method.facts.needs_weaker else {}),
         )
         for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in swept_checkpoints]
-        for method, settings in methods.items()
+        for named in methods
         # Guided by itself, a checkpoint is unguided at twice the cost.
-        if not (method == "auto" and kept == weakest)
+        if not (named.method.facts.needs_weaker and kept == weakest)
         for weight in experiment.sweep.guidance_weights
         for name, sets in label_sets.items()
     ]

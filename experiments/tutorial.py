@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from experiments.configuration import Experiment
 from experiments.reporting import refuse_other_report, write_config
 from experiments.stages import Finished, class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import (
+    CorruptionScheduleConfig,
+    CosineScheduleConfig,
+    DDIMConfig,
+    DiffusersDDIMConfig,
+    DiffusersDDPMConfig,
+    LinearScheduleConfig,
+)
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 
@@ -66,15 +73,15 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
     basic = DenoiserConfig(network="basic_unet", n_feat=32, widths=(1, 2, 2), prediction="x_0")
     unet2d = replace(basic, network="unet2d", time="none", attended_levels=2)
     large = DenoiserConfig(network="unet2d", n_feat=64, widths=(1, 1, 2), attended_levels=1)
-    squared_cosine = ScheduleConfig(kind="cosine", timesteps=1000)
+    squared_cosine = CosineScheduleConfig(timesteps=1000)
 
     def step(told: str, **changes: Any) -> TutorialStep:
         return TutorialStep(told, replace(base, **({"sweep": once} | changes)))
 
-    def mixing(steps: int) -> SamplerConfig:
-        return SamplerConfig(kind="ddim", sampling_steps=steps, clamp=False)
+    def mixing(steps: int) -> DDIMConfig:
+        return DDIMConfig(sampling_steps=steps, clamp=False)
 
-    corruption = {"schedule": ScheduleConfig(kind="corruption", timesteps=1000), "training": constant}
+    corruption = {"schedule": CorruptionScheduleConfig(timesteps=1000), "training": constant}
     # diffusers' network is an order of magnitude slower than the others: fewer passes, of smaller batches.
     of_unet2d = corruption | {"training": replace(constant, epochs=max(1, base.training.epochs // 5), batch_size=64)}
     adamw = replace(
@@ -107,21 +114,21 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
         "ddpm-by-hand": step(
             "DDPM by hand, T = 300",
             denoiser=DenoiserConfig(n_feat=base.denoiser.n_feat),
-            schedule=ScheduleConfig(kind="linear", timesteps=300),
+            schedule=LinearScheduleConfig(timesteps=300),
             # As many steps as this lab's own recipe takes, so that the two differ in nothing but the recipe.
             training=replace(constant, batch_size=base.training.batch_size, context_dropout=0.0),
-            sampler=SamplerConfig(kind="ddim", sampling_steps=300, eta=1.0, clamp=False),
+            sampler=DDIMConfig(sampling_steps=300, eta=1.0, clamp=False),
         ),
         "diffusers-ddpm": step(
             "DDPM with diffusers",
             denoiser=large,
-            sampler=SamplerConfig(kind="diffusers_ddpm", sampling_steps=50),
+            sampler=DiffusersDDPMConfig(sampling_steps=50),
             **diffusers,
         ),
         "diffusers-ddim": step(
             "DDIM with diffusers, told the label",
             denoiser=replace(large, network="conditional_unet2d"),
-            sampler=SamplerConfig(kind="diffusers_ddim", sampling_steps=50),
+            sampler=DiffusersDDIMConfig(sampling_steps=50),
             sweep=replace(once, guidance_weights=(0.0, 2.0)),
             **diffusers,
         ),
@@ -266,7 +273,7 @@ def corruption_grid(finished: dict[str, Finished], splits: "Splits", device: "to
     timesteps = torch.linspace(0, schedule.timesteps - 1, SHOWN).round().long()
     noise = schedule.noise(tuple(images.shape), torch.Generator().manual_seed(0))
     x_t = schedule.noised(images, timesteps, noise)
-    rows = {"image": images, "corrupted": schedule.shown(x_t, timesteps)}
+    rows = {"image": images, "corrupted": x_t}
     for name, told in CORRUPTION.items():
         rows[told] = clean(finished[name].checkpoint, x_t, timesteps, device)
     amounts = (timesteps + 1) / (schedule.timesteps + 1)
@@ -282,8 +289,9 @@ def five_steps_grid(finished: Finished, device: "torch.device") -> "Grid":
 
     from evaluator.reporting.tutorial import Grid
     from lab.data.labelled_images import to_pixels
+    from lab.diffusion.denoising import Denoising, timestep_grid
     from lab.diffusion.noise_source import NoiseSource
-    from lab.diffusion.samplers import moments, timestep_grid
+    from lab.diffusion.samplers import moments
     from lab.diffusion.schedules import noise_schedule
 
     checkpoint, config = finished.checkpoint, finished.experiment
@@ -292,10 +300,11 @@ def five_steps_grid(finished: Finished, device: "torch.device") -> "Grid":
     conditions = torch.zeros(SHOWN, len(checkpoint.vocabulary), device=device)
     rows = []
     with torch.inference_mode():
-        found = list(moments(checkpoint.noise_predictor(device), schedule, config.sampler, conditions, noise))
+        denoising = Denoising(checkpoint.noise_predictor(device), schedule, conditions, noise)
+        found = list(moments(config.sampler, denoising))
         for t, x_t in zip(timestep_grid(schedule.timesteps, config.sampler.sampling_steps), found, strict=False):
             timesteps = torch.full((SHOWN,), t)
-            rows += [schedule.shown(x_t, timesteps), clean(checkpoint, x_t, timesteps, device)]
+            rows += [x_t, clean(checkpoint, x_t, timesteps, device)]
     names = [name for number in range(1, len(rows) // 2 + 1) for name in (f"step {number}", "predicted")]
     return Grid(np.stack([to_pixels(row.cpu()).numpy() for row in rows]), names, [""] * SHOWN)
 

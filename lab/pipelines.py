@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig, DiffusersDDPMConfig, LinearScheduleConfig, ScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.diffusers_samplers import scheduler
@@ -44,21 +44,23 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
     from safetensors import SafetensorError
 
     config, schedule = checkpoint.schedule, noise_schedule(checkpoint.schedule)
-    if schedule.mixture:
-        raise LabError("--schedule.kind corruption has uniform noise, for which diffusers has no scheduler")
+    if not schedule.preserves_variance:
+        raise LabError(
+            f"--schedule.kind {config.kind} does not preserve variance, so diffusers has no scheduler for it"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LabError(f"{folder} is not an empty folder; choose another")
     prediction = PREDICTIONS[checkpoint.denoiser.prediction]
-    if config.kind in SCHEDULES and not config.zero_terminal:
+    if config.kind in SCHEDULES and not getattr(config, "zero_terminal", False):
+        ends = {name: getattr(config, name) for name in ("beta_start", "beta_end") if hasattr(config, name)}
         stepper = diffusers.DDPMScheduler(
             num_train_timesteps=config.timesteps,
             beta_schedule=SCHEDULES[config.kind],
-            beta_start=config.beta_start,
-            beta_end=config.beta_end,
             prediction_type=prediction,
+            **ends,
         )
     else:
-        stepper = scheduler("diffusers_ddpm", SamplerConfig(), schedule)
+        stepper = scheduler(DiffusersDDPMConfig(), schedule)
         stepper.register_to_config(prediction_type=prediction)
     network = checkpoint.network(torch.device("cpu"))
     whole = isinstance(network, DiffusersUNet) and network.context is None and network.told_time
@@ -142,9 +144,11 @@ def _schedule(folder: Path, settings: dict[str, Any]) -> ScheduleConfig:
     if settings.get("trained_betas") is not None or settings.get("rescale_betas_zero_snr") or found not in kinds:
         raise LabError(f"{folder}: its noise schedule is none of {', '.join(kinds)}, which are those that can be read")
     try:
-        return ScheduleConfig(
-            kind=kinds[found],  # type: ignore[arg-type]  # one of the keys above
-            timesteps=settings.get("num_train_timesteps", 1000),
+        timesteps = settings.get("num_train_timesteps", 1000)
+        if kinds[found] == "cosine":
+            return CosineScheduleConfig(timesteps=timesteps)
+        return LinearScheduleConfig(
+            timesteps=timesteps,
             beta_start=settings.get("beta_start", 1e-4),
             beta_end=settings.get("beta_end", 0.02),
         )

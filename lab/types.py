@@ -18,7 +18,7 @@ Conditions = Float[Tensor, "batch class"]
 """A multi-hot row for each image: 1 where the class is asked for. A row of zeros is the null condition."""
 
 Timesteps = Int64[Tensor, "batch"]
-"""Timesteps 0 to T - 1; `alpha_bar[t]` is the share of signal variance left at t.
+"""Timesteps 0 to T - 1, from the least noisy to the noisiest.
 
 Samplers leave them on the CPU, where guidance may look at them without waiting for a GPU."""
 
@@ -37,9 +37,9 @@ ClassChoices = Bool[Tensor, "batch class"]
 
 @runtime_checkable
 class NoisePredictor(Protocol):
-    """Anything that tells the noise in `x_t`: a denoiser, its EMA copy, a guidance around either.
+    """Anything that predicts the noise in `x_t`: a denoiser, its EMA copy, a guidance around either.
 
-    For x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise it returns an estimate of `noise`, shaped like x_t.
+    For x_t = alpha_t x_0 + sigma_t noise it returns an estimate of `noise`, shaped like x_t.
     """
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:

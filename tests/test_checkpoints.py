@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.diffusion import LinearScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
@@ -19,7 +19,7 @@ VOCABULARY = ClassVocabulary(("a", "b", "c"))
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(kind="linear", timesteps=50)
+    config, schedule = DenoiserConfig(n_feat=8), LinearScheduleConfig(timesteps=50)
     weights = build_denoiser(config, (1, 8, 8), 3, schedule, seed=3).state_dict()
     checkpoint = Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, 2, 20, {"seed": 3}, weights)
     save_checkpoint(tmp_path / "epoch0002.pt", checkpoint)
@@ -113,9 +113,9 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"format": 99}, f"format 99; this lab reads format {FORMAT}"),
+        ({"format": 99}, f"format 99, and this version of the lab reads format {FORMAT}"),
         ({"weights": {}}, "no format number"),
-        ({"format": 1}, f"format 1; this lab reads format {FORMAT}"),
+        ({"format": 1}, f"format 1, and this version of the lab reads format {FORMAT}"),
         ({"format": FORMAT}, "incomplete"),
     ],
 )

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CorruptionScheduleConfig, DDIMConfig
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 
-CONFIG = ScheduleConfig(kind="corruption", timesteps=1000)
+CONFIG = CorruptionScheduleConfig(timesteps=1000)
 SCHEDULE = noise_schedule(CONFIG)
 
 
@@ -23,7 +23,7 @@ def test_networks_are_shown_image_and_noise_in_shares_of_one() -> None:
     noise = SCHEDULE.noise((50, 1, 4, 4), generator(1))
     timesteps = torch.linspace(0, 999, 50).long()
     amount = ((timesteps + 1) / 1001).view(-1, 1, 1, 1)
-    shown = SCHEDULE.shown(SCHEDULE.noised(image, timesteps, noise), timesteps)
+    shown = SCHEDULE.noised(image, timesteps, noise)
     torch.testing.assert_close(shown, (1 - amount) * image + amount * noise)
 
 
@@ -45,10 +45,9 @@ def network(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images
 def test_ddim_moves_by_one_over_the_steps_left_to_the_prediction(steps: int) -> None:
     noise = NoiseSource([(0, image) for image in range(4)], (1, 6, 6), SCHEDULE.noise)
     x = NoiseSource([(0, image) for image in range(4)], (1, 6, 6), SCHEDULE.noise).draw()
-    sampler = SamplerConfig(kind="ddim", sampling_steps=steps, clamp=False)
+    sampler = DDIMConfig(sampling_steps=steps, clamp=False)
     predictor = AsNoisePredictor(network, "x_0", SCHEDULE)
     ours = sample(predictor, SCHEDULE, sampler, torch.zeros(4, 1), noise)
-    x = SCHEDULE.shown(x, torch.full((4,), 999))
     for i in range(steps):
         predicted = network(x, torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1))
         x = x + (predicted - x) / (steps - i)

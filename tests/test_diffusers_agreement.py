@@ -3,16 +3,22 @@
 diffusers takes seconds to import, so that is left to the tests.
 """
 
-import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import (
+    CosineScheduleConfig,
+    DDIMConfig,
+    DPMSolverConfig,
+    LinearScheduleConfig,
+)
+from lab.diffusion.denoising import Denoising, timestep_grid
 from lab.diffusion.noise_source import NoiseSource
-from lab.diffusion.samplers import STEPPERS, Point, timestep_grid, trajectory
+from lab.diffusion.samplers import ancestral_step, ddim_step, moments
 from lab.diffusion.schedules import noise_schedule
 from lab.types import Conditions, Images, Timesteps
 
@@ -28,11 +34,13 @@ class Fixed(NoiseSource):
 
 
 @pytest.mark.parametrize("timesteps", [50, 400, 1000])
-@pytest.mark.parametrize(("kind", "theirs"), [("linear", "linear"), ("cosine", "squaredcos_cap_v2")])
-def test_schedules_agree_with_diffusers(kind: Any, theirs: str, timesteps: int) -> None:
+@pytest.mark.parametrize(
+    ("config", "theirs"), [(LinearScheduleConfig, "linear"), (CosineScheduleConfig, "squaredcos_cap_v2")]
+)
+def test_schedules_agree_with_diffusers(config: Any, theirs: str, timesteps: int) -> None:
     from diffusers import DDPMScheduler
 
-    ours = noise_schedule(ScheduleConfig(kind=kind, timesteps=timesteps))
+    ours = noise_schedule(config(timesteps=timesteps))
     reference = DDPMScheduler(num_train_timesteps=timesteps, beta_schedule=theirs, beta_start=1e-4, beta_end=0.02)
     torch.testing.assert_close(ours.alpha_bar.float(), reference.alphas_cumprod, atol=1e-5, rtol=0)
 
@@ -41,7 +49,7 @@ def nonlinear(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Imag
     return torch.tanh(1.3 * x_t + timesteps.view(-1, 1, 1, 1) / 400)
 
 
-SCHEDULE = noise_schedule(ScheduleConfig(kind="cosine", timesteps=400))
+SCHEDULE = noise_schedule(CosineScheduleConfig(timesteps=400))
 THEIRS = {"num_train_timesteps": 400, "beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing"}
 
 
@@ -49,13 +57,13 @@ THEIRS = {"num_train_timesteps": 400, "beta_schedule": "squaredcos_cap_v2", "tim
 @pytest.mark.parametrize(
     ("config", "clamp", "name", "settings"),
     [
-        (SamplerConfig(kind="ddim"), True, "DDIMScheduler", {"clip_sample": True}),
-        (SamplerConfig(kind="ddim"), False, "DDIMScheduler", {"clip_sample": False}),
-        (SamplerConfig(kind="dpm_solver"), False, "DPMSolverMultistepScheduler", {"final_sigmas_type": "zero"}),
+        (DDIMConfig(), True, "DDIMScheduler", {"clip_sample": True}),
+        (DDIMConfig(), False, "DDIMScheduler", {"clip_sample": False}),
+        (DPMSolverConfig(), False, "DPMSolverMultistepScheduler", {"final_sigmas_type": "zero"}),
     ],
 )
 def test_deterministic_samplers_are_diffusers_own(
-    config: SamplerConfig, clamp: bool, name: str, settings: dict[str, Any], steps: int
+    config: Any, clamp: bool, name: str, settings: dict[str, Any], steps: int
 ) -> None:
     import diffusers
 
@@ -68,17 +76,16 @@ def test_deterministic_samplers_are_diffusers_own(
     for t in scheduler.timesteps:
         noise = nonlinear(theirs, torch.full((3,), int(t)), torch.zeros(3, 1))
         theirs = scheduler.step(noise, t, theirs, **kwargs).prev_sample
-    grid, stepper = timestep_grid(400, steps), STEPPERS[config.kind](config)
-    *_, ours = trajectory(nonlinear, SCHEDULE, stepper, grid, torch.zeros(3, 1), Fixed(start), clamp)
+    denoising = Denoising(nonlinear, SCHEDULE, torch.zeros(3, 1), Fixed(start))
+    *_, ours = moments(replace(config, sampling_steps=steps, clamp=clamp), denoising)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("steps", [4, 40, pytest.param(400, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
-    ("config", "variance_type"),
-    [(SamplerConfig(kind="ancestral"), "fixed_large"), (SamplerConfig(kind="ddim", eta=1), "fixed_small")],
+    ("step", "variance_type"), [(ancestral_step, "fixed_large"), (partial(ddim_step, eta=1), "fixed_small")]
 )
-def test_stochastic_steps_are_diffusers_own(config: SamplerConfig, variance_type: str, steps: int) -> None:
+def test_stochastic_steps_are_diffusers_own(step: Any, variance_type: str, steps: int) -> None:
     from diffusers import DDPMScheduler
 
     scheduler = DDPMScheduler(**THEIRS, variance_type=variance_type, clip_sample=True)
@@ -86,12 +93,13 @@ def test_stochastic_steps_are_diffusers_own(config: SamplerConfig, variance_type
     # Their table is float32, in which 1 - alpha_bar near t = 0 keeps only four digits.
     scheduler.alphas_cumprod = SCHEDULE.alpha_bar
     x_t = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    denoising = Denoising(nonlinear, SCHEDULE, torch.zeros(2, 1), Fixed(x_t))
     for t, s in zip(grid := timestep_grid(400, steps), grid[1:], strict=False):
         eps = nonlinear(x_t, torch.full((2,), t), torch.zeros(2, 1))
         fresh = torch.randn(x_t.shape, generator=torch.Generator().manual_seed(t), dtype=x_t.dtype)
         theirs = scheduler.step(eps, t, x_t, generator=torch.Generator().manual_seed(t)).prev_sample
-        alpha_bar = float(SCHEDULE.alpha_bar[t])
-        here = Point(alpha_bar, ((x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)).clamp(-1, 1))
-        ours = STEPPERS[config.kind](config)(x_t, here, None, float(SCHEDULE.alpha_bar[s]), partial(torch.clone, fresh))
+        here, there = denoising.point(t), denoising.point(s)
+        x_0 = ((x_t - here.sigma * eps) / here.alpha).clamp(-1, 1)
+        ours = step(x_t, x_0, here, there, draw=partial(torch.clone, fresh))
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
         x_t = theirs

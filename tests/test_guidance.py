@@ -1,5 +1,6 @@
 """Methods of guidance against their equations, and each at its neutral setting against plain guidance."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,27 +8,24 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
-from lab.configuration.guidance import GUIDANCE_SETTINGS, GuidanceConfig
+from lab.configuration.diffusion import CosineScheduleConfig, DDIMConfig, DPMSolverConfig
+from lab.configuration.guidance import GuidanceConfig
 from lab.data.labels import ClassVocabulary
+from lab.diffusion.denoising import timestep_grid
 from lab.diffusion.noise_source import NoiseSource
-from lab.diffusion.samplers import sample, timestep_grid
+from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
-from lab.guidance import (
-    METHODS,
-    ClassifierFreeGuidance,
-    Composed,
-    EvaluationCounter,
-    Guided,
-    LimitedInterval,
-    PlusPlus,
-    Projected,
-    Rescale,
-    WeightSchedule,
-    guided,
-    settings_of,
-)
+from lab.guidance.classifier_free import ClassifierFreeGuidance, PlainMethod
+from lab.guidance.composed import Composed, ComposedMethod
+from lab.guidance.evaluation_counter import EvaluationCounter
+from lab.guidance.limited_interval import IntervalMethod, LimitedInterval
+from lab.guidance.method import GuidanceMethod, Unguided
+from lab.guidance.methods import METHODS, NamedMethod, named_method, named_methods
+from lab.guidance.plus_plus import PlusPlus
+from lab.guidance.projected import Projected, ProjectedMethod
+from lab.guidance.rescale import Rescale, RescaleMethod
+from lab.guidance.weight_schedule import ScheduleMethod, WeightSchedule
 from lab.types import Conditions, Images, Timesteps
 
 
@@ -68,15 +66,15 @@ def test_only_the_half_that_counts_is_computed(weight: float, evaluations: int) 
     assert counter.evaluations == evaluations * len(X_T)
 
 
-SCHEDULE = noise_schedule(ScheduleConfig(timesteps=100))
+SCHEDULE = noise_schedule(CosineScheduleConfig(timesteps=100))
 GRID = timestep_grid(100, 10)
 VOCABULARY = ClassVocabulary(("a", "b", "c"))
-NEUTRAL: dict[str, dict[str, Any]] = {
-    "interval": {"interval_low": 0.0, "interval_high": float("inf")},
-    "schedule": {"weight_shape": "constant", "smallest_weight": 0.0},
-    "rescale": {"phi": 0.0},
-    "projected": {"eta": 1.0, "momentum": 0.0, "largest_norm": 0.0},
-    "composed": {"avoid": (), "avoided_scale": -1.0},
+NEUTRAL: dict[str, GuidanceMethod] = {
+    "interval": IntervalMethod(low=0.0, high=float("inf")),
+    "schedule": ScheduleMethod(shape="constant", smallest=0.0),
+    "rescale": RescaleMethod(phi=0.0),
+    "projected": ProjectedMethod(eta=1.0, momentum=0.0, largest_norm=0.0),
+    "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
 }
 """Settings at which a method is plain guidance at every weight."""
 NEUTRAL_WEIGHT = {"plus_plus": -1.0, "auto": 0.0}
@@ -87,42 +85,39 @@ def weak(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
     return 0.9 * predictor(x_t, timesteps, conditions)
 
 
-def method(name: str, weight: float, inner: Any = predictor, **settings: object) -> Any:
-    to = Guided(inner, weak, SCHEDULE, GRID, VOCABULARY)
-    return guided(name, weight, settings, to)
+def guided(method: GuidanceMethod, weight: float, inner: Any = predictor) -> Any:
+    return method.guide(Unguided(inner, weak, SCHEDULE, GRID, VOCABULARY), weight)
 
 
-def images_of(name: str, weight: float, one_label: bool = True, **settings: object) -> Images:
-    """Sample with a method, from the same noise whatever the method."""
+def images_of(method: GuidanceMethod, weight: float, one_label: bool = True) -> Images:
+    """Sample with a method, from the same noise with every method."""
     conditions = torch.eye(3) if one_label else torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 1, 1]])
     noise = NoiseSource([(0, i) for i in range(3)], (3, 4, 4))
-    sampler = SamplerConfig(kind="ddim", sampling_steps=10, clamp=False)
-    return sample(method(name, weight, **settings), SCHEDULE, sampler, conditions, noise)
+    sampler = DDIMConfig(sampling_steps=10, clamp=False)
+    return sample(guided(method, weight), SCHEDULE, sampler, conditions, noise)
 
 
-def test_every_method_has_its_settings_and_a_neutral_one() -> None:
-    assert set(METHODS) == set(GUIDANCE_SETTINGS) == {"plain", *NEUTRAL, *NEUTRAL_WEIGHT}
-    for name, settings in NEUTRAL.items():
-        assert set(settings) == set(GUIDANCE_SETTINGS[name])
-    assert settings_of("rescale", GuidanceConfig(phi=0.3)) == {"phi": 0.3}
+def test_every_method_has_a_neutral_setting_or_weight() -> None:
+    assert set(METHODS) == {"plain", *NEUTRAL, *NEUTRAL_WEIGHT}
+    for name, neutral in NEUTRAL.items():
+        assert type(neutral) is METHODS[name]
 
 
 @pytest.mark.parametrize("name", NEUTRAL)
 @pytest.mark.parametrize("weight", [-1.0, 0.0, 0.7, 4.0])
 def test_at_its_neutral_setting_a_method_is_plain_guidance_to_the_bit(name: str, weight: float) -> None:
-    assert torch.equal(images_of(name, weight, **NEUTRAL[name]), images_of("plain", weight))
+    assert torch.equal(images_of(NEUTRAL[name], weight), images_of(PlainMethod(), weight))
 
 
 @pytest.mark.parametrize(("name", "weight"), NEUTRAL_WEIGHT.items())
 def test_at_its_neutral_weight_a_method_is_plain_guidance_to_the_bit(name: str, weight: float) -> None:
-    assert torch.equal(images_of(name, weight), images_of("plain", weight))
+    assert torch.equal(images_of(METHODS[name](), weight), images_of(PlainMethod(), weight))
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "plain"])
 def test_away_from_it_a_method_is_something_else(name: str) -> None:
     weight = -0.4 if name == "plus_plus" else 2.0
-    settings = settings_of(name, GuidanceConfig())
-    assert not torch.allclose(images_of(name, weight, one_label=False, **settings), images_of("plain", weight, False))
+    assert not torch.allclose(images_of(METHODS[name](), weight, False), images_of(PlainMethod(), weight, False))
 
 
 def at(t: int) -> tuple[Images, Timesteps, Conditions]:
@@ -218,7 +213,7 @@ def test_cfg_plus_plus_is_its_own_algorithm(scale: float) -> None:
         x_0 = (x_t - (1 - here) ** 0.5 * eps) / here**0.5
         x_t = following**0.5 * x_0 + (1 - following) ** 0.5 * unconditional
     method = PlusPlus(predictor, scale - 1, SCHEDULE, GRID)
-    sampler = SamplerConfig(kind="ddim", sampling_steps=10, clamp=False)
+    sampler = DDIMConfig(sampling_steps=10, clamp=False)
     again = NoiseSource([(0, i) for i in range(2)], (3, 4, 4))
     torch.testing.assert_close(sample(method, SCHEDULE, sampler, CONDITIONS, again), x_t, atol=1e-2, rtol=1e-3)
 
@@ -244,18 +239,77 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("text", "told"),
     [
-        ({"method": ()}, "--guidance.method is empty"),
-        ({"method": ("plain", "plain")}, "holds plain twice"),
-        ({"interval_low": 2.0, "interval_high": 1.0}, "--guidance.interval-high is 1.0; allowed is a finite number, 2"),
-        ({"phi": 1.5}, "--guidance.phi is 1.5"),
-        ({"avoided_scale": 0.5}, "--guidance.avoided-scale is 0.5"),
+        ("rescail", "no method 'rescail'; did you mean 'rescale'?; allowed are plain, interval"),
+        ("rescale:ph=0.2", "no setting 'ph=0.2'; did you mean 'phi'?; allowed are phi=..."),
+        ("rescale:phi", "no setting 'phi'"),
+        ("rescale:phi=much", "phi is 'much'; allowed is a number"),
+        ("rescale:phi=1.5", "--guidance.method rescale:phi is 1.5"),
+        ("rescale:phi=0.1,phi=0.2", "phi is given twice"),
+        ("plain:phi=1", "no setting 'phi=1'; it has no settings"),
+        ("interval:low=2,high=1", "low=2,high=1; allowed are 0 <= low <= high"),
+        ("interval:low=nan", "allowed are 0 <= low <= high"),
+        ("schedule:shape=linaer", "shape=linaer; did you mean 'linear'?"),
+        ("composed:avoided_scale=0.5", "--guidance.method composed:avoided-scale is 0.5"),
+        ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(LabError, match=told):
-        GuidanceConfig(**settings)
+def test_settings_that_cannot_be_are_refused(text: str, told: str) -> None:
+    with pytest.raises(LabError, match=re.escape(told)):
+        named_method(text)
+
+
+def test_no_method_is_swept_twice_with_the_same_settings() -> None:
+    with pytest.raises(LabError, match=re.escape("--guidance.method is empty")):
+        GuidanceConfig(method=())
+    for twice in (("plain", "plain"), ("rescale", "rescale:phi=0.7")):
+        with pytest.raises(LabError, match=f"holds {twice[0]} twice"):
+            named_methods(twice)
+    assert len(named_methods(("interval", "interval:low=0.1", "interval:low=0.1,high=2"))) == 3
+
+
+@given(low=st.integers(0, 999).map(lambda n: n / 100), width=st.integers(0, 999).map(lambda n: n / 100))
+def test_a_label_names_its_method_again(low: float, width: float) -> None:
+    method = IntervalMethod(low=low, high=round(low + width, 2))
+    assert named_method(NamedMethod("interval", method).label).method == method
+
+
+def test_a_label_names_what_is_not_at_its_default() -> None:
+    assert named_method("interval:low=0.3").label == "interval"
+    assert named_method("interval:high=2").label == "interval:high=2"
+    avoiding = named_method("composed:avoid=red cube,avoid=b")
+    assert avoiding.method == ComposedMethod(avoid=("red cube", "b"))
+    assert avoiding.label == "composed:avoid=red cube,avoid=b"
+
+
+def test_a_method_says_what_it_is_defined_for() -> None:
+    plus_plus = named_method("plus_plus")
+    for sampler in (DPMSolverConfig(), DDIMConfig(eta=0.5)):
+        with pytest.raises(LabError, match="is defined for deterministic ddim"):
+            plus_plus.require_sampler(sampler)
+    plus_plus.require_sampler(DDIMConfig())
+    assert plus_plus.warning((-1, -0.5, 0), DDIMConfig(clamp=False)) is None
+    beyond = plus_plus.warning((-0.5, 2, 4), DDIMConfig())
+    assert beyond is not None
+    assert "w from -1 to 0, not for w = 2, w = 4; it is exact without clamping only" in beyond
+    assert named_method("plain").warning((-1, 0, 100), DPMSolverConfig()) is None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_unconditional_where_it_says_so_and_nowhere_else(name: str) -> None:
+    method = METHODS[name]()
+    seen: list[Conditions] = []
+
+    def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        seen.append(conditions)
+        return predictor(x_t, timesteps, conditions)
+
+    guidance = method.guide(Unguided(noting, noting, SCHEDULE, GRID, VOCABULARY), -1.0)
+    for t in GRID:
+        guidance(*at(t))
+    blind = not any(bool(rows.any()) for rows in seen)
+    assert blind == (method.facts.unconditional_at == -1.0)
 
 
 def test_composed_guidance_puts_no_more_than_two_halves_through_at_once() -> None:
@@ -266,8 +320,8 @@ def test_composed_guidance_puts_no_more_than_two_halves_through_at_once() -> Non
         return predictor(x_t, timesteps, conditions)
 
     x_t, conditions = torch.randn(4, 3, 4, 4), torch.ones(4, 3)
-    eps = method("composed", 1.0, inner=noting, **NEUTRAL["composed"])(x_t, torch.full((4,), 7), conditions)
+    eps = guided(NEUTRAL["composed"], 1.0, noting)(x_t, torch.full((4,), 7), conditions)
     # Four unconditional rows, and three members of each image.
     assert sizes == [8, 8]
-    whole = method("composed", 1.0, **NEUTRAL["composed"])(x_t[:1], torch.full((1,), 7), conditions[:1])
+    whole = guided(NEUTRAL["composed"], 1.0)(x_t[:1], torch.full((1,), 7), conditions[:1])
     torch.testing.assert_close(eps[:1], whole)

@@ -21,12 +21,13 @@ from evaluator.classifiers.networks import build_classifier
 from evaluator.classifiers.pictures import numbered_pictures
 from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.image_folders import scene_folder
 from lab.data.labelled_images import one_label_images
 from lab.diffusion.schedules import noise_schedule
+from lab.guidance.classifier_free import PlainMethod
 from lab.machine.files import LEGACY_MAGIC, load_tensors, save_tensors
 from lab.networks.registry import build_denoiser
 from lab.sweep.cells import CellResult, SweepCell, earlier_results, load_result, save_result
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(timesteps=20)
+    config, schedule = DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     network = build_denoiser(config, (1, 8, 8), len(VOCABULARY), schedule, 0)
     path = tmp_path_factory.mktemp("checkpoint") / "epoch0001.pt"
     weights = network.state_dict()
@@ -106,12 +107,16 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[], 
 
     def opened() -> TrainingRun:
         return TrainingRun(
-            folder, images, DenoiserConfig(n_feat=8), ScheduleConfig(timesteps=20), config, 0, {"seed": 0},
+            folder, images, DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20), config, 0, {"seed": 0},
             torch.device("cpu"), "float32",
         )  # fmt: skip
 
     trainer = Trainer(
-        opened().untrained.network(torch.device("cpu")), noise_schedule(ScheduleConfig(timesteps=20)), images, config, 0
+        opened().untrained.network(torch.device("cpu")),
+        noise_schedule(CosineScheduleConfig(timesteps=20)),
+        images,
+        config,
+        0,
     )
     next(trainer.steps())
     content = {"format": FORMAT, "settings": opened().untrained.settings, "trainer": trainer.state_dict()}
@@ -202,9 +207,20 @@ def test_calls_inside_of_checkpoints(checkpoint: Path, place: str, protocol: int
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepCell]:
     folder = tmp_path_factory.mktemp("cells")
-    sampler = SamplerConfig(sampling_steps=2)
     cell = SweepCell(
-        "epoch0001", 1, 1, "a", "b", "test", (("cube",), ("cone",)), "plain", {}, 1.0, sampler, "float32", 1
+        checkpoint="epoch0001",
+        epoch=1,
+        step=1,
+        checkpoint_digest="a",
+        evaluator_digest="b",
+        label_set_file="test",
+        label_sets=(("cube",), ("cone",)),
+        method_name="plain",
+        method=PlainMethod(),
+        guidance_weight=1.0,
+        sampler=DPMSolverConfig(sampling_steps=2),
+        precision="float32",
+        seeds=1,
     )
     pixels, logits = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.randn(2, 3)
     save_result(folder, CellResult(cell, pixels, logits, 2, 1.0, 0.0, "cpu"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from experiments.configuration import Experiment
 from experiments.reporting import refuse_other_report
+from lab.configuration.checks import as_primitives
 from lab.data.labels import load_image_labels, load_label_sets, load_vocabulary
 from tests.command import run
 from tests.hostile import (
@@ -52,7 +53,7 @@ def test_image_labels(tmp_path_factory: pytest.TempPathFactory, content: bytes) 
 
 
 @cases(1000)
-@given(content=as_file(json.dumps({"networks": Experiment().generator_settings()}).encode()))
+@given(content=as_file(json.dumps({"networks": as_primitives(Experiment().generator_settings())}).encode()))
 def test_configurations_of_reports(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     root = tmp_path_factory.getbasetemp()
     path = root / "reports" / "digits" / "config.json"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.errors import LabError
 from lab.networks.blocks import Attention, ModulatedBlock, VectorBottleneck
@@ -22,7 +22,7 @@ def parameters(network: torch.nn.Module) -> int:
 
 def small(config: DenoiserConfig | None = None, side: int = 8, channels: int = 1, classes: int = 10) -> ContextUnet:
     config = config or DenoiserConfig(n_feat=8)
-    network = build_denoiser(config, (channels, side, side), classes, ScheduleConfig(), seed=0).eval()
+    network = build_denoiser(config, (channels, side, side), classes, CosineScheduleConfig(), seed=0).eval()
     assert isinstance(network, ContextUnet)
     return network
 
@@ -197,7 +197,7 @@ def test_scalar_time_is_the_coursework_t_over_t() -> None:
 def test_initialisation_belongs_to_the_seed_and_leaves_the_global_rng_alone() -> None:
     state = torch.random.get_rng_state()
     first, again = small(), small()
-    other = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 10, ScheduleConfig(), seed=1)
+    other = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 10, CosineScheduleConfig(), seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     weights = [network.state_dict()["out.0.weight"] for network in (first, again, other)]
     assert torch.equal(weights[0], weights[1])

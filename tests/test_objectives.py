@@ -5,13 +5,13 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.diffusion.objectives import ERRORS, NOISES, TARGETS, WEIGHTINGS, AsNoisePredictor, loss_weights, target
 from lab.diffusion.schedules import noise_schedule
 
-SCHEDULE = noise_schedule(ScheduleConfig(timesteps=400))
+SCHEDULE = noise_schedule(CosineScheduleConfig(timesteps=400))
 TIMESTEPS = torch.tensor([0, 1, 7, 200, 398, 399])
 
 

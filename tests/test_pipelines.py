@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from experiments.configuration import Experiment
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import DiffusersDDPMConfig, DPMSolverConfig, LinearScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.labels import ClassVocabulary
+from lab.diffusion.denoising import timestep_grid
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.objectives import AsNoisePredictor
-from lab.diffusion.samplers import sample, timestep_grid
+from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.networks.registry import build_denoiser
@@ -34,7 +35,7 @@ def checkpoint(**changes: Any) -> Checkpoint:
     config = replace(DenoiserConfig(network="unet2d", n_feat=8, widths=(1, 1, 2)), **changes)
     if config.network == "unet2d":
         config = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 1, 2), prediction=config.prediction)
-    schedule = ScheduleConfig(kind="linear", timesteps=100)
+    schedule = LinearScheduleConfig(timesteps=100)
     network = build_denoiser(config, SHAPE, 10, schedule, 3)
     return Checkpoint(config, schedule, SHAPE, DIGITS, 2, 20, {}, network.state_dict())
 
@@ -58,7 +59,7 @@ def test_diffusers_samples_the_same_images(tmp_path: Path) -> None:
 
     schedule = noise_schedule(ours.schedule)
     predictor = AsNoisePredictor(ours.network(torch.device("cpu")), "noise", schedule)
-    sampler = SamplerConfig(kind="diffusers_ddpm", sampling_steps=100)
+    sampler = DiffusersDDPMConfig(sampling_steps=100)
     expected = sample(predictor, schedule, sampler, torch.zeros(2, 10), Theirs())
     of_images = torch.from_numpy(found).permute(0, 3, 1, 2).reshape(expected.shape)
     torch.testing.assert_close(of_images, (expected / 2 + 0.5).clamp(0, 1), atol=1e-4, rtol=0)
@@ -75,7 +76,7 @@ def test_the_round_trip_predicts_the_same(tmp_path: Path, prediction: str) -> No
     torch.testing.assert_close(noise_schedule(after.schedule).alpha_bar, noise_schedule(before.schedule).alpha_bar)
     images = [
         sample(
-            each.noise_predictor(torch.device("cpu")), noise_schedule(each.schedule), SamplerConfig(),
+            each.noise_predictor(torch.device("cpu")), noise_schedule(each.schedule), DPMSolverConfig(),
             torch.zeros(2, 10), NoiseSource([(1,), (2,)], SHAPE),
         )
         for each in (before, after)
@@ -87,7 +88,7 @@ def test_of_another_network_the_noise_schedule_is_written(tmp_path: Path) -> Non
     assert not export_pipeline(checkpoint(network="context_unet"), tmp_path / "pipeline")
     assert [path.name for path in (tmp_path / "pipeline").iterdir()] == ["scheduler"]
     scheduler = diffusers.DDPMScheduler.from_pretrained(tmp_path / "pipeline" / "scheduler")
-    expected = noise_schedule(ScheduleConfig(kind="linear", timesteps=100)).alpha_bar
+    expected = noise_schedule(LinearScheduleConfig(timesteps=100)).alpha_bar
     torch.testing.assert_close(scheduler.alphas_cumprod.double(), expected, atol=1e-6, rtol=0)
 
 
@@ -134,7 +135,7 @@ def test_early_folders_have_their_files_side_by_side(tmp_path: Path) -> None:
 
 def test_an_imported_noise_schedule_allows_as_many_steps_as_it_has() -> None:
     trained_elsewhere = TrainingConfig(epochs=0, checkpoints=1)
-    Experiment(training=trained_elsewhere, sampler=SamplerConfig(sampling_steps=1000))
+    Experiment(training=trained_elsewhere, sampler=DPMSolverConfig(sampling_steps=1000))
     with pytest.raises(LabError, match="--sampler.sampling-steps is 1001; allowed is at most"):
         timestep_grid(1000, 1001)
 

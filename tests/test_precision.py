@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.samplers import sample
@@ -37,7 +37,7 @@ def test_no_device_is_given_what_it_cannot_do() -> None:
 
 def test_bfloat16_makes_the_same_pictures() -> None:
     config = DenoiserConfig(n_feat=16, conditioning="blocks", bottleneck="map", attention="objects", prediction="v")
-    network = build_denoiser(config, (3, 16, 16), 4, ScheduleConfig(), 0).eval()
+    network = build_denoiser(config, (3, 16, 16), 4, CosineScheduleConfig(), 0).eval()
     with torch.no_grad():
         # Fresh blocks begin at zero and would hide everything between.
         for parameter in network.parameters():
@@ -47,7 +47,7 @@ def test_bfloat16_makes_the_same_pictures() -> None:
     def pictures(precision: str) -> torch.Tensor:
         noise = NoiseSource([(0, image) for image in range(4)], (3, 16, 16))
         predictor = InPrecision(network, precision)
-        return sample(predictor, noise_schedule(ScheduleConfig()), SamplerConfig(), conditions, noise)
+        return sample(predictor, noise_schedule(CosineScheduleConfig()), DPMSolverConfig(), conditions, noise)
 
     exact, short = pictures("float32"), pictures("bfloat16")
     assert short.dtype == torch.float32
@@ -59,7 +59,7 @@ def test_bfloat16_makes_the_same_pictures() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler on a CPU")
 def test_a_compiled_network_predicts_the_same() -> None:
-    network = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 4, ScheduleConfig(), 0).eval()
+    network = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 4, CosineScheduleConfig(), 0).eval()
     x_t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     inputs = x_t, torch.tensor([1, 50, 300]), torch.eye(4)[:3]
     with torch.no_grad():

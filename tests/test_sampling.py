@@ -5,6 +5,8 @@ probability-flow ODE moves x along x = sqrt(ab) m + z sqrt(ab s^2 + 1 - ab) with
 """
 
 import math
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,18 +14,25 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import (
+    AncestralConfig,
+    CosineScheduleConfig,
+    DDIMConfig,
+    DPMSolverConfig,
+    LinearScheduleConfig,
+)
 from lab.configuration.networks import DenoiserConfig
+from lab.diffusion.denoising import Denoising, Point, timestep_grid
 from lab.diffusion.noise_source import NoiseSource
-from lab.diffusion.samplers import STEPPERS, Point, sample, timestep_grid, trajectory
-from lab.diffusion.schedules import noise_schedule
+from lab.diffusion.samplers import ancestral_step, ddim_step, moments, sample
+from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.errors import LabError
-from lab.guidance import ClassifierFreeGuidance
+from lab.guidance.classifier_free import ClassifierFreeGuidance
 from lab.networks.registry import build_denoiser
 from lab.types import Conditions, Images, Timesteps
 
 MEAN, DEVIATION = 0.3, 0.5
-FINE = noise_schedule(ScheduleConfig(kind="linear", timesteps=4096, beta_start=1e-4 / 4, beta_end=0.02 / 4))
+FINE = noise_schedule(LinearScheduleConfig(timesteps=4096, beta_start=1e-4 / 4, beta_end=0.02 / 4))
 START, END = 3584, 512
 
 
@@ -48,17 +57,18 @@ def ideal(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
     return (1 - alpha_bar).sqrt() * (x_t - alpha_bar.sqrt() * MEAN) / variance
 
 
-def at_the_end(config: SamplerConfig, steps: int, start: Images, fresh: Images | None = None) -> Images:
-    """Run a sampler from START to END in this many even steps."""
-    grid = [START - (START - END) * i // steps for i in range(steps + 1)]
-    noise = Fixed(start)
-    moments = trajectory(ideal, FINE, STEPPERS[config.kind](config), grid, torch.zeros(len(start), 1), noise, False)
-    for moment, images in enumerate(moments):
-        if moment == 0 and fresh is not None:
-            noise.noise = fresh
-        if moment == steps:
-            return images
-    raise AssertionError
+def at_the_end(config: Any, steps: int, start: Images) -> Images:
+    """Run a deterministic sampler from START to END in this many even steps."""
+    denoising = Between(ideal, FINE, torch.zeros(len(start), 1), Fixed(start))
+    *_, end = moments(replace(config, sampling_steps=steps, clamp=False), denoising)
+    return end
+
+
+class Between(Denoising):
+    """Denoising from START to END."""
+
+    def points(self, sampling_steps: int) -> list[Point]:
+        return [self.point(START - (START - END) * i // sampling_steps) for i in range(sampling_steps + 1)]
 
 
 def order(errors: list[float]) -> float:
@@ -66,10 +76,8 @@ def order(errors: list[float]) -> float:
     return math.log2(errors[-2] / errors[-1])
 
 
-@pytest.mark.parametrize(
-    ("config", "expected"), [(SamplerConfig(kind="ddim"), 1), (SamplerConfig(kind="dpm_solver"), 2)]
-)
-def test_deterministic_samplers_converge_to_the_ode_at_their_order(config: SamplerConfig, expected: int) -> None:
+@pytest.mark.parametrize(("config", "expected"), [(DDIMConfig(), 1), (DPMSolverConfig(), 2)])
+def test_deterministic_samplers_converge_to_the_ode_at_their_order(config: Any, expected: int) -> None:
     start = torch.full((1, 1, 1, 1), 1.7, dtype=torch.float64)
     z = (1.7 - math.sqrt(FINE.alpha_bar[START]) * MEAN) / math.sqrt(variance_at(START))
     exact = math.sqrt(FINE.alpha_bar[END]) * MEAN + z * math.sqrt(variance_at(END))
@@ -77,18 +85,16 @@ def test_deterministic_samplers_converge_to_the_ode_at_their_order(config: Sampl
     assert order(errors) == pytest.approx(expected, abs=0.15)
 
 
-@pytest.mark.parametrize("config", [SamplerConfig(kind="ancestral"), SamplerConfig(kind="ddim", eta=1)])
-def test_stochastic_samplers_converge_to_the_marginal_at_order_1(config: SamplerConfig) -> None:
+@pytest.mark.parametrize("step", [ancestral_step, partial(ddim_step, eta=1)])
+def test_stochastic_samplers_converge_to_the_marginal_at_order_1(step: Any) -> None:
     # Every step is affine in x and in its fresh noise, so the variance at the end follows from two unit responses a
     # step; the first step's input carries the exact variance of its timestep.
-    stepper = STEPPERS[config.kind](config)
+    denoising = Denoising(ideal, FINE, torch.zeros(1, 1), Fixed(torch.zeros(1, 1, 1, 1)))
 
     def response(t: int, s: int, x: float, fresh: float) -> float:
-        x_t = torch.full((1, 1, 1, 1), x, dtype=torch.float64)
-        eps = ideal(x_t, torch.tensor([t]), torch.zeros(1, 1))
-        alpha_bar = float(FINE.alpha_bar[t])
-        here = Point(alpha_bar, (x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar))
-        return float(stepper(x_t, here, None, float(FINE.alpha_bar[s]), lambda: torch.full_like(x_t, fresh)))
+        x_t, here = torch.full((1, 1, 1, 1), x, dtype=torch.float64), denoising.point(t)
+        x_0 = denoising.clean(x_t, here, clamp=False)
+        return float(step(x_t, x_0, here, denoising.point(s), draw=lambda: torch.full_like(x_t, fresh)))
 
     errors = []
     for steps in (64, 128, 256):
@@ -101,7 +107,7 @@ def test_stochastic_samplers_converge_to_the_marginal_at_order_1(config: Sampler
     assert order(errors) == pytest.approx(1, abs=0.15)
 
 
-SCHEDULE = noise_schedule(ScheduleConfig(kind="cosine", timesteps=400))
+SCHEDULE = noise_schedule(CosineScheduleConfig(timesteps=400))
 
 
 @given(timesteps=st.integers(1, 2000), data=st.data())
@@ -129,11 +135,11 @@ def test_the_noise_of_an_image_is_its_own() -> None:
         assert torch.equal(alone.draw()[0], second[place])
 
 
-@pytest.mark.parametrize("kind", sorted(STEPPERS))
-def test_images_do_not_depend_on_the_batch_they_are_in(kind: Any) -> None:
-    network = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 3, ScheduleConfig(), seed=0).eval()
+@pytest.mark.parametrize("sampler", [AncestralConfig, DDIMConfig, DPMSolverConfig])
+def test_images_do_not_depend_on_the_batch_they_are_in(sampler: Any) -> None:
+    network = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 3, CosineScheduleConfig(), seed=0).eval()
     predictor = ClassifierFreeGuidance(network, 2.0)
-    config = SamplerConfig(kind=kind, sampling_steps=4)
+    config = sampler(sampling_steps=4)
     conditions = torch.eye(3).repeat(4, 1)
     pairs = [(0, index) for index in range(12)]
 
@@ -143,3 +149,35 @@ def test_images_do_not_depend_on_the_batch_they_are_in(kind: Any) -> None:
     together = sampled(slice(None))
     apart = torch.cat([sampled(slice(begin, begin + 5)) for begin in range(0, 12, 5)])
     torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("alpha_scale", [0.5, 2.0])
+@pytest.mark.parametrize("config", [DDIMConfig(), DPMSolverConfig(), DDIMConfig(eta=1), AncestralConfig()])
+def test_a_schedule_of_another_scale_samples_the_same_images(config: Any, alpha_scale: float) -> None:
+    """x_t scaled by c has alpha and sigma scaled by c: nothing in a sampler may count on alpha^2 + sigma^2 = 1."""
+    scaled = NoiseSchedule(alpha_scale * SCHEDULE.alpha, alpha_scale * SCHEDULE.sigma)
+
+    def predict(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        return torch.tanh(1.3 * x_t + timesteps.view(-1, 1, 1, 1) / 400)
+
+    def predict_scaled(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        return predict(x_t / alpha_scale, timesteps, conditions)
+
+    seeds = [(0, image) for image in range(3)]
+    config, conditions = replace(config, sampling_steps=6), torch.zeros(3, 1)
+    ours = sample(predict, SCHEDULE, config, conditions, NoiseSource(seeds, (1, 4, 4)))
+    # The starting noise is that of sigma_T = 1.
+    noise = ScaledFirst(seeds, (1, 4, 4), alpha_scale)
+    torch.testing.assert_close(sample(predict_scaled, scaled, config, conditions, noise), ours, atol=1e-4, rtol=1e-4)
+
+
+class ScaledFirst(NoiseSource):
+    """Noise whose first draw is scaled."""
+
+    def __init__(self, seeds: list[tuple[int, int]], image_shape: tuple[int, int, int], scale: float) -> None:
+        super().__init__(seeds, image_shape)
+        self.scale = scale
+
+    def draw(self) -> Images:
+        drawn, self.scale = self.scale * super().draw(), 1.0
+        return drawn

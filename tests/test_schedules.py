@@ -1,6 +1,6 @@
 """Noise schedules against their own definition."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -8,13 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.configuration.diffusion import ScheduleConfig
-from lab.diffusion.schedules import ALPHA_BARS, cyclic_cosine_betas, noise_schedule
+from lab.configuration.diffusion import (
+    CorruptionScheduleConfig,
+    CosineScheduleConfig,
+    CyclicCosineScheduleConfig,
+    LinearScheduleConfig,
+)
+from lab.diffusion.schedules import SCHEDULES, cyclic_cosine_betas, noise_schedule
 from lab.errors import LabError
 
 
 def test_the_cyclic_cosine_has_a_period_of_50_between_its_ends() -> None:
-    betas = cyclic_cosine_betas(ScheduleConfig(kind="cyclic_cosine", timesteps=400))
+    betas = cyclic_cosine_betas(CyclicCosineScheduleConfig(timesteps=400))
     torch.testing.assert_close(betas[:350], betas[50:])
     assert float(betas[0]) == pytest.approx(1e-4)
     assert float(betas[25]) == pytest.approx(0.02)
@@ -22,33 +27,41 @@ def test_the_cyclic_cosine_has_a_period_of_50_between_its_ends() -> None:
     assert float(betas[8]) < 1e-4 + (0.02 - 1e-4) / 4 < float(betas[9])
 
 
-@given(kind=st.sampled_from(sorted(ALPHA_BARS)), timesteps=st.integers(2, 2000))
-def test_every_schedule_falls_inside_zero_and_one(kind: Any, timesteps: int) -> None:
-    alpha_bar = noise_schedule(ScheduleConfig(kind=kind, timesteps=timesteps)).alpha_bar
+@given(config=st.sampled_from(list(SCHEDULES)), timesteps=st.integers(2, 2000))
+def test_every_schedule_falls_inside_zero_and_one(config: Any, timesteps: int) -> None:
+    schedule = noise_schedule(config(timesteps=timesteps))
+    alpha_bar = schedule.alpha_bar
     assert len(alpha_bar) == timesteps
+    assert bool((schedule.alpha > 0).all())
+    assert bool((schedule.sigma > 0).all())
+    assert bool(((schedule.alpha / schedule.sigma).diff() < 0).all())
     assert bool((alpha_bar.diff() < 0).all())
     assert 0 < float(alpha_bar[-1]) < float(alpha_bar[0]) < 1
 
 
-@pytest.mark.parametrize("kind", sorted(ALPHA_BARS))
-def test_noising_keeps_the_variance_of_unit_data(kind: Any) -> None:
-    schedule = noise_schedule(ScheduleConfig(kind=kind))
+@pytest.mark.parametrize("config", list(SCHEDULES))
+def test_noising_gives_image_and_noise_their_amounts(config: Any) -> None:
+    schedule = noise_schedule(config())
     generator = torch.Generator().manual_seed(0)
     x_0, noise = torch.randn((2, 400, 1, 50, 50), generator=generator)
     x_t = schedule.noised(x_0, torch.arange(400), noise)
     # 1,000,000 draws: the standard error of a variance of 1 is 0.0014.
-    assert float(x_t.var()) == pytest.approx(1, abs=0.007)
+    expected = float((schedule.alpha**2 + schedule.sigma**2).mean())
+    assert float(x_t.var()) == pytest.approx(expected, abs=0.007)
+    assert schedule.preserves_variance == (config is not CorruptionScheduleConfig)
+    if schedule.preserves_variance:
+        assert expected == pytest.approx(1)
     still = schedule.noised(x_0, torch.arange(400), torch.zeros_like(noise))
     shares = still.flatten(1).var(dim=1) / x_0.flatten(1).var(dim=1)
-    torch.testing.assert_close(shares, schedule.alpha_bar.float(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(shares, (schedule.alpha**2).float(), atol=1e-5, rtol=1e-4)
 
 
 def test_the_coursework_schedule_is_warned_of_and_the_cosine_is_not() -> None:
-    warning = noise_schedule(ScheduleConfig(kind="linear", timesteps=400)).warning()
+    warning = noise_schedule(LinearScheduleConfig(timesteps=400)).warning()
     assert warning is not None
     assert "alpha_bar_T = 0.017" in warning
-    assert noise_schedule(ScheduleConfig(kind="cosine", timesteps=400)).warning() is None
-    assert noise_schedule(ScheduleConfig(kind="linear", timesteps=1000)).warning() is None
+    assert noise_schedule(CosineScheduleConfig(timesteps=400)).warning() is None
+    assert noise_schedule(LinearScheduleConfig(timesteps=1000)).warning() is None
 
 
 @pytest.mark.parametrize(
@@ -62,13 +75,26 @@ def test_the_coursework_schedule_is_warned_of_and_the_cosine_is_not() -> None:
 )
 def test_ranges(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(LabError, match=told):
-        ScheduleConfig(**settings)
+        LinearScheduleConfig(**settings)
 
 
-@given(kind=st.sampled_from(["linear", "cosine"]), timesteps=st.integers(2, 1000), beta_end=st.floats(1e-3, 0.5))
-def test_zero_terminal_ends_in_noise_and_begins_where_it_did(kind: Any, timesteps: int, beta_end: float) -> None:
-    config = ScheduleConfig(kind=kind, timesteps=timesteps, beta_end=beta_end)
+@given(linear=st.booleans(), timesteps=st.integers(2, 1000), beta_end=st.floats(1e-3, 0.5))
+def test_zero_terminal_ends_in_noise_and_begins_where_it_did(linear: bool, timesteps: int, beta_end: float) -> None:
+    config: Any = CosineScheduleConfig(timesteps=timesteps)
+    if linear:
+        config = LinearScheduleConfig(timesteps=timesteps, beta_end=beta_end)
     plain, shifted = (noise_schedule(replace(config, zero_terminal=zero)).alpha_bar for zero in (False, True))
     assert float(shifted[-1]) == pytest.approx(min(1e-6, float(plain[-1])))
     assert float(shifted[0]) == pytest.approx(float(plain[0]))
     assert bool((shifted.diff() < 0).all())
+
+
+@dataclass(frozen=True)
+class OfNobody:
+    kind: str = "nobody's"
+    timesteps: int = 10
+
+
+def test_a_class_that_is_no_noise_schedule_is_refused() -> None:
+    with pytest.raises(LabError, match="OfNobody is not a noise schedule; add it to"):
+        noise_schedule(OfNobody())

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.samplers import sample
 from lab.errors import LabError
+from lab.guidance.autoguidance import AutoMethod
+from lab.guidance.classifier_free import PlainMethod
+from lab.guidance.composed import ComposedMethod
 from lab.networks.registry import build_denoiser
 from lab.sweep import cells as sweep_cells
 from lab.sweep import run as sweep
@@ -37,7 +40,7 @@ def engine(batch_size: int = 0) -> Engine:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(timesteps=20)
+    config, schedule = DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     for epoch in (1, 2):
         weights = build_denoiser(config, SHAPE, 3, schedule, epoch).state_dict()
         checkpoint = Checkpoint(config, schedule, SHAPE, VOCABULARY, epoch, epoch, {}, weights)
@@ -46,9 +49,23 @@ def folder(tmp_path: Path) -> Path:
 
 
 def cells(seeds: int = 2, weights: tuple[float, ...] = (0.0, 2.0)) -> list[SweepCell]:
-    sampler = SamplerConfig(sampling_steps=3)
+    sampler = DPMSolverConfig(sampling_steps=3)
     return [
-        SweepCell(f"epoch{epoch:04d}", epoch, epoch, "", "", name, sets, "plain", {}, weight, sampler, "float32", seeds)
+        SweepCell(
+            checkpoint=f"epoch{epoch:04d}",
+            epoch=epoch,
+            step=epoch,
+            checkpoint_digest="",
+            evaluator_digest="",
+            label_set_file=name,
+            label_sets=sets,
+            method_name="plain",
+            method=PlainMethod(),
+            guidance_weight=weight,
+            sampler=sampler,
+            precision="float32",
+            seeds=seeds,
+        )
         for epoch in (1, 2)
         for weight in weights
         for name, sets in FILES.items()
@@ -134,10 +151,11 @@ def test_a_result_is_read_as_it_was_written(folder: Path) -> None:
 
 
 def test_what_composed_guidance_costs_is_told_for_each_file(folder: Path) -> None:
-    settings = {"avoid": (), "avoided_scale": 0.0}
-    of = [replace(cell, guidance_method="composed", guidance_settings=settings) for cell in cells() if cell.epoch == 1]
+    composed = ComposedMethod(avoided_scale=0.0)
+    of = [replace(cell, method_name="composed", method=composed) for cell in cells() if cell.epoch == 1]
     costs = {
-        (found.cell.label_set, found.cell.guidance_weight): found.network_evaluations for found in swept(folder, of)
+        (found.cell.label_set_file, found.cell.guidance_weight): found.network_evaluations
+        for found in swept(folder, of)
     }
     for (name, _), cost in costs.items():
         # One unconditional and one for each label, over three steps; sets of one label alone take the plain way.
@@ -145,7 +163,7 @@ def test_what_composed_guidance_costs_is_told_for_each_file(folder: Path) -> Non
         assert cost == pytest.approx(3 * (1 + sum(labels) / len(labels)), rel=1e-9)
     # Cut off, it tells the same.
     (folder / "cells" / f"{of[0].key}.npz").unlink()
-    assert swept(folder, of)[0].network_evaluations == costs[of[0].label_set, of[0].guidance_weight]
+    assert swept(folder, of)[0].network_evaluations == costs[of[0].label_set_file, of[0].guidance_weight]
 
 
 def test_another_precision_is_another_cell(folder: Path) -> None:
@@ -158,7 +176,7 @@ def test_another_precision_is_another_cell(folder: Path) -> None:
 def test_a_network_is_shared_by_cells_of_one_checkpoint_and_precision_alone(
     folder: Path, change: dict[str, str]
 ) -> None:
-    config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(timesteps=20)
+    config, schedule = DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     weights = build_denoiser(config, SHAPE, 3, schedule, 7).state_dict()
     # Another network of the same epoch and step.
     save_checkpoint(folder / "copy.pt", Checkpoint(config, schedule, SHAPE, VOCABULARY, 1, 1, {}, weights))
@@ -171,8 +189,7 @@ def test_a_network_is_shared_by_cells_of_one_checkpoint_and_precision_alone(
 
 
 def test_a_weak_network_is_shared_by_cells_of_one_precision_alone(folder: Path) -> None:
-    weak = {"weak_checkpoint": "epoch0001", "weak_digest": ""}
-    first = replace(cells()[-1], guidance_method="auto", guidance_settings=weak)
+    first = replace(cells()[-1], method_name="auto", method=AutoMethod(), weaker_checkpoint="epoch0001")
     second = replace(first, precision="bfloat16")
     together = swept(folder, [first, second])
     (alone,) = swept(folder, [second], "alone")
@@ -195,5 +212,5 @@ def test_cells_of_earlier_sweeps_that_cannot_be_read_do_not_stop_a_sweep(folder:
 def test_a_cell_of_another_format_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     swept(folder, cells()[:1])
     monkeypatch.setattr(sweep_cells, "FORMAT", 99)
-    with pytest.raises(LabError, match="it is of format 1, and this lab reads format 99"):
+    with pytest.raises(LabError, match="this file has format 2, and this version of the lab reads format 99"):
         swept(folder, cells()[:1])

@@ -11,6 +11,7 @@ import pytest
 
 from experiments.presets import PRESETS
 from experiments.tutorial import tutorial_steps
+from lab.configuration.checks import as_primitives
 from tests.command import PROJECT, TINY, new_root, run
 
 NAME = "tutorial-digits"
@@ -21,7 +22,9 @@ def test_every_step_is_an_experiment_of_its_own_or_of_an_earlier_training() -> N
     names = [f"{NAME}-{name}" for name in steps]
     for place, step in enumerate(steps.values()):
         assert step.experiment.generator in ["", *names[:place]]
-    trainings = [json.dumps(step.experiment.generator_settings(), sort_keys=True) for step in steps.values()]
+    trainings = [
+        json.dumps(as_primitives(step.experiment.generator_settings()), sort_keys=True) for step in steps.values()
+    ]
     assert len(set(trainings)) == sum(not step.experiment.generator for step in steps.values())
 
 

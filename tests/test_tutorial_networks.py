@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.errors import LabError
 from lab.networks.diffusers_unet import DiffusersUNet
@@ -20,7 +20,7 @@ def size(network: nn.Module) -> int:
 
 
 def built(config: DenoiserConfig, channels: int = 1, side: int = 8, classes: int = 10) -> nn.Module:
-    return build_denoiser(config, (channels, side, side), classes, ScheduleConfig(), 0).eval()
+    return build_denoiser(config, (channels, side, side), classes, CosineScheduleConfig(), 0).eval()
 
 
 @pytest.mark.parametrize(

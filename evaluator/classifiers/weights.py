@@ -16,7 +16,7 @@ from evaluator.classifiers.networks import build_classifier
 from evaluator.configuration import EvaluatorConfig
 from lab.data.labels import ClassVocabulary
 from lab.errors import LabError, lines_of
-from lab.machine.files import load_tensors, save_tensors
+from lab.machine.files import load_tensors, require_format, save_tensors
 
 FORMAT = 2
 COURSEWORK_SIDE = 64
@@ -94,8 +94,7 @@ def load_evaluator(path: Path, vocabulary: ClassVocabulary, device: torch.device
 
 
 def _own(path: Path, content: dict[str, Any]) -> Evaluator:
-    if content.get("format") != FORMAT:
-        raise LabError(f"{path}: this evaluator has format {content.get('format')!r}; this lab reads format {FORMAT}")
+    require_format(path, content.get("format"), FORMAT)
     config = EvaluatorConfig(**content["config"])
     vocabulary = ClassVocabulary(tuple(content["vocabulary"]))
     channels, height, width = map(int, content["image_shape"])

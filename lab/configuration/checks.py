@@ -1,7 +1,10 @@
 """Checks of settings: ranges, types, and whether two sets of settings are the same."""
 
+import json
 import math
 import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -41,21 +44,36 @@ def _is_a(found: object, hint: Any) -> bool:
     return hint is not float or (isinstance(found, int | float) and not isinstance(found, bool))
 
 
-def require_same_settings(owner: Path, found: object, asked: dict[str, Any]) -> None:
-    """Raise LabError, naming the first difference, unless the settings a file was made with are those asked for.
+def as_primitives(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by name, classes of settings among them, as nested dictionaries that a file can hold."""
+    plain = {name: asdict(value) if is_dataclass(value) else value for name, value in settings.items()}  # type: ignore[arg-type]  # an instance
+    return dict(json.loads(json.dumps(plain, default=Path.as_posix)))
+
+
+def require_same_settings(owner: Path, stored: object, now: Mapping[str, Any]) -> None:
+    """Raise LabError, naming the first difference, unless a file was made with the settings of this run.
+
+    Stored settings are read through today's classes: a field that the file lacks had its default when it was written.
 
     Args:
         owner: the file.
-        found: the settings it holds, nested dictionaries of primitives.
-        asked: the settings of this run.
+        stored: the settings it holds, as `as_primitives` returns them.
+        now: the settings of this run by name: classes of settings, or primitives.
     """
-    before, now = _flat(found), _flat(asked)
-    for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key):
+    defaults = as_primitives({name: _defaults(value) for name, value in now.items() if is_dataclass(value)})
+    before, today = _flat(defaults) | _flat(stored), _flat(as_primitives(now))
+    # What kind it is decides which other fields there are.
+    for key in sorted(before.keys() | today.keys(), key=lambda key: (not key.endswith(".kind"), key)):
+        if before.get(key) != today.get(key):
             raise LabError(
-                f"{owner} is of another configuration: {key or 'it'} is {before.get(key)} there, {now.get(key)} here\n"
+                f"{owner} is of another configuration: "
+                f"{key or 'it'} is {before.get(key)} there, {today.get(key)} here\n"
                 f"choose another --name, or delete {owner.parent} to start again"
             )
+
+
+def _defaults(settings: Any) -> dict[str, Any]:
+    return {one.name: one.default for one in fields(settings) if one.default is not MISSING}
 
 
 def _flat(settings: object, prefix: str = "") -> dict[str, object]:

@@ -1,54 +1,242 @@
-"""Settings of the noise schedule and of the sampler."""
+"""Settings of the noise schedule and of the sampler, a class a kind."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from lab.configuration.checks import require_range, require_types
-from lab.errors import LabError
+
+
+@runtime_checkable
+class ScheduleConfig(Protocol):
+    """Settings of a noise schedule, of any kind."""
+
+    @property
+    def kind(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def timesteps(self) -> int:
+        """T, the number of noise levels that the denoiser is trained on."""
+        ...
+
+
+@runtime_checkable
+class SamplerConfig(Protocol):
+    """Settings of a sampler, of any kind."""
+
+    @property
+    def kind(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def sampling_steps(self) -> int:
+        """Steps from noise to image."""
+        ...
+
+
+def _require_timesteps(timesteps: int) -> None:
+    require_range("schedule.timesteps", timesteps, 2, 100_000)
+
+
+def _require_betas(start: float, end: float) -> None:
+    require_range("schedule.beta_start", start, 1e-8, 0.999)
+    require_range("schedule.beta_end", end, start, 0.999)
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
-    """The noise schedule alpha_bar[t]."""
+class LinearScheduleConfig:
+    """Betas that rise linearly (Ho 2020)."""
 
-    kind: Literal["linear", "cosine", "cyclic_cosine", "corruption"] = "cosine"
-    """linear betas (Ho 2020), cosine alpha_bar (Nichol & Dhariwal 2021), betas that swing with a period of 50, or the
-    tutorials' corruption: (1 - amount) image + amount noise, the noise uniform, the amount from 0 to 1."""
+    kind: Literal["linear"] = "linear"
+    """linear, cosine, cyclic_cosine or corruption; each has its own settings."""
     timesteps: int = 400
-    """T, the number of noise levels the denoiser is trained on."""
+    """T, the number of noise levels that the denoiser is trained on."""
     beta_start: float = 1e-4
-    """First (or, when cyclic, lowest) beta. The cosine schedule does not use it."""
+    """First beta."""
     beta_end: float = 0.02
-    """Last (or, when cyclic, highest) beta. The cosine schedule does not use it."""
+    """Last beta."""
     zero_terminal: bool = False
     """Shift and stretch sqrt(alpha_bar) so that the last timestep is noise alone (Lin 2024)."""
 
     def __post_init__(self) -> None:
         require_types(self, "schedule")
-        require_range("schedule.timesteps", self.timesteps, 2, 100_000)
-        require_range("schedule.beta_start", self.beta_start, 1e-8, 0.999)
-        require_range("schedule.beta_end", self.beta_end, self.beta_start, 0.999)
+        _require_timesteps(self.timesteps)
+        _require_betas(self.beta_start, self.beta_end)
 
 
 @dataclass(frozen=True)
-class SamplerConfig:
-    """How starting noise becomes an image."""
+class CosineScheduleConfig:
+    """alpha_bar that follows a squared cosine (Nichol & Dhariwal 2021)."""
 
-    kind: Literal[
-        "ancestral", "ddim", "dpm_solver", "diffusers_ddpm", "diffusers_ddim", "diffusers_dpm_solver", "diffusers_unipc"
-    ] = "dpm_solver"
-    """ancestral DDPM with variance beta_t (Ho 2020), DDIM (Song 2021), or DPM-Solver++(2M) (Lu 2022); or a scheduler of
-    diffusers (extra [diffusers])."""
+    kind: Literal["cosine"] = "cosine"
+    """linear, cosine, cyclic_cosine or corruption; each has its own settings."""
+    timesteps: int = 400
+    """T, the number of noise levels that the denoiser is trained on."""
+    zero_terminal: bool = False
+    """Shift and stretch sqrt(alpha_bar) so that the last timestep is noise alone (Lin 2024)."""
+
+    def __post_init__(self) -> None:
+        require_types(self, "schedule")
+        _require_timesteps(self.timesteps)
+
+
+@dataclass(frozen=True)
+class CyclicCosineScheduleConfig:
+    """Betas that swing with a period of 50 timesteps, as in the coursework."""
+
+    kind: Literal["cyclic_cosine"] = "cyclic_cosine"
+    """linear, cosine, cyclic_cosine or corruption; each has its own settings."""
+    timesteps: int = 400
+    """T, the number of noise levels that the denoiser is trained on."""
+    beta_start: float = 1e-4
+    """Lowest beta."""
+    beta_end: float = 0.02
+    """Highest beta."""
+    zero_terminal: bool = False
+    """Shift and stretch sqrt(alpha_bar) so that the last timestep is noise alone (Lin 2024)."""
+
+    def __post_init__(self) -> None:
+        require_types(self, "schedule")
+        _require_timesteps(self.timesteps)
+        _require_betas(self.beta_start, self.beta_end)
+
+
+@dataclass(frozen=True)
+class CorruptionScheduleConfig:
+    """The tutorials' corruption: (1 - amount) image + amount noise, the noise uniform, the amount from 0 to 1."""
+
+    kind: Literal["corruption"] = "corruption"
+    """linear, cosine, cyclic_cosine or corruption; each has its own settings."""
+    timesteps: int = 400
+    """T, the number of noise levels that the denoiser is trained on."""
+
+    def __post_init__(self) -> None:
+        require_types(self, "schedule")
+        _require_timesteps(self.timesteps)
+
+
+ScheduleChoice = LinearScheduleConfig | CosineScheduleConfig | CyclicCosineScheduleConfig | CorruptionScheduleConfig
+"""The kinds that the command line offers."""
+
+
+@dataclass(frozen=True)
+class AncestralConfig:
+    """Ancestral DDPM with variance beta_t (Ho 2020)."""
+
+    kind: Literal["ancestral"] = "ancestral"
+    """ancestral, ddim, dpm_solver, diffusers_ddpm, diffusers_ddim, diffusers_dpm_solver or diffusers_unipc."""
+    sampling_steps: int = 8
+    """Steps from noise to image."""
+    clamp: bool = True
+    """Clamp the predicted clean image to [-1, 1] at every step."""
+
+    def __post_init__(self) -> None:
+        _require_sampler(self)
+
+
+@dataclass(frozen=True)
+class DDIMConfig:
+    """DDIM (Song 2021)."""
+
+    kind: Literal["ddim"] = "ddim"
+    """ancestral, ddim, dpm_solver, diffusers_ddpm, diffusers_ddim, diffusers_dpm_solver or diffusers_unipc."""
     sampling_steps: int = 8
     """Steps from noise to image."""
     eta: float = 0.0
-    """DDIM's share of fresh noise: 0 is deterministic, 1 is ancestral DDPM with the posterior variance."""
+    """Share of fresh noise: 0 is deterministic, 1 is ancestral DDPM with the posterior variance."""
     clamp: bool = True
-    """Clamp the predicted clean image to [-1, 1] at every step; diffusers' DPM-Solver and UniPC never do."""
+    """Clamp the predicted clean image to [-1, 1] at every step."""
 
     def __post_init__(self) -> None:
-        require_types(self, "sampler")
-        require_range("sampler.sampling_steps", self.sampling_steps, 1)
+        _require_sampler(self)
         require_range("sampler.eta", self.eta, 0, 1)
-        if self.eta and self.kind != "ddim":
-            raise LabError(f"--sampler.eta is {self.eta:g}, which only --sampler.kind ddim uses; found {self.kind}")
+
+
+@dataclass(frozen=True)
+class DPMSolverConfig:
+    """DPM-Solver++(2M) (Lu 2022)."""
+
+    kind: Literal["dpm_solver"] = "dpm_solver"
+    """ancestral, ddim, dpm_solver, diffusers_ddpm, diffusers_ddim, diffusers_dpm_solver or diffusers_unipc."""
+    sampling_steps: int = 8
+    """Steps from noise to image."""
+    clamp: bool = True
+    """Clamp the predicted clean image to [-1, 1] at every step."""
+
+    def __post_init__(self) -> None:
+        _require_sampler(self)
+
+
+@dataclass(frozen=True)
+class DiffusersDDPMConfig:
+    """diffusers' DDPMScheduler (extra [diffusers])."""
+
+    kind: Literal["diffusers_ddpm"] = "diffusers_ddpm"
+    """ancestral, ddim, dpm_solver, diffusers_ddpm, diffusers_ddim, diffusers_dpm_solver or diffusers_unipc."""
+    sampling_steps: int = 8
+    """Steps from noise to image."""
+    clamp: bool = True
+    """Clamp the predicted clean image to [-1, 1] at every step."""
+
+    def __post_init__(self) -> None:
+        _require_sampler(self)
+
+
+@dataclass(frozen=True)
+class DiffusersDDIMConfig:
+    """diffusers' DDIMScheduler (extra [diffusers])."""
+
+    kind: Literal["diffusers_ddim"] = "diffusers_ddim"
+    """ancestral, ddim, dpm_solver, diffusers_ddpm, diffusers_ddim, diffusers_dpm_solver or diffusers_unipc."""
+    sampling_steps: int = 8
+    """Steps from noise to image."""
+    clamp: bool = True
+    """Clamp the predicted clean image to [-1, 1] at every step."""
+
+    def __post_init__(self) -> None:
+        _require_sampler(self)
+
+
+@dataclass(frozen=True)
+class DiffusersDPMSolverConfig:
+    """diffusers' DPMSolverMultistepScheduler, which never clamps (extra [diffusers])."""
+
+    kind: Literal["diffusers_dpm_solver"] = "diffusers_dpm_solver"
+    """ancestral, ddim, dpm_solver, diffusers_ddpm, diffusers_ddim, diffusers_dpm_solver or diffusers_unipc."""
+    sampling_steps: int = 8
+    """Steps from noise to image."""
+
+    def __post_init__(self) -> None:
+        _require_sampler(self)
+
+
+@dataclass(frozen=True)
+class DiffusersUniPCConfig:
+    """diffusers' UniPCMultistepScheduler, which never clamps (extra [diffusers])."""
+
+    kind: Literal["diffusers_unipc"] = "diffusers_unipc"
+    """ancestral, ddim, dpm_solver, diffusers_ddpm, diffusers_ddim, diffusers_dpm_solver or diffusers_unipc."""
+    sampling_steps: int = 8
+    """Steps from noise to image."""
+
+    def __post_init__(self) -> None:
+        _require_sampler(self)
+
+
+SamplerChoice = (
+    AncestralConfig
+    | DDIMConfig
+    | DPMSolverConfig
+    | DiffusersDDPMConfig
+    | DiffusersDDIMConfig
+    | DiffusersDPMSolverConfig
+    | DiffusersUniPCConfig
+)
+"""The kinds that the command line offers."""
+
+
+def _require_sampler(config: SamplerConfig) -> None:
+    require_types(config, "sampler")
+    require_range("sampler.sampling_steps", config.sampling_steps, 1)

@@ -1,8 +1,7 @@
 """diffusers' schedulers as samplers of this lab (extra [diffusers]): what they call a scheduler is a sampler here.
 
-They are given the lab's own alpha_bar, a prediction of the noise, and timesteps spaced as the lab's are. Where the
-number of steps does not divide T, some of theirs are T // steps long, a little off the spacing. Only DDPM and DDIM have
-a clamping to turn on and off.
+They get the lab's own alpha_bar, a prediction of the noise, and timesteps spaced as the lab's are. Where the number of
+steps does not divide T, some of theirs are T // steps long, a little off the spacing. Only DDPM and DDIM can clamp.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,19 +9,24 @@ from typing import Any
 
 import torch
 
-from lab.configuration.diffusion import SamplerConfig
-from lab.diffusion.noise_source import NoiseSource
+from lab.configuration.diffusion import (
+    DiffusersDDIMConfig,
+    DiffusersDDPMConfig,
+    DiffusersDPMSolverConfig,
+    DiffusersUniPCConfig,
+)
+from lab.diffusion.denoising import Denoising
 from lab.diffusion.schedules import NoiseSchedule
 from lab.errors import LabError
-from lab.types import Conditions, Images, NoisePredictor
+from lab.types import Images
 
-SCHEDULERS: dict[str, tuple[str, Callable[[SamplerConfig], dict[str, Any]]]] = {
-    "diffusers_ddpm": ("DDPMScheduler", lambda config: {"clip_sample": config.clamp}),
-    "diffusers_ddim": ("DDIMScheduler", lambda config: {"clip_sample": config.clamp}),
-    "diffusers_dpm_solver": ("DPMSolverMultistepScheduler", lambda config: {}),
-    "diffusers_unipc": ("UniPCMultistepScheduler", lambda config: {}),
+CLASS_NAMES: dict[type, str] = {
+    DiffusersDDPMConfig: "DDPMScheduler",
+    DiffusersDDIMConfig: "DDIMScheduler",
+    DiffusersDPMSolverConfig: "DPMSolverMultistepScheduler",
+    DiffusersUniPCConfig: "UniPCMultistepScheduler",
 }
-"""The class of each, and what it is told beside the noise schedule."""
+"""diffusers' class of each kind."""
 
 
 def betas(schedule: NoiseSchedule) -> list[float]:
@@ -32,46 +36,49 @@ def betas(schedule: NoiseSchedule) -> list[float]:
     return found
 
 
-def scheduler(name: str, config: SamplerConfig, schedule: NoiseSchedule) -> Any:
-    """Return diffusers' scheduler of this name in the lab, on this noise schedule.
+def scheduler(config: Any, schedule: NoiseSchedule) -> Any:
+    """Return diffusers' scheduler of these settings, on this noise schedule.
 
     Raises:
-        LabError: diffusers is not installed.
+        LabError: diffusers is not installed, or the noise schedule does not preserve variance.
     """
     try:
         import diffusers
     except ImportError:
         raise LabError(
-            f"--sampler.kind {name} is the package diffusers', which is not installed; "
+            f"--sampler.kind {config.kind} needs the package diffusers, which is not installed; "
             f"run: pip install -e '.[diffusers]'"
         ) from None
-    class_name, settings = SCHEDULERS[name]
-    return getattr(diffusers, class_name)(
+    if not schedule.preserves_variance:
+        raise LabError(
+            f"--sampler.kind {config.kind} needs a noise schedule that preserves variance, and this one does not; "
+            f"allowed are ancestral, ddim and dpm_solver"
+        )
+    return getattr(diffusers, CLASS_NAMES[type(config)])(
         num_train_timesteps=schedule.timesteps,
         trained_betas=betas(schedule),
         prediction_type="epsilon",
         timestep_spacing="trailing",
-        **settings(config),
+        **({"clip_sample": config.clamp} if hasattr(config, "clamp") else {}),
     )
 
 
-def scheduler_moments(
-    predictor: NoisePredictor,
-    schedule: NoiseSchedule,
-    config: SamplerConfig,
-    conditions: Conditions,
-    noise: NoiseSource,
-) -> Iterator[Images]:
+def scheduler_moments(config: Any, images: Denoising) -> Iterator[Images]:
     """Yield x at every moment from starting noise to finished images; see `lab.diffusion.samplers.moments`."""
-    stepper = scheduler(config.kind, config, schedule)
+    stepper = scheduler(config, images.schedule)
     stepper.set_timesteps(config.sampling_steps)
     # Its trailing spacing is rounded from floats, and at some numbers of steps goes on to a timestep of -1.
     timesteps = [int(t) for t in stepper.timesteps if t >= 0]
-    x_t = noise.draw().to(conditions.device)
+    x_t = images.draw()
     # Only the stochastic one draws more noise: each image's from its own generator.
-    drawing = {"generator": noise.generators} if config.kind == "diffusers_ddpm" else {}
+    drawing = {"generator": images.noise.generators} if isinstance(config, DiffusersDDPMConfig) else {}
     yield x_t
     for t in timesteps:
-        eps = predictor(x_t, torch.full((len(x_t),), t), conditions)
+        eps = images.predictor(x_t, torch.full((len(x_t),), t), images.conditions)
         x_t = stepper.step(eps, t, x_t, **drawing).prev_sample
         yield x_t
+
+
+DIFFUSERS_SAMPLERS: dict[type, Callable[[Any, Denoising], Iterator[Images]]] = dict.fromkeys(
+    CLASS_NAMES, scheduler_moments
+)

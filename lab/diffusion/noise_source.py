@@ -8,10 +8,18 @@ from torch import Tensor
 
 from lab.types import Images
 
+NoiseDraw = Callable[[tuple[int, ...], torch.Generator], Tensor]
+"""Draws noise of a shape from a generator."""
+
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw standard normal noise of this shape."""
     return torch.randn(shape, generator=generator)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw noise of this shape, uniform in [-1, 1]."""
+    return 2 * torch.rand(shape, generator=generator) - 1
 
 
 class NoiseSource:
@@ -22,14 +30,14 @@ class NoiseSource:
     Args:
         seeds: whole numbers for each image, like (seed, image index); other numbers are other noise.
         image_shape: (channels, height, width).
-        noise: draws noise of a shape from a generator; a noise schedule's own, standard normal where left out.
+        noise: draws noise of a shape from a generator; the noise schedule's own; standard normal by default.
     """
 
     def __init__(
         self,
         seeds: Sequence[tuple[int, ...]],
         image_shape: tuple[int, int, int],
-        noise: Callable[[tuple[int, ...], torch.Generator], Tensor] = normal,
+        noise: NoiseDraw = normal,
     ) -> None:
         self.image_shape = image_shape
         self.drawn = noise

@@ -1,17 +1,17 @@
 """Objectives: what the denoiser's output is taken for, and how it becomes a prediction of the noise.
 
-With x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise, a denoiser may predict
+With x_t = alpha x_0 + sigma noise, a denoiser may predict
 
     noise    the noise itself (Ho et al. 2020, arXiv:2006.11239)
-    x_0      the clean image,    noise = (x_t - sqrt(alpha_bar) x_0) / sqrt(1 - alpha_bar)
-    v        sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0 (Salimans & Ho 2022, arXiv:2202.00512),
-             noise = sqrt(1 - alpha_bar) x_t + sqrt(alpha_bar) v
+    x_0      the clean image,    noise = (x_t - alpha x_0) / sigma
+    v        alpha noise - sigma x_0 (Salimans & Ho 2022, arXiv:2202.00512),
+             noise = (sigma x_t + alpha v) / (alpha^2 + sigma^2)
 
 Guidance and samplers are handed a prediction of the noise, whichever it was. Where nearly all is noise, an error of the
 predicted noise is multiplied on its way to the clean image, and one of v is not: flat backgrounds come out flat. Clean
 images of few objects hold little, noise holds much: a small network has room to predict the one and not the other.
 
-Training weighs the squared error of each timestep. With SNR = alpha_bar / (1 - alpha_bar), an error of the noise is one
+Training weighs the squared error of each timestep. With SNR = alpha^2 / sigma^2, an error of the noise is one
 of x_0 times SNR, and one of v is one of x_0 times SNR + 1; so weights are told as those of the error of x_0:
 
     as_predicted        of whatever is predicted: SNR, SNR + 1 or 1
@@ -29,18 +29,18 @@ from lab.diffusion.schedules import NoiseSchedule
 from lab.types import Conditions, Images, NoisePredictor, SampleWeights, Timesteps
 
 TARGETS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "noise": lambda _x_0, noise, _signal, _spread: noise,
-    "x_0": lambda x_0, _noise, _signal, _spread: x_0,
-    "v": lambda x_0, noise, signal, spread: signal * noise - spread * x_0,
+    "noise": lambda _x_0, noise, _alpha, _sigma: noise,
+    "x_0": lambda x_0, _noise, _alpha, _sigma: x_0,
+    "v": lambda x_0, noise, alpha, sigma: alpha * noise - sigma * x_0,
 }
-"""What is predicted, of (x_0, noise, sqrt(alpha_bar), sqrt(1 - alpha_bar))."""
+"""What is predicted, of (x_0, noise, alpha, sigma)."""
 
 NOISES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "noise": lambda _x_t, predicted, _signal, _spread: predicted,
-    "x_0": lambda x_t, predicted, signal, spread: (x_t - signal * predicted) / spread,
-    "v": lambda x_t, predicted, signal, spread: spread * x_t + signal * predicted,
+    "noise": lambda _x_t, predicted, _alpha, _sigma: predicted,
+    "x_0": lambda x_t, predicted, alpha, sigma: (x_t - alpha * predicted) / sigma,
+    "v": lambda x_t, predicted, alpha, sigma: (sigma * x_t + alpha * predicted) / (alpha**2 + sigma**2),
 }
-"""The noise, of (x_t, what was predicted, sqrt(alpha_bar), sqrt(1 - alpha_bar))."""
+"""The noise, of (x_t, what was predicted, alpha, sigma)."""
 
 
 def target(prediction: str, x_0: Images, noise: Images, timesteps: Timesteps, schedule: NoiseSchedule) -> Images:
@@ -68,8 +68,7 @@ def loss_weights(
     """Return the weight of the squared error of what is predicted, (B,): that of x_0 over `ERRORS`."""
     if weighting == "as_predicted":
         return torch.ones(len(timesteps))
-    alpha_bar = schedule.alpha_bar[timesteps]
-    snr = alpha_bar / (1 - alpha_bar)
+    snr = (schedule.alpha[timesteps] / schedule.sigma[timesteps]) ** 2
     return (WEIGHTINGS[weighting](snr, largest) / ERRORS[prediction](snr)).float()
 
 
@@ -83,5 +82,5 @@ class AsNoisePredictor:
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Predict the noise in x_t, shaped like x_t."""
-        predicted = self.denoiser(self.schedule.shown(x_t, timesteps), timesteps, conditions)
+        predicted = self.denoiser(x_t, timesteps, conditions)
         return NOISES[self.prediction](x_t, predicted, *self.schedule.amounts(timesteps, x_t))

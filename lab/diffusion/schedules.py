@@ -1,25 +1,31 @@
-"""Noise schedules: how much of the image is left at every timestep.
+"""Noise schedules: how much image and how much noise x_t holds at every timestep.
 
-    x_t = sqrt(alpha_bar[t]) x_0 + sqrt(1 - alpha_bar[t]) noise,    t = 0 ... T - 1
+    x_t = alpha[t] x_0 + sigma[t] noise,    t = 0 ... T - 1
 
-`alpha_bar[t]` is the product of `1 - beta` up to and including t (Ho et al. 2020, equation 4). Timestep 0 is the
-least noisy, as in diffusers; the coursework's t = 1 ... T is this t plus one.
-
-The tutorials begin with another corruption, (1 - amount) image + amount noise with noise uniform in [-1, 1]. Over
-sqrt((1 - amount)^2 + amount^2) it is the x_t of the alpha_bar with the same ratio of image to noise, so that objectives
-and samplers need not know of it: DDIM moves such an x_t by 1 / (steps left) of its way to the predicted image, as the
-tutorials do. Only networks are shown the corrupted image itself.
+Timestep 0 is the least noisy, as in diffusers; the coursework's t = 1 ... T is this t plus one. Most schedules preserve
+variance, alpha^2 + sigma^2 = 1, and are given by `alpha_bar = alpha^2`, the product of `1 - beta` up to and including t
+(Ho et al. 2020, equation 4). The tutorials' corruption does not: alpha = 1 - amount, sigma = amount, and its noise is
+uniform. Objectives, guidance and samplers use alpha and sigma alone, so they need not know which schedule they have.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.diffusion import (
+    CorruptionScheduleConfig,
+    CosineScheduleConfig,
+    CyclicCosineScheduleConfig,
+    LinearScheduleConfig,
+    ScheduleConfig,
+)
+from lab.diffusion.noise_source import NoiseDraw, normal, uniform
+from lab.errors import LabError
 from lab.types import Images, Timesteps
 
 PerTimestep = Float64[Tensor, "timestep"]
@@ -30,49 +36,52 @@ PURE_NOISE_ALPHA_BAR = 1e-3
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """The share of signal variance left at each timestep.
+    """How much image and how much noise there is at each timestep.
 
     Args:
-        alpha_bar: shape (T,), float64, strictly falling, in (0, 1).
-        mixture: True where networks are shown x_t over the sum of both amounts, so that image and noise have shares
-            that add up to 1, and the noise is uniform in [-1, 1]; elsewhere it is normal.
+        alpha: amount of image, shape (T,), float64, in (0, 1); alpha / sigma falls strictly.
+        sigma: amount of noise, shape (T,), float64, above 0.
+        draw: draws the noise.
     """
 
-    alpha_bar: PerTimestep
-    mixture: bool = False
+    alpha: PerTimestep
+    sigma: PerTimestep
+    draw: NoiseDraw = normal
 
     @property
     def timesteps(self) -> int:
         """T, the number of timesteps."""
-        return len(self.alpha_bar)
+        return len(self.alpha)
+
+    @property
+    def alpha_bar(self) -> PerTimestep:
+        """Share of the image in the variance, alpha^2 / (alpha^2 + sigma^2)."""
+        share: PerTimestep = self.alpha**2 / (self.alpha**2 + self.sigma**2)
+        return share
+
+    @property
+    def preserves_variance(self) -> bool:
+        """Whether alpha^2 + sigma^2 = 1 at every timestep."""
+        return bool(torch.isclose(self.alpha**2 + self.sigma**2, torch.ones_like(self.alpha)).all())
 
     def noised(self, x_0: Images, timesteps: Timesteps, noise: Images) -> Images:
-        """Return x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) noise, shaped like x_0."""
-        signal, spread = self.amounts(timesteps, x_0)
-        return signal * x_0 + spread * noise
+        """Return x_t = alpha_t x_0 + sigma_t noise, shaped like x_0."""
+        alpha, sigma = self.amounts(timesteps, x_0)
+        return alpha * x_0 + sigma * noise
 
     def amounts(self, timesteps: Timesteps, images: Images) -> tuple[Tensor, Tensor]:
-        """Return sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), (B, 1, 1, 1) each, on the device of the images.
-
-        alpha_bar is taken to float32 last: near t = 0 its difference from 1 has few digits there.
-        """
-        # Indexed where it is: a GPU of some makers has no float64.
-        alpha_bar = self.alpha_bar[timesteps.to(self.alpha_bar.device)].view(-1, 1, 1, 1)
-        signal, spread = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
-        return signal.to(images, non_blocking=True), spread.to(images, non_blocking=True)
-
-    def shown(self, x_t: Images, timesteps: Timesteps) -> Images:
-        """Return what a network is shown of x_t, shaped like it."""
-        return x_t / sum(self.amounts(timesteps, x_t)) if self.mixture else x_t
+        """Return alpha_t and sigma_t, (B, 1, 1, 1) each, on the device and of the type of the images."""
+        # Indexed where they are: GPUs of some makers have no float64.
+        chosen = timesteps.to(self.alpha.device)
+        alpha, sigma = (amounts[chosen].view(-1, 1, 1, 1) for amounts in (self.alpha, self.sigma))
+        return alpha.to(images, non_blocking=True), sigma.to(images, non_blocking=True)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """Draw noise of this shape, normal or uniform in [-1, 1]."""
-        if self.mixture:
-            return 2 * torch.rand(shape, generator=generator) - 1
-        return torch.randn(shape, generator=generator)
+        """Draw noise of this shape."""
+        return self.draw(shape, generator)
 
     def warning(self) -> str | None:
-        """Say in words that the last timestep is not yet noise, or return None where it is."""
+        """Say in words that the last timestep is not yet noise, or return None if it is."""
         left = float(self.alpha_bar[-1])
         if left <= PURE_NOISE_ALPHA_BAR:
             return None
@@ -83,19 +92,30 @@ class NoiseSchedule:
         )
 
 
-def linear_betas(config: ScheduleConfig) -> PerTimestep:
+def variance_preserving(alpha_bar: PerTimestep) -> NoiseSchedule:
+    """Return the schedule of alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar), with normal noise."""
+    return NoiseSchedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
+
+
+def of_betas(betas: PerTimestep, zero_terminal: bool) -> NoiseSchedule:
+    """Return the schedule of alpha_bar_t = prod_{s <= t} (1 - beta_s)."""
+    alpha_bar = torch.cumprod(1 - betas, dim=0)
+    return variance_preserving(with_zero_terminal(alpha_bar) if zero_terminal else alpha_bar)
+
+
+def linear_betas(config: LinearScheduleConfig) -> PerTimestep:
     """beta rises linearly from beta_start to beta_end (Ho et al. 2020)."""
     return torch.linspace(config.beta_start, config.beta_end, config.timesteps, dtype=torch.float64)
 
 
-def cosine_betas(config: ScheduleConfig) -> PerTimestep:
+def cosine_betas(config: CosineScheduleConfig) -> PerTimestep:
     """alpha_bar follows cos^2((t/T + 0.008) / 1.008 * pi/2), beta clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
     time = torch.arange(config.timesteps + 1, dtype=torch.float64) / config.timesteps
     alpha_bar = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
 
-def cyclic_cosine_betas(config: ScheduleConfig) -> PerTimestep:
+def cyclic_cosine_betas(config: CyclicCosineScheduleConfig) -> PerTimestep:
     """The coursework's cyclic cosine: beta swings between beta_start and beta_end with a period of 50 timesteps.
 
     beta_t = beta_start + (beta_end - beta_start) (1 - cos(2 pi t / 50)) / 2
@@ -104,46 +124,46 @@ def cyclic_cosine_betas(config: ScheduleConfig) -> PerTimestep:
     return config.beta_start + (config.beta_end - config.beta_start) * swing
 
 
-def corruption_alpha_bar(config: ScheduleConfig) -> PerTimestep:
-    """alpha_bar of the mixture (1 - amount) image + amount noise: (1 - amount)^2 / ((1 - amount)^2 + amount^2).
+def corruption(config: CorruptionScheduleConfig) -> NoiseSchedule:
+    """alpha = 1 - amount and sigma = amount, which rises evenly from 1 / (T + 1) to T / (T + 1); uniform noise.
 
-    The amount rises evenly from 1 / (T + 1) to T / (T + 1).
+    DDIM moves such an x_t by 1 / (steps left) of its way to the predicted image, as the tutorials do.
     """
     amount = torch.arange(1, config.timesteps + 1, dtype=torch.float64) / (config.timesteps + 1)
-    return (1 - amount) ** 2 / ((1 - amount) ** 2 + amount**2)
+    return NoiseSchedule(1 - amount, amount, uniform)
 
 
-def _product(betas: Callable[[ScheduleConfig], PerTimestep]) -> Callable[[ScheduleConfig], PerTimestep]:
-    """alpha_bar_t = prod_{s <= t} (1 - beta_s)"""
-    return lambda config: torch.cumprod(1 - betas(config), dim=0)
-
-
-ALPHA_BARS: dict[str, Callable[[ScheduleConfig], PerTimestep]] = {
-    "linear": _product(linear_betas),
-    "cosine": _product(cosine_betas),
-    "cyclic_cosine": _product(cyclic_cosine_betas),
-    "corruption": corruption_alpha_bar,
+SCHEDULES: dict[type, Callable[[Any], NoiseSchedule]] = {
+    LinearScheduleConfig: lambda config: of_betas(linear_betas(config), config.zero_terminal),
+    CosineScheduleConfig: lambda config: of_betas(cosine_betas(config), config.zero_terminal),
+    CyclicCosineScheduleConfig: lambda config: of_betas(cyclic_cosine_betas(config), config.zero_terminal),
+    CorruptionScheduleConfig: corruption,
 }
+"""The noise schedules: the settings class of each kind, and what makes the schedule of them."""
 
-SMALLEST_SIGNAL = 1e-3
-"""sqrt(alpha_bar) of a last timestep that is to be noise alone; at 0 no prediction of noise says what the image is."""
+SMALLEST_ALPHA = 1e-3
+"""Of a last timestep that is to be noise alone; at 0 no prediction of noise says what the image is."""
 
 
 def with_zero_terminal(alpha_bar: PerTimestep) -> PerTimestep:
-    """Shift and stretch sqrt(alpha_bar) to end at SMALLEST_SIGNAL and begin where it did (Lin 2024, algorithm 1).
+    """Shift and stretch sqrt(alpha_bar) to end at SMALLEST_ALPHA and begin where it did (Lin 2024, algorithm 1).
 
     One that ends below it already is left as it is.
     """
-    signal = alpha_bar.sqrt()
-    if signal[-1] <= SMALLEST_SIGNAL:
+    alpha = alpha_bar.sqrt()
+    if alpha[-1] <= SMALLEST_ALPHA:
         return alpha_bar
-    stretch = (signal[0] - SMALLEST_SIGNAL) / (signal[0] - signal[-1])
-    stretched: PerTimestep = (SMALLEST_SIGNAL + (signal - signal[-1]) * stretch) ** 2
+    stretch = (alpha[0] - SMALLEST_ALPHA) / (alpha[0] - alpha[-1])
+    stretched: PerTimestep = (SMALLEST_ALPHA + (alpha - alpha[-1]) * stretch) ** 2
     return stretched
 
 
 def noise_schedule(config: ScheduleConfig) -> NoiseSchedule:
-    """Return the noise schedule a configuration names."""
-    alpha_bar = ALPHA_BARS[config.kind](config)
-    mixture = config.kind == "corruption"
-    return NoiseSchedule(with_zero_terminal(alpha_bar) if config.zero_terminal else alpha_bar, mixture)
+    """Return the noise schedule of its settings.
+
+    Raises:
+        LabError: the settings' class is not in `SCHEDULES`.
+    """
+    if type(config) not in SCHEDULES:
+        raise LabError(f"{type(config).__name__} is not a noise schedule; add it to lab.diffusion.schedules.SCHEDULES")
+    return SCHEDULES[type(config)](config)

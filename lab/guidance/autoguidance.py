@@ -7,8 +7,10 @@ so what is pushed away from is bad drawing, not other classes. Neutral: w = 0.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lab.guidance.classifier_free import mixed
+from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
@@ -26,3 +28,14 @@ class Autoguidance:
         if self.weight == 0:
             return strong
         return mixed(strong, self.weak(x_t, timesteps, conditions), self.weight)
+
+
+@dataclass(frozen=True)
+class AutoMethod:
+    """`auto`: autoguidance; it has no settings."""
+
+    facts: ClassVar[Facts] = Facts(needs_weaker=True)
+
+    def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
+        """Return the noise predictor guided at weight w."""
+        return Autoguidance(unguided.predictor, unguided.weaker, weight)

@@ -7,10 +7,12 @@ and EDM2 is the same number counted from the unconditional prediction: eps = eps
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
@@ -54,3 +56,14 @@ class ClassifierFreeGuidance:
         if self.weight == -1:
             return self.predictor(x_t, timesteps, null_conditions(conditions))
         return mixed(*two_halves(self.predictor, x_t, timesteps, conditions), self.weight)
+
+
+@dataclass(frozen=True)
+class PlainMethod:
+    """`plain`: classifier-free guidance; it has no settings."""
+
+    facts: ClassVar[Facts] = Facts(unconditional_at=-1.0)
+
+    def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
+        """Return the noise predictor guided at weight w."""
+        return ClassifierFreeGuidance(unguided.predictor, weight)

@@ -8,10 +8,13 @@ avoided.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
+from lab.configuration.checks import require_range
 from lab.guidance.classifier_free import ClassifierFreeGuidance, null_conditions
+from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
@@ -53,3 +56,29 @@ class Composed:
         scales = torch.where(asked[image, member], 1 + self.weight, self.avoided_scale).to(x_t.dtype)
         steps = scales.view(-1, 1, 1, 1) * (members - unconditional[image])
         return unconditional.index_add(0, image, steps)
+
+
+@dataclass(frozen=True)
+class ComposedMethod:
+    """`composed`: guidance by each class of a label set on its own, and away from others.
+
+    Args:
+        avoid: class names to guide away from.
+        avoided_scale: the guidance scale of each of those, -100 to 0.
+    """
+
+    avoid: tuple[str, ...] = ()
+    avoided_scale: float = -1.0
+    facts: ClassVar[Facts] = Facts(cost_depends_on_label_sets=True)
+
+    def __post_init__(self) -> None:
+        require_range("guidance.method composed:avoided_scale", self.avoided_scale, -100, 0)
+
+    def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
+        """Return the noise predictor guided at weight w.
+
+        Raises:
+            LabError: a class to avoid is not in the vocabulary.
+        """
+        avoided = unguided.vocabulary.conditions([self.avoid])[0] > 0
+        return Composed(unguided.predictor, weight, avoided, self.avoided_scale)

@@ -1,14 +1,18 @@
 """Guidance in a limited interval of noise levels (Kynkaanniemi et al. 2024, arXiv:2404.07724, equation 5).
 
-    w(sigma) = w where low < sigma <= high, and 0 elsewhere,    sigma = sqrt((1 - alpha_bar) / alpha_bar)
+    w(sigma / alpha) = w where low < sigma / alpha <= high, and 0 elsewhere
 
-sigma is the noise level of a signal that is not scaled down, as in EDM; log-SNR is -2 log sigma. Neutral: all sigma.
+sigma / alpha is the noise level of a signal that is not scaled down, as in EDM; log-SNR is -2 log(sigma / alpha).
+Neutral: low 0, high infinite.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lab.diffusion.schedules import NoiseSchedule
+from lab.errors import LabError
 from lab.guidance.classifier_free import ClassifierFreeGuidance
+from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
@@ -19,7 +23,7 @@ class LimitedInterval:
     Args:
         predictor: the noise predictor.
         weight: w inside the interval.
-        low, high: ends of the interval in sigma.
+        low, high: ends of the interval in sigma / alpha.
         schedule: the one the predictor was trained on.
     """
 
@@ -31,8 +35,30 @@ class LimitedInterval:
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Return the guided noise, shaped like x_t; all images are at one timestep."""
-        alpha_bar = float(self.schedule.alpha_bar[timesteps[0]])
-        sigma = ((1 - alpha_bar) / alpha_bar) ** 0.5
-        if not self.low < sigma <= self.high:
+        t = timesteps[0]
+        if not self.low < float(self.schedule.sigma[t] / self.schedule.alpha[t]) <= self.high:
             return self.predictor(x_t, timesteps, conditions)
         return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
+
+
+@dataclass(frozen=True)
+class IntervalMethod:
+    """`interval`: plain guidance between two noise levels.
+
+    Args:
+        low, high: guidance is on where low < sigma / alpha <= high.
+    """
+
+    low: float = 0.3
+    high: float = 5.0
+    facts: ClassVar[Facts] = Facts()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high:
+            raise LabError(
+                f"--guidance.method interval has low={self.low:g},high={self.high:g}; allowed are 0 <= low <= high"
+            )
+
+    def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
+        """Return the noise predictor guided at weight w."""
+        return LimitedInterval(unguided.predictor, weight, self.low, self.high, unguided.schedule)

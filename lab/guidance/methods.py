@@ -1,75 +1,122 @@
-"""The methods of guidance by name, and the settings each of them has."""
+"""The methods of guidance by name, and the text that names one with its settings.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+plain                               a method at its default settings
+interval:low=0.1,high=2             with settings
+composed:avoid=red cube,avoid=7     a setting that is a list takes each value on its own
+"""
 
-import torch
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_origin, get_type_hints
 
-from lab.configuration.guidance import GUIDANCE_SETTINGS, GuidanceConfig
-from lab.data.labels import ClassVocabulary
-from lab.diffusion.schedules import NoiseSchedule
-from lab.guidance.autoguidance import Autoguidance
-from lab.guidance.classifier_free import ClassifierFreeGuidance
-from lab.guidance.composed import Composed
-from lab.guidance.limited_interval import LimitedInterval
-from lab.guidance.plus_plus import PlusPlus
-from lab.guidance.projected import Projected
-from lab.guidance.rescale import Rescale
-from lab.guidance.weight_schedule import WeightSchedule
-from lab.types import NoisePredictor
+from lab.configuration.diffusion import SamplerConfig
+from lab.configuration.kinds import changes_from_default
+from lab.errors import LabError, nearest
+from lab.guidance.autoguidance import AutoMethod
+from lab.guidance.classifier_free import PlainMethod
+from lab.guidance.composed import ComposedMethod
+from lab.guidance.limited_interval import IntervalMethod
+from lab.guidance.method import GuidanceMethod
+from lab.guidance.plus_plus import PlusPlusMethod
+from lab.guidance.projected import ProjectedMethod
+from lab.guidance.rescale import RescaleMethod
+from lab.guidance.weight_schedule import ScheduleMethod
+
+METHODS: dict[str, type[GuidanceMethod]] = {
+    "plain": PlainMethod,
+    "interval": IntervalMethod,
+    "schedule": ScheduleMethod,
+    "rescale": RescaleMethod,
+    "projected": ProjectedMethod,
+    "plus_plus": PlusPlusMethod,
+    "auto": AutoMethod,
+    "composed": ComposedMethod,
+}
+"""The settings class of each method."""
 
 
 @dataclass(frozen=True)
-class Guided:
-    """What a method of guidance may need to know.
+class NamedMethod:
+    """A method with its name.
 
     Args:
-        predictor: the noise predictor to guide.
-        weak: a weaker one, for autoguidance.
-        schedule: the noise schedule both were trained on.
-        grid: the timesteps that are sampled at, falling.
-        vocabulary: the classes of the conditions.
+        name: its name in `METHODS`.
+        method: its settings.
     """
 
-    predictor: NoisePredictor
-    weak: NoisePredictor
-    schedule: NoiseSchedule
-    grid: Sequence[int]
-    vocabulary: ClassVocabulary
+    name: str
+    method: GuidanceMethod
+
+    @property
+    def label(self) -> str:
+        """The text that names the method and those of its settings that are not at their default."""
+        parts = [
+            f"{name}={each:g}" if isinstance(each, float) else f"{name}={each}"
+            for name, value in changes_from_default(self.method).items()
+            for each in (value if isinstance(value, tuple) else (value,))
+        ]
+        return self.name + (f":{','.join(parts)}" if parts else "")
+
+    def require_sampler(self, sampler: SamplerConfig) -> None:
+        """Raise LabError unless the method is defined for this sampler."""
+        allowed = self.method.facts.samplers
+        if allowed and (sampler.kind not in allowed or getattr(sampler, "eta", 0.0) != 0):
+            raise LabError(
+                f"--guidance.method {self.name} is defined for deterministic {' or '.join(allowed)}, not for "
+                f"{sampler.kind}{' with eta' if sampler.kind in allowed else ''}; add --sampler.kind {allowed[0]}"
+            )
+
+    def warning(self, weights: Sequence[float], sampler: SamplerConfig) -> str | None:
+        """Say in words where this sweep goes beyond what the method is defined for, or return None."""
+        low, high = self.method.facts.weights
+        beyond = [f"w = {weight:g}" for weight in weights if not low <= weight <= high]
+        clamped = self.method.facts.without_clamping and getattr(sampler, "clamp", False)
+        problems = [
+            *([f"it is defined for w from {low:g} to {high:g}, not for {', '.join(beyond)}"] if beyond else []),
+            *(["it is exact without clamping only (--sampler.no-clamp)"] if clamped else []),
+        ]
+        return f"guidance method {self.label}: {'; '.join(problems)}" if problems else None
 
 
-Settings = Mapping[str, Any]
+def named_method(text: str) -> NamedMethod:
+    """Return the method that a text names, like "interval:low=0.1,high=2".
 
-METHODS: dict[str, Callable[[Guided, float, Settings], NoisePredictor]] = {
-    "plain": lambda to, weight, _: ClassifierFreeGuidance(to.predictor, weight),
-    "interval": lambda to, weight, settings: LimitedInterval(
-        to.predictor, weight, settings["interval_low"], settings["interval_high"], to.schedule
-    ),
-    "schedule": lambda to, weight, settings: WeightSchedule(
-        to.predictor, weight, settings["weight_shape"], settings["smallest_weight"], to.schedule.timesteps
-    ),
-    "rescale": lambda to, weight, settings: Rescale(to.predictor, weight, settings["phi"]),
-    "projected": lambda to, weight, settings: Projected(
-        to.predictor, weight, settings["eta"], settings["momentum"], settings["largest_norm"], to.schedule
-    ),
-    "plus_plus": lambda to, weight, _: PlusPlus(to.predictor, weight, to.schedule, to.grid),
-    "auto": lambda to, weight, _: Autoguidance(to.predictor, to.weak, weight),
-    "composed": lambda to, weight, settings: Composed(
-        to.predictor, weight, _avoided(to.vocabulary, settings["avoid"]), settings["avoided_scale"]
-    ),
-}
+    Raises:
+        LabError: there is no such method or setting, or a value is of the wrong type or out of range.
+    """
+    name, _, settings = text.partition(":")
+    flag = f"--guidance.method {text}"
+    if name not in METHODS:
+        raise LabError(f"{flag}: no method {name!r}{nearest(name, METHODS)}; allowed are {', '.join(METHODS)}")
+    hints = get_type_hints(METHODS[name])
+    allowed = [one.name for one in fields(METHODS[name])]  # type: ignore[arg-type]  # each is a dataclass
+    values: dict[str, Any] = {}
+    for part in settings.split(",") if settings else ():
+        key, equals, value = part.partition("=")
+        key = key.strip().replace("-", "_")
+        if key not in allowed or not equals:
+            choices = f"allowed are {', '.join(f'{one}=...' for one in allowed)}" if allowed else "it has no settings"
+            raise LabError(f"{flag}: no setting {part!r}{nearest(key, allowed)}; {choices}")
+        if get_origin(hints[key]) is tuple:
+            values[key] = (*values.get(key, ()), value)
+        elif key in values:
+            raise LabError(f"{flag}: {key} is given twice")
+        else:
+            try:
+                values[key] = hints[key](value)
+            except ValueError:
+                raise LabError(f"{flag}: {key} is {value!r}; allowed is a number") from None
+    return NamedMethod(name, METHODS[name](**values))
 
 
-def guided(method: str, weight: float, settings: Settings, to: Guided) -> NoisePredictor:
-    """Return a noise predictor guided by this method at this weight."""
-    return METHODS[method](to, weight, settings)
+def named_methods(texts: Sequence[str]) -> list[NamedMethod]:
+    """Return the methods that texts name, in order.
 
-
-def settings_of(method: str, config: GuidanceConfig) -> dict[str, Any]:
-    """Return those fields of the configuration that a method uses."""
-    return {name: asdict(config)[name] for name in GUIDANCE_SETTINGS[method]}
-
-
-def _avoided(vocabulary: ClassVocabulary, names: Sequence[str]) -> torch.Tensor:
-    return vocabulary.conditions([tuple(names)])[0] > 0 if names else torch.zeros(len(vocabulary), dtype=torch.bool)
+    Raises:
+        LabError: as `named_method`, or two texts name one method with the same settings.
+    """
+    methods = [named_method(text) for text in texts]
+    labels = [method.label for method in methods]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise LabError(f"--guidance.method holds {twice[0]} twice; name each method and its settings once")
+    return methods

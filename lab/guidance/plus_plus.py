@@ -1,11 +1,11 @@
 """CFG++ (Chung et al. 2024, arXiv:2406.08070, algorithm 2), for deterministic DDIM.
 
-    eps = eps_u + s (eps_c - eps_u),  s in [0, 1];    x_next = signal_next x_0(eps) + spread_next eps_u
+    eps = eps_u + s (eps_c - eps_u),  s in [0, 1];    x_next = alpha_next x_0(eps) + sigma_next eps_u
 
 The clean image is the guided one, and the noise that is put back is the unconditional one. Seen from DDIM, which puts
 back the noise it was given, that is plain guidance whose scale depends on the step (the paper's equation 13):
 
-    s(t) = s cos(phi_next) sin(phi) / sin(phi - phi_next),    cos(phi) = sqrt(alpha_bar)
+    s(t) = s cos(phi_next) sin(phi) / sin(phi - phi_next),    tan(phi) = sigma / alpha
 
 so the sampler need not know. The two are the same where predicted clean images are not clamped. Neutral: s = 0.
 """
@@ -13,9 +13,11 @@ so the sampler need not know. The two are the same where predicted clean images 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lab.diffusion.schedules import NoiseSchedule
 from lab.guidance.classifier_free import mixed, null_conditions, two_halves
+from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
@@ -46,4 +48,17 @@ class PlusPlus:
         return mixed(*two_halves(self.predictor, x_t, timesteps, conditions), scale - 1)
 
     def _angle(self, t: int) -> float:
-        return math.acos(math.sqrt(float(self.schedule.alpha_bar[t])))
+        return math.atan2(float(self.schedule.sigma[t]), float(self.schedule.alpha[t]))
+
+
+@dataclass(frozen=True)
+class PlusPlusMethod:
+    """`plus_plus`: CFG++; it has no settings."""
+
+    facts: ClassVar[Facts] = Facts(
+        weights=(-1.0, 0.0), samplers=("ddim",), without_clamping=True, unconditional_at=-1.0
+    )
+
+    def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
+        """Return the noise predictor guided at weight w."""
+        return PlusPlus(unguided.predictor, weight, unguided.schedule, unguided.grid)

@@ -10,11 +10,16 @@ With D_c and D_u the clean images that the two halves predict:
 The parallel part mostly saturates. Neutral: eta 1, momentum 0, largest_norm 0, which stands for no limit.
 """
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from lab.configuration.checks import require_range
 from lab.diffusion.schedules import NoiseSchedule
 from lab.guidance.classifier_free import ClassifierFreeGuidance, two_halves
+from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
@@ -53,9 +58,9 @@ class Projected:
         if (self.eta, self.momentum, self.largest_norm) == (1, 0, 0):
             return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
         conditional, unconditional = two_halves(self.predictor, x_t, timesteps, conditions)
-        signal, spread = self.schedule.amounts(timesteps, x_t)
-        clean = (x_t - spread * conditional) / signal
-        difference = (spread / signal) * (unconditional - conditional)
+        alpha, sigma = self.schedule.amounts(timesteps, x_t)
+        clean = (x_t - sigma * conditional) / alpha
+        difference = (sigma / alpha) * (unconditional - conditional)
         t = int(timesteps[0])
         if self.momentum and self.last is not None and t < self.last[0]:
             difference = difference + self.momentum * self.last[1]
@@ -66,5 +71,31 @@ class Projected:
         direction = clean / torch.linalg.vector_norm(clean, dim=(1, 2, 3), keepdim=True).clamp_min(1e-12)
         parallel = (difference * direction).sum(dim=(1, 2, 3), keepdim=True) * direction
         guided = clean + self.weight * (difference - parallel + self.eta * parallel)
-        noise: Tensor = (x_t - signal * guided) / spread
+        noise: Tensor = (x_t - alpha * guided) / sigma
         return noise
+
+
+@dataclass(frozen=True)
+class ProjectedMethod:
+    """`projected`: adaptive projected guidance.
+
+    Args:
+        eta: share of the part along the conditional prediction that is kept, 0 to 1.
+        momentum: share of the last step's difference that is added, -0.99 to 0.99. The source's -0.5 needs a bound on
+            what is predicted at the first steps, such as largest_norm.
+        largest_norm: the longest difference allowed over an image; 0 for no limit.
+    """
+
+    eta: float = 0.0
+    momentum: float = 0.0
+    largest_norm: float = 0.0
+    facts: ClassVar[Facts] = Facts()
+
+    def __post_init__(self) -> None:
+        require_range("guidance.method projected:eta", self.eta, 0, 1)
+        require_range("guidance.method projected:momentum", self.momentum, -0.99, 0.99)
+        require_range("guidance.method projected:largest_norm", self.largest_norm, 0)
+
+    def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
+        """Return the noise predictor guided at weight w."""
+        return Projected(unguided.predictor, weight, self.eta, self.momentum, self.largest_norm, unguided.schedule)

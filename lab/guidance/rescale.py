@@ -6,8 +6,11 @@ with std over each image. Guidance widens the prediction, which oversaturates; t
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
+from lab.configuration.checks import require_range
 from lab.guidance.classifier_free import ClassifierFreeGuidance, mixed, two_halves
+from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
@@ -27,3 +30,22 @@ class Rescale:
         guided = mixed(conditional, unconditional, self.weight)
         width, guided_width = (eps.std(dim=(1, 2, 3), keepdim=True) for eps in (conditional, guided))
         return self.phi * (width / guided_width) * guided + (1 - self.phi) * guided
+
+
+@dataclass(frozen=True)
+class RescaleMethod:
+    """`rescale`: plain guidance whose width is taken back.
+
+    Args:
+        phi: share of the added width that is taken back, 0 to 1.
+    """
+
+    phi: float = 0.7
+    facts: ClassVar[Facts] = Facts()
+
+    def __post_init__(self) -> None:
+        require_range("guidance.method rescale:phi", self.phi, 0, 1)
+
+    def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
+        """Return the noise predictor guided at weight w."""
+        return Rescale(unguided.predictor, weight, self.phi)

@@ -13,8 +13,12 @@ All of them have the mean w over u, but for the clamping; they guide more the le
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
+from lab.configuration.checks import require_range
+from lab.errors import LabError, nearest
 from lab.guidance.classifier_free import ClassifierFreeGuidance
+from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 WEIGHT_SHAPES: dict[str, Callable[[float, float, float], float]] = {
@@ -49,3 +53,29 @@ class WeightSchedule:
         u = float(timesteps[0]) / (self.timesteps - 1)
         weight = WEIGHT_SHAPES[self.shape](self.weight, u, self.smallest)
         return ClassifierFreeGuidance(self.predictor, weight)(x_t, timesteps, conditions)
+
+
+@dataclass(frozen=True)
+class ScheduleMethod:
+    """`schedule`: plain guidance whose weight changes with t.
+
+    Args:
+        shape: constant, linear, cosine or clamped.
+        smallest: the smallest weight of the clamped shape, -1 to 100.
+    """
+
+    shape: str = "linear"
+    smallest: float = 1.0
+    facts: ClassVar[Facts] = Facts()
+
+    def __post_init__(self) -> None:
+        if self.shape not in WEIGHT_SHAPES:
+            near = nearest(self.shape, WEIGHT_SHAPES)
+            raise LabError(
+                f"--guidance.method schedule has shape={self.shape}{near}; allowed are {', '.join(WEIGHT_SHAPES)}"
+            )
+        require_range("guidance.method schedule:smallest", self.smallest, -1, 100)
+
+    def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
+        """Return the noise predictor guided at weight w."""
+        return WeightSchedule(unguided.predictor, weight, self.shape, self.smallest, unguided.schedule.timesteps)

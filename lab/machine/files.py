@@ -147,6 +147,24 @@ def _is_legacy(path: Path) -> bool:
         return file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
 
 
+def require_format(path: Path, found: object, readable: int) -> None:
+    """Raise LabError unless a file is of the format that this version of the lab reads.
+
+    Each kind of file has a format number of its own, raised when what the file holds changes its meaning.
+
+    Args:
+        path: the file.
+        found: the format it says it has, or None.
+        readable: the format that can be read.
+    """
+    if found != readable:
+        has = f"format {found}" if isinstance(found, int) else "no format number"
+        raise LabError(
+            f"{path}: this file has {has}, and this version of the lab reads format {readable}; "
+            f"read it with the version that wrote it, or make it again"
+        )
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file's content, as 16 hexadecimal digits.
 

@@ -16,18 +16,22 @@ import numpy as np
 import torch
 
 from lab.configuration.diffusion import SamplerConfig
+from lab.configuration.kinds import changes_from_default, read_kind, read_settings
 from lab.data.labels import LabelSet
+from lab.diffusion.samplers import SAMPLERS
 from lab.errors import LabError
-from lab.machine.files import whole_file
+from lab.guidance.method import GuidanceMethod
+from lab.guidance.methods import METHODS, NamedMethod
+from lab.machine.files import require_format, whole_file
 from lab.types import ClassLogits, PixelImages
 
-FORMAT = 1
-"""Raise it when what a cell's file holds changes."""
+FORMAT = 2
+"""Raise it when what a cell's file holds changes; a setting with a default may be added without."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepCell:
-    """One cell of the sweep: all that decides its images and what the evaluator says of them.
+    """One cell of the sweep: all that decides its images and the evaluator's logits of them.
 
     Args:
         checkpoint: name of the checkpoint, without its ending.
@@ -35,15 +39,16 @@ class SweepCell:
         step: of the checkpoint.
         checkpoint_digest: of the checkpoint file's content.
         evaluator_digest: of the evaluator file's content.
-        label_set: name of the label-set file, without its ending.
-        label_sets: what is asked for, one image each.
-        guidance_method: one of `lab.guidance.METHODS`.
-        guidance_settings: what that method uses besides the weight; autoguidance names its weaker checkpoint in
-            "weak_checkpoint", and that file's digest in "weak_digest".
+        label_set_file: name of the label-set file, without its ending.
+        label_sets: the file's label sets, one image each.
+        method_name: the name of the guidance method in `lab.guidance.methods.METHODS`.
+        method: its settings.
         guidance_weight: w.
-        sampler: the sampler and its steps.
+        sampler: the sampler and its settings.
         precision: of the network's arithmetic.
         seeds: images for each label set; image j of n label sets is seed j div n's image of label set j mod n.
+        weaker_checkpoint: name of the checkpoint that the method guides away from, if it needs one.
+        weaker_digest: of that file's content.
     """
 
     checkpoint: str
@@ -51,27 +56,39 @@ class SweepCell:
     step: int
     checkpoint_digest: str
     evaluator_digest: str
-    label_set: str
+    label_set_file: str
     label_sets: tuple[LabelSet, ...]
-    guidance_method: str
-    guidance_settings: dict[str, Any]
+    method_name: str
+    method: GuidanceMethod
     guidance_weight: float
     sampler: SamplerConfig
     precision: str
     seeds: int
+    weaker_checkpoint: str = ""
+    weaker_digest: str = ""
 
     @cached_property
     def key(self) -> str:
-        """A file name that is readable and different for every different cell."""
-        identity = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.checkpoint}-{self.label_set}-w{self.guidance_weight:g}-{self.guidance_method}-{identity}"
+        """A file name that is readable and different for every different cell.
+
+        Settings at their default have no part in it, so that a setting added later changes no cell's name.
+        """
+        identity = changes_from_default(self)
+        identity |= {"method": changes_from_default(self.method), "sampler": changes_from_default(self.sampler)}
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self.checkpoint}-{self.label_set_file}-w{self.guidance_weight:g}-{self.method_name}-{digest}"
+
+    @property
+    def named_method(self) -> NamedMethod:
+        """The guidance method with its name."""
+        return NamedMethod(self.method_name, self.method)
 
     @property
     def sampling(self) -> "SweepCell":
-        """What decides how images are sampled, and not what is asked of them; cells of one sampling share batches."""
-        if self.guidance_method == "composed":
-            return self  # its network evaluations depend on what is asked, and are told for each cell
-        return replace(self, label_set="", label_sets=())
+        """What decides how images are sampled, apart from the label sets; cells of one sampling share batches."""
+        if self.method.facts.cost_depends_on_label_sets:
+            return self  # the cost is counted for each cell
+        return replace(self, label_set_file="", label_sets=())
 
     @property
     def asked(self) -> list[LabelSet]:
@@ -82,15 +99,32 @@ class SweepCell:
     def noise_seeds(self) -> list[tuple[int, ...]]:
         """What decides every image's noise: the label-set file's name, the seed, and the label set's place in the file.
 
-        No two files share noise, or one that ranks and one that has no say in the ranking would share images. All
-        checkpoints, weights and samplers do.
+        No two files share noise: otherwise a file that has no say in the ranking would share images with the one that
+        ranks. All checkpoints, weights and samplers share it.
         """
-        return noise_seeds(self.label_set, self.seeds, len(self.label_sets))
+        return noise_seeds(self.label_set_file, self.seeds, len(self.label_sets))
 
 
-def noise_seeds(label_set: str, seeds: int, label_sets: int) -> list[tuple[int, ...]]:
+def read_cell(stored: dict[str, Any]) -> SweepCell:
+    """Return the cell that a file holds as primitives; a setting that the file lacks has its default.
+
+    Raises:
+        LabError: a setting that this version of the lab does not have.
+    """
+    method = METHODS.get(str(stored["method_name"]))
+    if method is None:
+        raise LabError(f"no guidance method {stored['method_name']!r}; allowed are {', '.join(METHODS)}")
+    parts = {
+        "label_sets": tuple(map(tuple, stored["label_sets"])),
+        "method": read_settings(method, stored["method"]),
+        "sampler": read_kind(SAMPLERS, stored["sampler"], "sampler"),
+    }
+    return SweepCell(**(stored | parts))
+
+
+def noise_seeds(label_set_file: str, seeds: int, label_sets: int) -> list[tuple[int, ...]]:
     """Return (file, seed, place) for every image of a label-set file of this name, seed after seed."""
-    file = zlib.crc32(label_set.encode())
+    file = zlib.crc32(label_set_file.encode())
     return [(file, seed, place) for seed in range(seeds) for place in range(label_sets)]
 
 
@@ -133,22 +167,35 @@ def save_result(folder: Path, result: CellResult) -> None:
 
 
 def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
-    """Return a cell's result from its file, or None where it has not been run."""
+    """Return a cell's result from its file, or None if it has not been run."""
     path = folder / f"{cell.key}.npz"
     if not path.exists():
         return None
+    found = _load(path)
+    if found.cell != cell:
+        raise _unreadable(path, "it is another cell's")
+    return found
+
+
+def _load(path: Path) -> CellResult:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            told = _told(arrays["told"])
+            told: dict[str, Any] = json.loads(str(arrays["told"]))
+            require_format(path, told.pop("format", None), FORMAT)
             pixels, logits = torch.from_numpy(arrays["pixels"]), torch.from_numpy(arrays["logits"])
-        of_cell = told.pop("cell") == json.loads(json.dumps(asdict(cell)))
-        if not of_cell or not len(pixels) == len(logits) == len(cell.asked):
-            raise ValueError("it is another cell's")
+        cell = read_cell(told.pop("cell"))
+        if not len(pixels) == len(logits) == len(cell.asked):
+            raise ValueError("its images are not as many as its label sets")
         return CellResult(cell=cell, pixels=pixels, logits=logits, **told)
-    except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
-        raise LabError(
-            f"{path}: this sweep cell is damaged or of another version ({error!s:.80}); delete it, and it is run again"
-        ) from None
+    except Exception as error:  # a damaged archive makes zipfile, numpy and json raise nearly anything
+        raise _unreadable(path, str(error)) from None
+
+
+def _unreadable(path: Path, why: str) -> LabError:
+    why = why.removeprefix(f"{path}: ")
+    return LabError(
+        f"{path}: this sweep cell is damaged or of another version ({why:.90}); delete it, and it is run again"
+    )
 
 
 def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> tuple[list[CellResult], list[Path]]:
@@ -166,39 +213,19 @@ def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> tuple[list[Cell
     """
     ours = {cell.key for cell in cells}
     checkpoints = {(cell.checkpoint, cell.checkpoint_digest) for cell in cells}
-    label_sets = {cell.label_set: cell.label_sets for cell in cells}
+    label_sets = {cell.label_set_file: cell.label_sets for cell in cells}
     results, unreadable = [], []
     for path in sorted(folder.glob("*.npz")):
         if path.stem in ours:
             continue
         try:
-            cell = _cell_of(path)
-            same_file = label_sets.get(cell.label_set, cell.label_sets) == cell.label_sets
-            same_judge = cell.evaluator_digest == cells[0].evaluator_digest
-            if (cell.checkpoint, cell.checkpoint_digest) in checkpoints and same_file and same_judge:
-                results.append(load_result(folder, cell))
+            found = _load(path)
         except LabError:
             unreadable.append(path)
-    return [result for result in results if result is not None], unreadable
-
-
-def _cell_of(path: Path) -> SweepCell:
-    """Return the cell that a file says it is of."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = _told(arrays["told"])["cell"]
-        found["label_sets"] = tuple(map(tuple, found["label_sets"]))
-        found["sampler"] = SamplerConfig(**found["sampler"])
-        return SweepCell(**found)
-    except Exception as error:  # whatever a damaged archive makes zipfile, numpy or json raise
-        raise LabError(
-            f"{path}: this sweep cell is damaged or of another version ({error!s:.80}); delete it, and it is run again"
-        ) from None
-
-
-def _told(text: np.ndarray) -> dict[str, Any]:
-    """Return what a cell's file tells beside its images, but for its format number, which must be this lab's."""
-    told: dict[str, Any] = json.loads(str(text))
-    if (found := told.pop("format", None)) != FORMAT:
-        raise ValueError(f"it is of format {found}, and this lab reads format {FORMAT}")
-    return told
+            continue
+        cell = found.cell
+        same_file = label_sets.get(cell.label_set_file, cell.label_sets) == cell.label_sets
+        same_judge = cell.evaluator_digest == cells[0].evaluator_digest
+        if (cell.checkpoint, cell.checkpoint_digest) in checkpoints and same_file and same_judge:
+            results.append(found)
+    return results, unreadable

@@ -15,11 +15,13 @@ import torch
 
 from lab.data.labelled_images import to_pixels
 from lab.data.labels import ClassVocabulary
+from lab.diffusion.denoising import Denoising, timestep_grid
 from lab.diffusion.noise_source import NoiseSource
-from lab.diffusion.samplers import moments, sample, timestep_grid
+from lab.diffusion.samplers import moments, sample
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
-from lab.guidance import EvaluationCounter, Guided, guided
+from lab.guidance.evaluation_counter import EvaluationCounter
+from lab.guidance.method import Unguided
 from lab.machine.memory import blank_inputs, images_that_fit
 from lab.sweep.cells import CellResult, SweepCell, load_result, save_result
 from lab.training.checkpoints import Checkpoint, load_checkpoint
@@ -155,17 +157,19 @@ def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, we
     """Return a cell's guidance around the network."""
     schedule = noise_schedule(checkpoint.schedule)
     grid = timestep_grid(schedule.timesteps, cell.sampler.sampling_steps)
-    to = Guided(network, weak, schedule, grid, checkpoint.vocabulary)
-    return guided(cell.guidance_method, cell.guidance_weight, cell.guidance_settings, to)
+    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary)
+    return cell.method.guide(unguided, cell.guidance_weight)
 
 
 def _weak(
     cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device
 ) -> NoisePredictor | None:
     """Return the weaker noise predictor that a cell's method asks for, if it does."""
-    if (name := cell.guidance_settings.get("weak_checkpoint")) is None:
+    if not cell.weaker_checkpoint:
         return None
-    return load_checkpoint(checkpoints / f"{name}.pt", vocabulary).noise_predictor(device, cell.precision)
+    return load_checkpoint(checkpoints / f"{cell.weaker_checkpoint}.pt", vocabulary).noise_predictor(
+        device, cell.precision
+    )
 
 
 def _require_finite(images: Images, cell: SweepCell) -> None:
@@ -191,7 +195,7 @@ def run_sweep(
     loaded: LoadedCheckpoint | None = None
     weak: NoisePredictor | None = None
     loaded_for: tuple[str, ...] = ()
-    weak_for: tuple[str | None, ...] = ()
+    weak_for: tuple[str, ...] = ()
     for _, alike in groupby(cells, key=lambda cell: cell.sampling):
         packed = list(alike)
         finished = {cell.key: load_result(folder, cell) for cell in packed}
@@ -200,10 +204,9 @@ def run_sweep(
             if loaded is None or loaded_for != (cell.checkpoint, cell.checkpoint_digest, cell.precision):
                 loaded = load_for_cell(cell, checkpoints, vocabulary, engine)
                 loaded_for = (cell.checkpoint, cell.checkpoint_digest, cell.precision)
-            named = cell.guidance_settings.get("weak_checkpoint")
-            if weak_for != (named, cell.guidance_settings.get("weak_digest"), cell.precision):
+            if weak_for != (cell.weaker_checkpoint, cell.weaker_digest, cell.precision):
                 weak = _weak(cell, checkpoints, vocabulary, engine.device)
-                weak_for = (named, cell.guidance_settings.get("weak_digest"), cell.precision)
+                weak_for = (cell.weaker_checkpoint, cell.weaker_digest, cell.precision)
             finished |= {result.cell.key: result for result in run_cells(packed, wanted, loaded, weak, engine, folder)}
         yield from (result for result in finished.values() if result is not None)
 
@@ -229,4 +232,5 @@ def denoising_strip(
     conditions = checkpoint.vocabulary.conditions(cell.asked[:count]).to(device)
     noise = NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape, schedule.noise)
     predictor = _guided(cell, checkpoint, network, weak or network)
-    return [to_pixels(images).cpu() for images in moments(predictor, schedule, cell.sampler, conditions, noise)]
+    denoising = Denoising(predictor, schedule, conditions, noise)
+    return [to_pixels(images).cpu() for images in moments(cell.sampler, denoising)]

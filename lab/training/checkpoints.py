@@ -4,7 +4,7 @@ The files are tensors and primitives only.
 """
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lab.configuration.checks import as_primitives
 from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.kinds import read_kind, read_settings
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.objectives import AsNoisePredictor
-from lab.diffusion.schedules import noise_schedule
+from lab.diffusion.schedules import SCHEDULES, noise_schedule
 from lab.errors import LabError, lines_of
-from lab.machine.files import load_tensors, save_tensors
+from lab.machine.files import load_tensors, require_format, save_tensors
 from lab.machine.precision import InPrecision, as_compiled
 from lab.networks.registry import build_denoiser
 from lab.types import NoisePredictor
 
-FORMAT = 2
-"""Raise it when what a checkpoint or a training state holds changes."""
+FORMAT = 3
+"""Raise it when what a checkpoint or a training state holds changes; a setting with a default may be added without."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             "format": FORMAT,
             "versions": versions(),
             **{key: getattr(checkpoint, key) for key in ("image_shape", "epoch", "step", "settings", "weights")},
-            "denoiser": asdict(checkpoint.denoiser),
-            "schedule": asdict(checkpoint.schedule),
+            **as_primitives({"denoiser": checkpoint.denoiser, "schedule": checkpoint.schedule}),
             "vocabulary": list(checkpoint.vocabulary.names),
         },
     )
@@ -107,11 +108,11 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
             own configuration.
     """
     content = load_tensors(path, "checkpoint", "restore a copy, or train again")
-    require_format(path, content)
+    require_format(path, content.get("format"), FORMAT)
     try:
         checkpoint = Checkpoint(
-            denoiser=DenoiserConfig(**content["denoiser"]),
-            schedule=ScheduleConfig(**content["schedule"]),
+            denoiser=read_settings(DenoiserConfig, content["denoiser"]),
+            schedule=read_kind(SCHEDULES, content["schedule"], "schedule"),
             image_shape=tuple(content["image_shape"]),
             vocabulary=ClassVocabulary(tuple(content["vocabulary"])),
             epoch=content["epoch"],
@@ -128,13 +129,3 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         told = lines_of(error)[-1]
         raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({told:.120})") from None
     return checkpoint
-
-
-def require_format(path: Path, content: dict[str, Any]) -> None:
-    """Raise LabError unless the file says it is of the format this lab writes."""
-    found = content.get("format")
-    if found != FORMAT:
-        told = f"format {found}" if isinstance(found, int) else "no format number"
-        raise LabError(
-            f"{path}: this file has {told}; this lab reads format {FORMAT}. Was it written by another version?"
-        )

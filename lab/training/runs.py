@@ -13,17 +13,17 @@ from typing import Any
 
 import torch
 
-from lab.configuration.checks import require_same_settings
+from lab.configuration.checks import as_primitives, require_same_settings
 from lab.configuration.diffusion import ScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.labelled_images import LabelledImages
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError, lines_of
-from lab.machine.files import load_tensors, save_tensors
+from lab.machine.files import load_tensors, require_format, save_tensors
 from lab.machine.interrupts import Interrupts
 from lab.networks.registry import build_denoiser
-from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, require_format, save_checkpoint, versions
+from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, versions
 from lab.training.trainer import EpochLog, Step, Trainer, steps_per_epoch
 
 SECONDS_BETWEEN_STATES = 30
@@ -52,7 +52,7 @@ class TrainingRun:
         dataset: the generator's split.
         denoiser, schedule, config: what to train and how.
         seed: of the initial weights and all randomness of training.
-        settings: all that decides the run but the images, as nested dictionaries of primitives.
+        settings: all that decides the run but the images, by name: classes of settings, or primitives.
         device: where to train.
         precision: what the network is computed in.
         compiled: whether torch compiles it.
@@ -75,6 +75,7 @@ class TrainingRun:
         precision: str,
         compiled: bool = False,
     ) -> None:
+        self.settings = settings | {"images": dataset.digest}
         network = build_denoiser(denoiser, dataset.image_shape, len(dataset.vocabulary), schedule, seed)
         self.untrained = Checkpoint(
             denoiser=denoiser,
@@ -83,7 +84,7 @@ class TrainingRun:
             vocabulary=dataset.vocabulary,
             epoch=0,
             step=0,
-            settings=settings | {"images": dataset.digest},
+            settings=as_primitives(self.settings),
             weights=network.state_dict(),
         )
         self.folder, self.dataset, self.config, self.seed = folder, dataset, config, seed
@@ -182,7 +183,7 @@ class TrainingRun:
         if self.config.epochs == 0:
             self._require_imported(self.kept[0].path)
             return None
-        path, settings, again = self._state_file, self.untrained.settings, self._again
+        path, settings, again = self._state_file, self.settings, self._again
         if not path.exists():
             # Killed between two writes, a run leaves its first checkpoint alone: made again, unless another run's.
             for checkpoint in self.kept:
@@ -191,7 +192,7 @@ class TrainingRun:
                     require_same_settings(checkpoint.path, found.get("settings"), settings)
             return None
         content = load_tensors(path, "training state", f"restore a copy, or {again}")
-        require_format(path, content)
+        require_format(path, content.get("format"), FORMAT)
         require_same_settings(path, content.get("settings"), settings)
         state: Any = content.get("trainer")
         try:

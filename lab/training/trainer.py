@@ -238,9 +238,7 @@ class Trainer:
             self.prediction, self.config.weighting, self.config.largest_weight, timesteps, self.schedule
         )
 
-        predicted = self.computed(
-            self.schedule.shown(x_t, timesteps).to(device), timesteps.to(device), conditions.to(device)
-        )
+        predicted = self.computed(x_t.to(device), timesteps.to(device), conditions.to(device))
         errors = (predicted - wanted.to(device)).square().mean(dim=(1, 2, 3))
         loss: Tensor = (weights.to(device) * errors).mean()
         self.denoiser.zero_grad(set_to_none=True)
