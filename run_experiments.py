@@ -49,7 +49,19 @@ def import_pipeline(arguments: Sequence[str]) -> None:
     pipelines.read_pipeline(tyro.cli(pipelines.Import, args=list(arguments), prog=prog, description=told))
 
 
+def sample(arguments: Sequence[str]) -> None:
+    """Write images of a checkpoint as PNG files: the command `sample`."""
+    import tyro
+
+    from experiments import sampling
+
+    told = "Sample images from a checkpoint into a folder of PNG files, for label sets of a file or typed."
+    prog = "run_experiments.py sample"
+    sampling.sample_pictures(tyro.cli(sampling.Sampling, args=list(arguments), prog=prog, description=told))
+
+
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {
+    "sample": ("sample images from a checkpoint into a folder of PNG files", sample),
     "render-scenes": ("render a stand-in for the i-CLEVR images (extra [scenes])", render_scenes),
     "export-pipeline": ("write a checkpoint as a folder of diffusers (extra [diffusers])", export_pipeline),
     "import-pipeline": ("make a checkpoint of a folder of diffusers (extra [diffusers])", import_pipeline),

@@ -6,30 +6,40 @@ Importing this does not import torch.
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from experiments.configuration import Changes, Experiment
 from lab.configuration.diffusion import SamplerChoice, ScheduleChoice
 from lab.configuration.kinds import changed_kind, class_of_kind
 
+Command = TypeVar("Command")
+
 CHOICES: dict[str, tuple[type, ...]] = {"schedule": get_args(ScheduleChoice), "sampler": get_args(SamplerChoice)}
 """The sections of an experiment that have kinds, and the settings class of each."""
 
 
-def with_chosen_kinds(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
-    """Return the experiment with the kinds that a command line names; settings that both kinds have keep their value.
+def with_chosen_kinds(command: Command, arguments: Sequence[str]) -> Command:
+    """Return a command's settings with the kinds that its command line names.
+
+    Settings that both kinds have keep their value.
+
+    Args:
+        command: an `Experiment`, or the settings of another command that have such sections.
+        arguments: its command line.
 
     Raises:
         LabError: there is no such kind.
     """
     words = [word for argument in arguments for word in argument.split("=", 1)]
     for section, classes in CHOICES.items():
+        if not hasattr(command, section):
+            continue
         flag = f"--{section}.kind"
         for word, kind in pairwise(words):
             if word == flag:
                 to = class_of_kind(classes, kind, flag)
-                experiment = replace(experiment, **{section: changed_kind(getattr(experiment, section), to)})
-    return experiment
+                command = replace(command, **{section: changed_kind(getattr(command, section), to)})  # type: ignore[type-var]  # a dataclass
+    return command
 
 
 def with_changes(experiment: Experiment, changes: Changes) -> Experiment:

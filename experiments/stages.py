@@ -59,9 +59,6 @@ def run(experiment: Experiment) -> Finished:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
     from evaluator.judging.ranking import require_column_names
     from lab.data.labels import load_label_sets
-    from lab.diffusion.denoising import timestep_grid
-    from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
-    from lab.diffusion.schedules import noise_schedule
     from lab.machine.devices import chosen_device
     from lab.machine.files import remove_leftovers
     from lab.machine.locks import locked
@@ -75,7 +72,6 @@ def run(experiment: Experiment) -> Finished:
     label_sets = {path.stem: load_label_sets(path, vocabulary) for path in label_set_files}
     device = chosen_device(experiment.device)
     precision = chosen_precision(experiment.precision, device)
-    schedule = noise_schedule(experiment.schedule)
     require_guidance(experiment, vocabulary)
     for warning in sampling_warnings(experiment):
         print(f"warning: {warning}", file=sys.stderr)
@@ -84,9 +80,6 @@ def run(experiment: Experiment) -> Finished:
 
     # Whatever can be wrong with the generator is told before anything is written, or minutes spent on the evaluator.
     training_run(experiment, splits.generator, device, precision)
-    timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
-    if type(experiment.sampler) in DIFFUSERS_SAMPLERS:
-        scheduler(experiment.sampler, schedule)
     print(f"computing on {device} in {precision}", file=sys.stderr)
     with ExitStack() as locks:
         for folder in sorted({experiment.checkpoints, experiment.denoisers}):
@@ -105,20 +98,20 @@ def run(experiment: Experiment) -> Finished:
 
 
 def require_guidance(experiment: Experiment, vocabulary: ClassVocabulary) -> None:
-    """Raise LabError unless every method of guidance can be used with this sampler, training and vocabulary."""
-    from lab.guidance.composed import ComposedMethod
+    """Raise LabError unless every method of guidance fits the sampler, the training and the vocabulary."""
+    from lab.diffusion.schedules import noise_schedule
     from lab.guidance.methods import named_methods
+    from lab.sweep.fit import require_fit
 
+    methods = named_methods(experiment.guidance.method)
+    require_fit(experiment.sampler, methods, noise_schedule(experiment.schedule), vocabulary)
     kept = min(experiment.training.checkpoints, max(1, experiment.training.epochs))
-    for named in named_methods(experiment.guidance.method):
-        named.require_sampler(experiment.sampler)
+    for named in methods:
         if named.method.facts.needs_weaker and kept == 1:
             raise LabError(
                 f"--guidance.method {named.name} guides by an earlier checkpoint of the same training, and this one "
                 f"keeps a single checkpoint; raise --training.checkpoints to 2 or more"
             )
-        if isinstance(named.method, ComposedMethod):
-            vocabulary.conditions([named.method.avoid])
 
 
 def class_vocabulary(experiment: Experiment) -> ClassVocabulary:

@@ -19,7 +19,7 @@ from lab.configuration.diffusion import (
     DiffusersDDPMConfig,
     LinearScheduleConfig,
 )
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import UNCONDITIONAL, DenoiserConfig
 from lab.configuration.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def step_rows(
 
     vocabulary = splits.held_out.vocabulary
     seconds = sum(finished.images / row["images_per_second"] for row in finished.training_log)
-    told_the_label = step.experiment.denoiser.network not in ("basic_unet", "unet2d")
+    told_the_label = step.experiment.denoiser.network not in UNCONDITIONAL
     parameters = sum(tensor.numel() for tensor in finished.checkpoint.weights.values())
     for result in finished.cells:
         conditions = vocabulary.conditions(result.cell.asked)

@@ -14,6 +14,12 @@ Images = Float[Tensor, "batch channel height width"]
 PixelImages = UInt8[Tensor, "batch channel height width"]
 """Images as a PNG file stores them: 8 bits a channel, 0 to 255."""
 
+PixelImage = UInt8[Tensor, "channel height width"]
+"""One such image."""
+
+PixelMoments = UInt8[Tensor, "batch moment channel height width"]
+"""Such images at successive moments of the sampler, each image's finished one last."""
+
 Conditions = Float[Tensor, "batch class"]
 """A multi-hot row for each image: 1 where the class is asked for. A row of zeros is the null condition."""
 

@@ -21,6 +21,10 @@ DENOISER_FIELDS = {
 """The fields of `DenoiserConfig` that each network uses."""
 
 
+UNCONDITIONAL = ("basic_unet", "unet2d")
+"""The networks that ignore the condition."""
+
+
 @dataclass(frozen=True)
 class DenoiserConfig:
     """The network. ContextUnet with batch norm, zero null condition, scalar time and pool 7 is the coursework's.

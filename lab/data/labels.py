@@ -135,6 +135,18 @@ def load_label_sets(path: Path, vocabulary: ClassVocabulary) -> tuple[LabelSet, 
     )
 
 
+def typed_label_set(text: str, vocabulary: ClassVocabulary) -> LabelSet:
+    """Return the label set that a user typed: class names with commas between them, like "red cube, blue sphere".
+
+    A text that is a class name is that class, whatever commas it holds.
+
+    Raises:
+        LabError: an unknown class, or one class twice.
+    """
+    names = [text] if text in vocabulary.names else [name.strip() for name in text.split(",")]
+    return _label_set(names, f"{text!r}", vocabulary)
+
+
 def load_image_labels(path: Path, vocabulary: ClassVocabulary) -> dict[str, LabelSet]:
     """Read `train.json`: an object from an image's file name to the label set the image shows, in the file's order.
 

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -47,13 +48,60 @@ def whole_file(path: Path) -> Iterator[Path]:
         raise LabError(f"{path}: cannot write ({error.strerror or error}); {advice}") from None
 
 
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder`, and put it in its place once the block is done.
+
+    A folder that was there before is removed with all it held. A block that fails leaves that folder as it was.
+
+    Raises:
+        LabError: the folder cannot be written to, or the disk is full.
+    """
+    temporary, former = (folder.with_name(f".{folder.name}.{os.getpid()}{end}.partial") for end in ("", ".former"))
+    try:
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for path in filter(Path.is_file, temporary.rglob("*")):
+                with path.open("rb+") as written:
+                    os.fsync(written.fileno())
+            if folder.exists():
+                folder.rename(former)
+            temporary.rename(folder)
+            _sync_folder(folder.parent)
+        finally:
+            if former.exists() and not folder.exists():
+                former.rename(folder)
+            for left in (temporary, former):
+                shutil.rmtree(left, ignore_errors=True)
+    except OSError as error:
+        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another folder"
+        raise LabError(f"{folder}: cannot write ({error.strerror or error}); {advice}") from None
+
+
+def require_new_folder(folder: Path) -> None:
+    """Raise LabError unless `whole_folder` can make this folder without removing anything: it is new, or empty."""
+    if not folder.name or folder.resolve() == Path.cwd() or folder.is_symlink() or folder.is_mount():
+        raise LabError(f"{folder}: cannot be put in place as a whole; choose a new folder")
+    try:
+        taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as error:
+        raise LabError(f"{folder}: cannot be read ({error.strerror or error}); choose a new folder") from None
+    if taken:
+        raise LabError(f"{folder} is there and not an empty folder; choose a new one, or empty it")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes had begun to write below a folder, which must be locked.
 
     Raises:
         LabError: the folder cannot be written to.
     """
-    remove_all(folder.rglob(".*.partial"))
+    left = list(folder.rglob(".*.partial"))
+    for path in left:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+    remove_all(path for path in left if not path.is_dir())
 
 
 def remove_all(paths: Iterable[Path]) -> None:

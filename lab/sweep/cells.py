@@ -124,8 +124,13 @@ def read_cell(stored: dict[str, Any]) -> SweepCell:
 
 def noise_seeds(label_set_file: str, seeds: int, label_sets: int) -> list[tuple[int, ...]]:
     """Return (file, seed, place) for every image of a label-set file of this name, seed after seed."""
-    file = zlib.crc32(label_set_file.encode())
-    return [(file, seed, place) for seed in range(seeds) for place in range(label_sets)]
+    return [each for seed in range(seeds) for each in noise_seeds_of(label_set_file, seed, label_sets)]
+
+
+def noise_seeds_of(label_set_file: str, seed: int, label_sets: int) -> list[tuple[int, ...]]:
+    """Return (file, seed, place) for every image of one seed of a label-set file of this name."""
+    file = zlib.crc32(label_set_file.encode(errors="surrogateescape"))
+    return [(file, seed, place) for place in range(label_sets)]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.schedules import SCHEDULES, noise_schedule
-from lab.errors import LabError, lines_of
+from lab.errors import LabError, lines_of, nearest
 from lab.machine.files import load_tensors, require_format, save_tensors
 from lab.machine.precision import InPrecision, as_compiled
 from lab.networks.registry import build_denoiser
@@ -104,9 +104,22 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
     """Read a checkpoint and refuse one of another vocabulary.
 
     Raises:
-        LabError: the file is missing, damaged, of another format or vocabulary, or its weights do not fit its
-            own configuration.
+        LabError: as `read_checkpoint`; or the checkpoint's vocabulary is another.
     """
+    checkpoint = read_checkpoint(path)
+    checkpoint.vocabulary.require_same(vocabulary, path)
+    return checkpoint
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of any vocabulary.
+
+    Raises:
+        LabError: the file is missing, damaged or of another format, or its weights do not fit its own configuration.
+    """
+    if not path.exists():
+        beside = sorted(other.name for other in path.parent.glob("*.pt"))
+        raise LabError(f"{path}: no such checkpoint{nearest(path.name, beside)}")
     content = load_tensors(path, "checkpoint", "restore a copy, or train again")
     require_format(path, content.get("format"), FORMAT)
     try:
@@ -122,7 +135,6 @@ def load_checkpoint(path: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         )
     except Exception as error:  # whatever a hostile file's content makes of the configuration's checks
         raise LabError(f"{path}: this checkpoint is incomplete ({error!s:.120}); train it again") from None
-    checkpoint.vocabulary.require_same(vocabulary, path)
     try:
         checkpoint.require_fit()
     except Exception as error:  # whatever building a network raises that cannot be built

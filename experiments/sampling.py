@@ -1,0 +1,211 @@
+"""The command `sample`: images of a checkpoint as PNG files; importing this imports no torch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lab.configuration.checks import require_range
+from lab.configuration.diffusion import DPMSolverConfig, SamplerChoice
+from lab.configuration.guidance import GuidanceConfig
+from lab.configuration.networks import UNCONDITIONAL
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lab.data.labels import LabelSet
+    from lab.training.checkpoints import Checkpoint
+    from lab.types import NoisePredictor, PixelImage, PixelImages, PixelMoments
+
+GRID_COLUMNS = 8
+GRID_GAP = 2
+"""Pixels between the images of a grid, and around them."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which images are sampled from which checkpoint, and where they are written."""
+
+    checkpoint: Path
+    """The checkpoint, like checkpoints/digits/epoch0075.pt."""
+    out: Path
+    """The folder of the pictures, new or empty: 0.png, 1.png, ... and grid.png."""
+    label_sets: Path | None = None
+    """A label-set file, like test.json: one image for each of its label sets, in its order."""
+    ask: tuple[str, ...] = ()
+    """Label sets instead of a file, one image each. Commas separate the classes of a set: "7", or "red cube, blue
+    sphere". They are also written to OUT/ask.json, in the form of a label-set file."""
+    images: int = 0
+    """A number of unconditional images, instead of label sets."""
+    guidance_weight: float = 0.0
+    """w in eps = (1 + w) eps_conditional - w eps_unconditional: -1 unconditional, 0 conditional, above 0 guided."""
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    weak_checkpoint: Path | None = None
+    """The weaker checkpoint of --guidance.method auto, such as an earlier one of the same training."""
+    sampler: SamplerChoice = field(default_factory=DPMSolverConfig)
+    seed: int = 0
+    """Decides the starting noise. The images of seed s are those that the sweep samples for its seed s."""
+    strip: int = 0
+    """Moments of the denoising to show in strip.png, a row for each image; 0 writes no strip.png."""
+    batch_size: int = 0
+    """Images sampled together; 0 for as many as fit into memory."""
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, cuda:1, mps, ..."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """The arithmetic of the network: bfloat16 or float32; auto takes the faster one."""
+
+    def __post_init__(self) -> None:
+        choices = {"--label-sets": self.label_sets is not None, "--ask": bool(self.ask), "--images": bool(self.images)}
+        given = [option for option, is_given in choices.items() if is_given]
+        if len(given) != 1:
+            raise LabError(f"exactly one of {', '.join(choices)} is needed; given: {', '.join(given) or 'none'}")
+        require_range("images", self.images, 0, 100_000)
+        require_range("guidance_weight", self.guidance_weight, -1, 100)
+        require_range("seed", self.seed, 0, 1_000_000)
+        require_range("batch_size", self.batch_size, 0)
+        if self.strip:
+            require_range("strip", self.strip, 2, self.sampler.sampling_steps + 1)
+        if len(self.guidance.method) > 1:
+            raise LabError(f"--guidance.method is {' '.join(self.guidance.method)}; sample takes one method")
+        if self.images and self.guidance_weight and self.weak_checkpoint is None:
+            raise LabError(
+                f"--guidance-weight is {self.guidance_weight:g}, but the images of --images have no condition to be "
+                f"guided to; remove it, or give --label-sets or --ask"
+            )
+
+
+def sample_pictures(asked: Sampling) -> None:
+    """Sample the images, write their folder, whole or not at all, and print what is in it."""
+    from evaluator.reporting.picture_folders import require_drawable, write_picture, write_pictures
+    from lab.diffusion.schedules import noise_schedule
+    from lab.guidance.methods import named_method
+    from lab.machine.devices import chosen_device
+    from lab.machine.files import require_new_folder, whole_folder
+    from lab.machine.precision import chosen_precision
+    from lab.sweep.fit import require_fit
+    from lab.training.checkpoints import read_checkpoint
+
+    named = named_method(asked.guidance.method[0])
+    if named.method.facts.needs_weaker != (asked.weak_checkpoint is not None):
+        raise LabError("--guidance.method auto and --weak-checkpoint belong together; give both or neither")
+    checkpoint = read_checkpoint(asked.checkpoint)
+    channels, height, width = checkpoint.image_shape
+    require_drawable(channels)
+    name, label_sets = _label_sets(asked, checkpoint)
+    require_fit(asked.sampler, [named], noise_schedule(checkpoint.schedule), checkpoint.vocabulary)
+    require_new_folder(asked.out)
+    device = chosen_device(asked.device)
+    precision = chosen_precision(asked.precision, device)
+    network = checkpoint.noise_predictor(device, precision)
+    weak = _weak(asked, checkpoint, device, precision) or network
+    if any(label_sets) and checkpoint.denoiser.network in UNCONDITIONAL:
+        print(f"warning: {asked.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)
+    print(f"computing on {device} in {precision}", file=sys.stderr)
+    # Before the images are sampled, so that a folder that cannot be written to is reported at once.
+    with whole_folder(asked.out) as folder:
+        moments = _moments(asked, checkpoint, network, weak, name, label_sets, device)
+        write_pictures(folder, moments[:, -1])
+        write_picture(folder / "grid.png", _sheet(moments[:, -1], GRID_COLUMNS))
+        written = [f"0.png to {len(moments) - 1}.png" if len(moments) > 1 else "0.png", "grid.png"]
+        if asked.strip:
+            write_picture(folder / "strip.png", _sheet(moments.flatten(0, 1), moments.shape[1]))
+            written.append("strip.png")
+        if asked.ask:
+            (folder / "ask.json").write_text(json.dumps(label_sets, ensure_ascii=False) + "\n", encoding="utf-8")
+            written.append("ask.json")
+    counted = f"{len(moments)} image{'s' if len(moments) > 1 else ''} of {width}x{height}, seed {asked.seed}"
+    print(f"{asked.out}: {', '.join(written)} ({counted}, w = {asked.guidance_weight:g})")
+
+
+def _label_sets(asked: Sampling, checkpoint: Checkpoint) -> tuple[str, list[LabelSet]]:
+    """Return the name that decides the noise, and the label set of every image, empty for unconditional ones."""
+    from lab.data.labels import load_label_sets, typed_label_set
+
+    if asked.label_sets is not None:
+        return asked.label_sets.stem, list(load_label_sets(asked.label_sets, checkpoint.vocabulary))
+    if asked.images:
+        return "images", [()] * asked.images
+    try:
+        return "ask", [typed_label_set(text, checkpoint.vocabulary) for text in asked.ask]
+    except LabError as error:
+        raise LabError(f"--ask {error}") from None
+
+
+def _weak(asked: Sampling, checkpoint: Checkpoint, device: torch.device, precision: str) -> NoisePredictor | None:
+    """Return the weaker noise predictor of autoguidance, or None for the other methods.
+
+    Raises:
+        LabError: it is the checkpoint itself, or it differs in vocabulary, noise schedule or image size.
+    """
+    from lab.machine.files import digest
+    from lab.training.checkpoints import load_checkpoint
+
+    if (path := asked.weak_checkpoint) is None:
+        return None
+    if digest(path) == digest(asked.checkpoint):
+        raise LabError(f"--weak-checkpoint {path} is --checkpoint itself, which guides nowhere; give a weaker one")
+    weak = load_checkpoint(path, checkpoint.vocabulary)
+    if (weak.schedule, weak.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
+        raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {asked.checkpoint}")
+    return weak.noise_predictor(device, precision)
+
+
+def _moments(
+    asked: Sampling,
+    checkpoint: Checkpoint,
+    network: NoisePredictor,
+    weak: NoisePredictor,
+    name: str,
+    label_sets: list[LabelSet],
+    device: torch.device,
+) -> PixelMoments:
+    """Return the moments of every image that the strip shows, the finished image last: (N, moments, C, H, W)."""
+    import torch
+    from tqdm import tqdm
+
+    from evaluator.quality.measures import spread_evenly
+    from lab.data.labelled_images import to_pixels
+    from lab.diffusion.denoising import Denoising, timestep_grid
+    from lab.diffusion.noise_source import NoiseSource
+    from lab.diffusion.samplers import moments
+    from lab.diffusion.schedules import noise_schedule
+    from lab.guidance.method import Unguided
+    from lab.guidance.methods import named_method
+    from lab.machine.memory import images_that_fit
+    from lab.sweep.cells import noise_seeds_of
+
+    schedule, steps, shape = noise_schedule(checkpoint.schedule), asked.sampler.sampling_steps, checkpoint.image_shape
+    grid = timestep_grid(schedule.timesteps, steps)
+    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary)
+    predictor = named_method(asked.guidance.method[0]).method.guide(unguided, asked.guidance_weight)
+    conditions = checkpoint.vocabulary.conditions(label_sets).to(device)
+    seeds = noise_seeds_of(name, asked.seed, len(label_sets))
+    size = asked.batch_size or images_that_fit(network, shape, len(checkpoint.vocabulary), device)
+    shown = {int(moment) for moment in spread_evenly(asked.strip, steps + 1)[:-1]} if asked.strip else set()
+    parts = [slice(begin, begin + size) for begin in range(0, len(seeds), size)]
+    batches = []
+    with torch.inference_mode(), tqdm(desc="sampling", total=len(parts) * steps, unit="step") as progress:
+        for part in parts:
+            noise = NoiseSource(seeds[part], shape, schedule.noise)
+            kept = []
+            denoising = Denoising(predictor, schedule, conditions[part], noise)
+            for moment, images in enumerate(moments(asked.sampler, denoising)):
+                if moment in shown:
+                    kept.append(to_pixels(images).cpu())
+                progress.update(int(moment > 0))
+            if not bool(images.isfinite().all()):
+                raise LabError("an image is not finite; keep --sampler.clamp, or take a smaller --guidance-weight")
+            batches.append(torch.stack([*kept, to_pixels(images).cpu()], dim=1))
+    return torch.cat(batches)
+
+
+def _sheet(pixels: PixelImages, columns: int) -> PixelImage:
+    """Return images as one, in rows of this many: torchvision's grid."""
+    from torchvision.utils import make_grid
+
+    sheet: PixelImage = make_grid(pixels, nrow=columns, padding=GRID_GAP)[: pixels.shape[1]]
+    return sheet

@@ -1,0 +1,35 @@
+"""Whether a sampler, methods of guidance, a noise schedule and a vocabulary go together, asked before any of it runs."""
+
+from collections.abc import Sequence
+
+from lab.configuration.diffusion import SamplerConfig
+from lab.data.labels import ClassVocabulary
+from lab.diffusion.denoising import timestep_grid
+from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
+from lab.diffusion.schedules import NoiseSchedule
+from lab.guidance.method import Unguided
+from lab.guidance.methods import NamedMethod
+from lab.types import Conditions, Images, Timesteps
+
+
+def require_fit(
+    sampler: SamplerConfig, methods: Sequence[NamedMethod], schedule: NoiseSchedule, vocabulary: ClassVocabulary
+) -> None:
+    """Raise LabError unless the sampler can take its steps and every method can guide it.
+
+    Args:
+        sampler: its settings.
+        methods: the methods of guidance.
+        schedule: the noise schedule that the denoiser was trained on.
+        vocabulary: the classes of the conditions, which a method may name.
+    """
+    grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
+    if type(sampler) in DIFFUSERS_SAMPLERS:
+        scheduler(sampler, schedule)
+
+    def nothing(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        return x_t
+
+    for named in methods:
+        named.require_sampler(sampler)
+        named.method.guide(Unguided(nothing, nothing, schedule, grid, vocabulary), 0.0)
