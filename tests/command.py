@@ -24,6 +24,7 @@ FILES = {
     "accuracy_by_size.csv", "accuracy_by_class.png",
     "training.csv", "report.md", "config.json", "accuracy_by_checkpoint.tex", "ranking.tex",
     *(f"{name}.png" for name in ("samples", "accuracy_vs_weight", "accuracy_vs_epoch", "loss", "denoising_strip")),
+    "images", "images_test.png", "images_new_test.png",
 }  # fmt: skip
 
 

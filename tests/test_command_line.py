@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from evaluator.classifiers.networks import build_classifier, logits_in_batches
+from evaluator.classifiers.pictures import numbered_pictures
 from evaluator.classifiers.training import train_classifier
 from evaluator.classifiers.weights import load_evaluator
 from evaluator.configuration import EvaluatorConfig
@@ -51,6 +52,24 @@ def test_the_report_is_complete(finished: Path) -> None:
         told = f"{best[name]:.3f} ({best[f'{name}_low']:.3f} to {best[f'{name}_high']:.3f})"
         assert f"{words.format(told)} on {name.replace('_', chr(92) + '_')}.json" in page
     assert re.search(r"score 0\.\d{3} above the truth on test\.json, by luck alone", page)
+
+
+def test_the_finished_report_has_the_images_of_both_files(finished: Path) -> None:
+    folder, best = finished / "reports" / "digits", table(finished, "ranking").iloc[0]
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    for name in ("test", "new_test"):
+        cells = finished / "checkpoints" / "digits" / "cells"
+        (cell,) = cells.glob(f"{best['checkpoint']}-{name}-w{best['guidance_weight']:g}-plain-*")
+        pixels = torch.from_numpy(np.load(cell)["pixels"])
+        assert torch.equal(numbered_pictures(folder / "images" / name, 100, (1, 8, 8)), pixels)
+        assert len(list((folder / "images" / name).iterdir())) == 100
+        right, shown = round(100 * best[name]), name.replace("_", r"\_")
+        assert f"All 100 images of {shown}.json at the best row" in page
+        assert f"The evaluator sees {right} of 100 labels" in page
+        assert f"hand in: images/{shown}/0.png to 99.png." in page
+        with Image.open(folder / f"images_{name}.png") as picture:
+            assert picture.width > 1000
+        assert (folder / f"images_{name}.png").stat().st_size < 200_000
 
 
 def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path, precision: str) -> None:

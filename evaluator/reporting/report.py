@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from evaluator.judging.cells import CELL
 from evaluator.judging.intervals import Interval
 from evaluator.quality.measures import spread_evenly
 from evaluator.reporting import figures
+from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
 from evaluator.reporting.results import Results
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 from lab.types import PixelImages
@@ -81,9 +83,10 @@ def write_report(
 
 
 def _captions(results: Results, training: pd.DataFrame, quality: pd.DataFrame | None) -> dict[str, str]:
-    """Return the caption of every figure that this report has."""
+    """Return the caption of every figure that this report has, as Markdown."""
     return (
         CAPTIONS
+        | {sheet.file: sheet.caption for sheet in contact_sheets(results)}
         | (CAPTIONS_OF_TRAINING if len(training) else {})
         | (CAPTIONS_OF_SIZES if results.has_sizes else {})
         | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
@@ -140,6 +143,8 @@ def _write_figures(
         names,
         f"{title}, {method} guidance: a weight a row, the same noise down a column",
     )
+    of_best = f"{title}, {method} guidance, w = {best['guidance_weight']:g}"
+    write_contact_sheets(folder, of_best, contact_sheets(results))
     ceiling = results.baselines.iloc[0]
     figures.accuracy_against_weight(
         folder / "accuracy_vs_weight.png",
@@ -153,17 +158,17 @@ def _write_figures(
         sweep[(sweep["label_set"] == results.ranked_by) & (sweep["guidance_method"] == method)],
         f"{name}, {results.ranked_by}.json, {method} guidance",
     )
-    of_best = (results.per_class["checkpoint"] == best["checkpoint"]) & (results.per_class["guidance_method"] == method)
+    classes = (results.per_class["checkpoint"] == best["checkpoint"]) & (results.per_class["guidance_method"] == method)
     figures.accuracy_of_classes(
         folder / "accuracy_by_class.png",
-        results.per_class[of_best & (results.per_class["label_set"] == results.ranked_by)],
+        results.per_class[classes & (results.per_class["label_set"] == results.ranked_by)],
         f"{title}, {method} guidance, {results.ranked_by}.json",
     )
     if results.has_sizes:
         figures.accuracy_of_sizes(
             folder / "accuracy_by_size.png",
             results.by_size_of_best,
-            f"{title}, {method} guidance, w = {best['guidance_weight']:g}",
+            of_best,
         )
     if quality is not None:
         figures.accuracy_against_coverage(
@@ -196,7 +201,7 @@ def _write_figures(
         np.stack([moments[step].numpy() for step in steps], axis=1),
         names[: len(moments[0])],
         [f"step {step}" for step in steps],
-        f"{title}, {method} guidance, w = {best['guidance_weight']:g}: from noise to image",
+        f"{of_best}: from noise to image",
     )
 
 
@@ -233,7 +238,11 @@ def _page(
         markdown(_readable(ranked.head(SHOWN))),
         f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
         "## Figures",
-        *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in _captions(results, training, quality).items()),
+        # A label-set file's name may hold a blank or a bracket.
+        *(
+            f"![{caption}]({quote(file)})\n\n*{caption}*"
+            for file, caption in _captions(results, training, quality).items()
+        ),
         "## Baselines",
         markdown(with_intervals(results.baselines)),
         "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "
@@ -247,8 +256,9 @@ def _page(
         "## Files",
         "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
         f"`accuracy_by_size.csv`, {'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
-        "`evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), and for LaTeX "
-        "`accuracy_by_checkpoint.tex` and `ranking.tex`.",
+        "`evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), for LaTeX "
+        "`accuracy_by_checkpoint.tex` and `ranking.tex`, and the folder `images/` (the single images of the best row, "
+        "a folder for each label-set file, as scoring reads them).",
     ]
     return "\n\n".join(parts) + "\n"
 

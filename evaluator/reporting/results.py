@@ -147,6 +147,16 @@ class Results:
         """The first row of the ranking."""
         return self.ranking.iloc[0]
 
+    @property
+    def best_cells(self) -> list[tuple[JudgedCell, ScoredImages]]:
+        """The cells of the best row with their scored images: one for each label-set file, that which ranks first."""
+        names = ("checkpoint", "guidance_method", "guidance_weight")
+        return [
+            (cell, images)
+            for cell, images in zip(self.cells, self.scored, strict=True)
+            if all(cell.settings[name] == self.best[name] for name in names)
+        ]
+
     @cached_property
     def cells_of_best_checkpoint(self) -> list[JudgedCell]:
         """The cells of the best row's checkpoint, in order."""

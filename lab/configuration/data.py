@@ -35,6 +35,8 @@ class DataConfig:
         for stem in stems:
             if len(stem) > 100:
                 raise LabError(f"--data.label-sets: {stem[:40]}... is a name of {len(stem)} letters; allowed are 100")
+            if not stem.strip("."):
+                raise LabError(f"--data.label-sets: {stem!r} cannot name a folder of images; rename {stem}.json")
             if stems.count(stem) > 1:
                 raise LabError(f"--data.label-sets holds two files called {stem!r}; tables need distinct names")
         if self.dataset in ("digits", "mnist5k") and self.folder is not None:

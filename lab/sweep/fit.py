@@ -1,4 +1,4 @@
-"""Whether a sampler, methods of guidance, a noise schedule and a vocabulary go together, asked before any of it runs."""
+"""Whether a sampler, methods of guidance, a noise schedule and a vocabulary go together, before any of them runs."""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,234 @@
+"""Contact sheets: all images of a label-set file at the best row in one picture, and as single PNG files.
+
+A label set stands beneath its image. A label that the evaluator does not see is marked by a cross and a colour, and so
+is the frame of an image with such a label.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from evaluator.judging.cells import JudgedCell
+from evaluator.judging.scoring import ScoredImages
+from evaluator.reporting.figures import COLOURS, DPI, saved_figure
+from evaluator.reporting.picture_folders import write_pictures
+from evaluator.reporting.results import Results
+from evaluator.tables import escape_markdown
+from lab.data.labels import LabelSet
+from lab.machine.files import remove_all, whole_folder
+from lab.types import PixelImages
+
+FOLDER = "images"
+"""Of a report: the folder of the single images, one folder in it for each label-set file."""
+SHOWN = 200
+"""Images of a sheet; of more, the first ones. The folder holds all."""
+ACROSS = 1100
+"""Pixels of a sheet's width, about."""
+GAP = 14
+"""Pixels between two columns."""
+MARGIN = 10
+LINE, TITLE_LINE = 17, 23
+"""Pixels from one line of text to the next."""
+BADGE = 20
+"""Pixels of the side of a wrong image's cross."""
+CROSS = "\N{MULTIPLICATION SIGN}"
+LINES = 6
+"""Of the labels beneath an image, at most."""
+FONT_SIZE = 7.0
+TITLE_SIZE = 9.5
+WRONG = COLOURS[1]
+
+Measure = Callable[[str], float]
+"""The width of a text in pixels."""
+Line = tuple[str, bool]
+"""A line of text, and whether it is marked as wrong."""
+
+
+@dataclass(frozen=True)
+class ContactSheet:
+    """The first seed's images of one label-set file.
+
+    Args:
+        label_set: name of the file, without its ending.
+        pixels: the images, (N, C, H, W).
+        label_sets: what was asked of each.
+        missed: the labels of each that the evaluator does not see.
+        seeds: how many the sweep has.
+    """
+
+    label_set: str
+    pixels: PixelImages
+    label_sets: Sequence[LabelSet]
+    missed: Sequence[frozenset[str]]
+    seeds: int
+
+    @classmethod
+    def of(cls, cell: JudgedCell, scored: ScoredImages, names: Sequence[str]) -> "ContactSheet":
+        """Return the sheet of a cell, whose images are scored, in a vocabulary of these names."""
+        seeds = int(cell.settings["seeds"])
+        first = slice(len(cell.label_sets) // seeds)
+        missed = [frozenset(names[int(k)] for k in np.flatnonzero(row)) for row in (scored.asked & ~scored.seen)[first]]
+        asked = list(cell.label_sets)[first]
+        return cls(str(cell.settings["label_set"]), cell.pixels[first], asked, missed, seeds)
+
+    @property
+    def file(self) -> str:
+        """The picture's file name."""
+        return f"images_{self.label_set}.png"
+
+    @property
+    def count(self) -> str:
+        """How many labels the evaluator sees, like "95 of 100 labels"."""
+        labels = sum(map(len, self.label_sets))
+        return f"{labels - sum(map(len, self.missed))} of {labels} labels"
+
+    @property
+    def heading(self) -> str:
+        """The file, how many labels are seen and, if there are several seeds, that these images are the first's."""
+        of_seed = f" (seed 0 of {self.seeds})" if self.seeds > 1 else ""
+        return f"{self.label_set}.json{of_seed}: {self.count} seen"
+
+    @property
+    def caption(self) -> str:
+        """What the page says beneath the picture, as Markdown."""
+        images, file = len(self.pixels), escape_markdown(f"{self.label_set}.json")
+        shown = f"All {images} images" if images <= SHOWN else f"The first {SHOWN} of {images} images"
+        of_seed = f" and seed 0 of {self.seeds}" if self.seeds > 1 else ""
+        folder = f"{FOLDER}/{escape_markdown(self.label_set)}/"
+        return (
+            f"{shown} of {file}{of_seed} at the best row, each above its label set. The evaluator sees {self.count}; "
+            f"a cross marks those that it does not see. Ready to hand in: {folder}0.png to {images - 1}.png."
+        )
+
+
+def contact_sheets(results: Results) -> list[ContactSheet]:
+    """Return a sheet for each label-set file, of the best row's cells, the file that ranks first."""
+    return [ContactSheet.of(cell, scored, results.vocabulary.names) for cell, scored in results.best_cells]
+
+
+def write_contact_sheets(folder: Path, title: str, sheets: Sequence[ContactSheet]) -> None:
+    """Write every sheet as a picture and its images as PNG files, and remove those of earlier label-set files.
+
+    Args:
+        folder: of the report.
+        title: of all pictures; each adds its file to it.
+        sheets: all that the report has.
+    """
+    files = {sheet.file for sheet in sheets}
+    remove_all(path for path in folder.glob("images_*.png") if path.name not in files)
+    with whole_folder(folder / FOLDER) as images:
+        for sheet in sheets:
+            write_pictures(images / sheet.label_set, sheet.pixels)
+    for sheet in sheets:
+        write_contact_sheet(folder / sheet.file, f"{title}, {sheet.heading}", sheet)
+
+
+def write_contact_sheet(path: Path, title: str, sheet: ContactSheet) -> None:
+    """Save one sheet as a PNG file: 8 images a row, or 10 where there are more than 64."""
+    count = min(len(sheet.pixels), SHOWN)
+    most = 8 if count <= 64 else 10
+    columns = min(most, max(count, 4))
+    across = ACROSS // most - GAP
+    drawn = [resized(image, across) for image in sheet.pixels[:SHOWN].permute(0, 2, 3, 1).numpy()]
+    high, wide, _ = drawn[0].shape
+    pitch = max(wide, across) + GAP
+    width = 2 * MARGIN + columns * pitch - GAP
+    # Its height is known once its text is broken into lines.
+    with saved_figure(path, height=1) as figure:
+        figure.set_dpi(DPI)
+        figure.set_layout_engine("none")
+        heading = broken(title, width - 2 * MARGIN, measure_of(figure, TITLE_SIZE))
+        measure = measure_of(figure, FONT_SIZE)
+        labels = [label_lines(sheet.label_sets[i], sheet.missed[i], pitch - 8, measure) for i in range(count)]
+        top = 2 * MARGIN + len(heading) * TITLE_LINE
+        row_height = high + 6 + LINE * max(map(len, labels)) + GAP
+        height = top + -(-count // columns) * row_height
+        figure.set_size_inches(width / DPI, height / DPI)
+        axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+        axis.set_axis_off()
+        paper = np.full((height, width, 3), 255, dtype=np.uint8)
+        _write_lines(axis, MARGIN, MARGIN, [(line, False) for line in heading], TITLE_LINE, TITLE_SIZE, "left")
+        for number, image in enumerate(drawn):
+            row, column = divmod(number, columns)
+            left, upper = MARGIN + column * pitch + (pitch - GAP - wide) // 2, top + row * row_height
+            paper[upper : upper + high, left : left + wide] = image
+            _frame(axis, left, upper, wide, high, wrong=bool(sheet.missed[number]))
+            _write_lines(axis, left + wide / 2, upper + high + 6, labels[number], LINE, FONT_SIZE, "center")
+        axis.imshow(paper, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
+
+
+def _frame(axis: Axes, left: float, upper: float, wide: float, high: float, wrong: bool) -> None:
+    """Draw the frame of an image; that of a wrong one is thick, coloured, and has a cross in its corner."""
+    line, colour = (3.0, WRONG) if wrong else (0.75, "0.6")
+    frame = Rectangle((left - 1, upper - 1), wide + 2, high + 2, fill=False, edgecolor=colour)
+    frame.set_linewidth(line * 72 / DPI)
+    axis.add_patch(frame)
+    if wrong:
+        axis.add_patch(Rectangle((left + wide - BADGE, upper), BADGE, BADGE, facecolor=WRONG, edgecolor="none"))
+        inner = [BADGE * share for share in (0.25, 0.75)]
+        for ends in (inner, inner[::-1]):
+            across = [left + wide - BADGE + end for end in ends]
+            axis.plot(across, [upper + end for end in inner], color="white", linewidth=3 * 72 / DPI)
+
+
+def _write_lines(
+    axis: Axes, x: float, y: float, lines: Sequence[Line], pixels: int, size: float, side: Literal["left", "center"]
+) -> None:
+    for number, (text, wrong) in enumerate(lines):
+        colour = WRONG if wrong else "black"
+        axis.text(x, y + number * pixels, text, fontsize=size, color=colour, ha=side, va="top")
+
+
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """Return an image, (H, W, C), in RGB and about this large: a whole number of times its size, or shrunk."""
+    height, width, channels = image.shape
+    image = np.repeat(image, 3 // channels, axis=2)
+    longest = max(height, width)
+    if longest > side:
+        return np.asarray(Image.fromarray(image).resize((side * width // longest, side * height // longest)))
+    times = int(side / longest + 0.3)
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def measure_of(figure: Figure, size: float) -> Measure:
+    """Return what measures the width of a text of this font size, in pixels of a figure."""
+    renderer: Any = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    font = FontProperties(size=size)
+    return cache(lambda text: float(renderer.get_text_width_height_descent(text, font, ismath=False)[0]))
+
+
+def label_lines(label_set: LabelSet, missed: frozenset[str], width: float, measure: Measure) -> list[Line]:
+    """Return the lines beneath an image and whether each is of a label that is not seen, which has a cross before."""
+    lines: list[Line] = []
+    for name in label_set:
+        wrong = name in missed
+        lines += [(text, wrong) for text in broken(f"{CROSS} {name}" if wrong else name, width, measure)]
+    if len(lines) > LINES:
+        rest = lines[LINES - 1 :]
+        lines = [*lines[: LINES - 1], (f"{CROSS} ..." if (wrong := any(each for _, each in rest)) else "...", wrong)]
+    return lines
+
+
+def broken(text: str, width: float, measure: Measure) -> list[str]:
+    """Return text in lines of at most this width, broken between words, and inside those that are wider."""
+    lines = [""]
+    for word in text.split():
+        if measure(longer := f"{lines[-1]} {word}".strip()) <= width:
+            lines[-1] = longer
+            continue
+        lines += [""] if lines[-1] else []
+        for letter in word:
+            if lines[-1] and measure(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
