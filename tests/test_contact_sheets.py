@@ -26,7 +26,9 @@ from evaluator.reporting.contact_sheets import (
     write_contact_sheets,
 )
 from evaluator.reporting.figures import DPI
+from lab.configuration.data import DataConfig
 from lab.data.labels import ClassVocabulary, LabelSet
+from lab.errors import LabError
 from tests.hostile import cases
 
 COLOURS = ClassVocabulary(("red cube", "blue cube", "brown cylinder"))
@@ -51,7 +53,7 @@ def test_a_sheet_is_the_first_seeds_and_knows_which_labels_are_missed() -> None:
     assert found.label_sets == asked[:2]
     assert found.missed == [frozenset(["red cube"]), frozenset(["brown cylinder"])]
     assert found.heading == "test.json (seed 0 of 3): 1 of 3 labels seen"
-    assert "All 2 images of test.json and seed 0 of 3 at the best row" in found.caption
+    assert "All 2 images of test.json, seed 0 of 3, at the best row" in found.caption
 
 
 def test_what_earlier_label_set_files_left_is_removed(tmp_path: Path) -> None:
@@ -147,3 +149,9 @@ def test_of_very_many_images_the_first_are_drawn_and_all_are_written(tmp_path: P
     write_contact_sheets(tmp_path, "a run", [many])
     assert many.caption.startswith(f"The first {SHOWN} of {SHOWN + 5} images of test.json")
     assert len(list((tmp_path / "images" / "test").iterdir())) == SHOWN + 5
+
+
+@pytest.mark.parametrize("name", ["..json", "...json"])
+def test_a_file_whose_name_is_no_folders_is_refused(name: str) -> None:
+    with pytest.raises(LabError, match="cannot name a folder of images; rename"):
+        DataConfig(label_sets=(Path("data") / name,))

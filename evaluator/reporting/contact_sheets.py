@@ -103,7 +103,7 @@ class ContactSheet:
         """What the page says beneath the picture, as Markdown."""
         images, file = len(self.pixels), escape_markdown(f"{self.label_set}.json")
         shown = f"All {images} images" if images <= SHOWN else f"The first {SHOWN} of {images} images"
-        of_seed = f" and seed 0 of {self.seeds}" if self.seeds > 1 else ""
+        of_seed = f", seed 0 of {self.seeds}," if self.seeds > 1 else ""
         folder = f"{FOLDER}/{escape_markdown(self.label_set)}/"
         return (
             f"{shown} of {file}{of_seed} at the best row, each above its label set. The evaluator sees {self.count}; "

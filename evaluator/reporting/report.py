@@ -85,8 +85,9 @@ def write_report(
 def _captions(results: Results, training: pd.DataFrame, quality: pd.DataFrame | None) -> dict[str, str]:
     """Return the caption of every figure that this report has, as Markdown."""
     return (
-        CAPTIONS
+        {"samples.png": CAPTIONS["samples.png"]}
         | {sheet.file: sheet.caption for sheet in contact_sheets(results)}
+        | CAPTIONS
         | (CAPTIONS_OF_TRAINING if len(training) else {})
         | (CAPTIONS_OF_SIZES if results.has_sizes else {})
         | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
