@@ -71,7 +71,7 @@ class Sampling:
             require_range("strip", self.strip, 2, self.sampler.sampling_steps + 1)
         if len(self.guidance.method) > 1:
             raise LabError(f"--guidance.method is {' '.join(self.guidance.method)}; sample takes one method")
-        if self.images and self.guidance_weight and self.weak_checkpoint is None:
+        if self.images and self.guidance_weight not in (-1, 0) and self.weak_checkpoint is None:
             raise LabError(
                 f"--guidance-weight is {self.guidance_weight:g}, but the images of --images have no condition to be "
                 f"guided to; remove it, or give --label-sets or --ask"
@@ -80,7 +80,7 @@ class Sampling:
 
 def sample_pictures(asked: Sampling) -> None:
     """Sample the images, write their folder, whole or not at all, and print what is in it."""
-    from evaluator.reporting.picture_folders import require_drawable, write_picture, write_pictures
+    from evaluator.reporting.picture_folders import require_drawable
     from lab.diffusion.schedules import noise_schedule
     from lab.guidance.methods import named_method
     from lab.machine.devices import chosen_device
@@ -106,19 +106,32 @@ def sample_pictures(asked: Sampling) -> None:
         print(f"warning: {asked.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)
     print(f"computing on {device} in {precision}", file=sys.stderr)
     # Before the images are sampled, so that a folder that cannot be written to is reported at once.
-    with whole_folder(asked.out) as folder:
-        moments = _moments(asked, checkpoint, network, weak, name, label_sets, device)
-        write_pictures(folder, moments[:, -1])
-        write_picture(folder / "grid.png", _sheet(moments[:, -1], GRID_COLUMNS))
-        written = [f"0.png to {len(moments) - 1}.png" if len(moments) > 1 else "0.png", "grid.png"]
-        if asked.strip:
-            write_picture(folder / "strip.png", _sheet(moments.flatten(0, 1), moments.shape[1]))
-            written.append("strip.png")
-        if asked.ask:
-            (folder / "ask.json").write_text(json.dumps(label_sets, ensure_ascii=False) + "\n", encoding="utf-8")
-            written.append("ask.json")
+    try:
+        with whole_folder(asked.out) as folder:
+            moments = _moments(asked, checkpoint, network, weak, name, label_sets, device)
+            written = _write(asked, folder, moments, label_sets)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; {asked.out} was not written", file=sys.stderr)
+        raise SystemExit(130) from None
     counted = f"{len(moments)} image{'s' if len(moments) > 1 else ''} of {width}x{height}, seed {asked.seed}"
     print(f"{asked.out}: {', '.join(written)} ({counted}, w = {asked.guidance_weight:g})")
+
+
+def _write(asked: Sampling, folder: Path, moments: PixelMoments, label_sets: list[LabelSet]) -> list[str]:
+    """Write all files into a folder and return what the user is shown of their names."""
+    from evaluator.reporting.picture_folders import write_picture, write_pictures
+
+    images = moments[:, -1]
+    write_pictures(folder, images)
+    write_picture(folder / "grid.png", _sheet(images, GRID_COLUMNS))
+    written = [f"0.png to {len(images) - 1}.png" if len(images) > 1 else "0.png", "grid.png"]
+    if asked.strip:
+        write_picture(folder / "strip.png", _sheet(moments.flatten(0, 1), moments.shape[1]))
+        written.append("strip.png")
+    if asked.ask:
+        (folder / "ask.json").write_text(json.dumps(label_sets, ensure_ascii=False) + "\n", encoding="utf-8")
+        written.append("ask.json")
+    return written
 
 
 def _label_sets(asked: Sampling, checkpoint: Checkpoint) -> tuple[str, list[LabelSet]]:

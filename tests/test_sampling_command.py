@@ -15,13 +15,13 @@ from torchvision.utils import make_grid
 import run_experiments
 from evaluator.__main__ import Scoring, score_folders
 from evaluator.classifiers.pictures import numbered_pictures
-from lab.configuration.diffusion import SamplerConfig, ScheduleConfig
+from lab.configuration.diffusion import CosineScheduleConfig, LinearScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
 from lab.machine import memory
 from lab.networks.registry import build_denoiser
 from lab.pipelines import export_pipeline
-from lab.sweep.cells import CellResult, SweepCell, load_result
+from lab.sweep.cells import CellResult, load_result, read_cell
 from lab.sweep.run import Engine, run_sweep
 from lab.training.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 from lab.types import PixelImages
@@ -52,8 +52,7 @@ def finished_cell(root: Path, weight: str) -> CellResult:
     folder = checkpoint_of(root).parent / "cells"
     (path,) = folder.glob(f"epoch0002-test-w{weight}-*")
     told = json.loads(str(np.load(path)["told"]))["cell"]
-    told |= {"label_sets": tuple(map(tuple, told["label_sets"])), "sampler": SamplerConfig(**told["sampler"])}
-    result = load_result(folder, SweepCell(**told))
+    result = load_result(folder, read_cell(told))
     assert result is not None
     return result
 
@@ -61,7 +60,7 @@ def finished_cell(root: Path, weight: str) -> CellResult:
 @pytest.fixture
 def colours(tmp_path: Path) -> Path:
     """A checkpoint of RGB images that lies alone in a folder."""
-    config, schedule = DenoiserConfig(n_feat=8), ScheduleConfig(timesteps=20)
+    config, schedule = DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     weights = build_denoiser(config, (3, 8, 8), 3, schedule, seed=1).state_dict()
     path = tmp_path / "alone" / "epoch0009.pt"
     save_checkpoint(path, Checkpoint(config, schedule, (3, 8, 8), COLOURS, 9, 90, {}, weights))
@@ -165,7 +164,7 @@ def test_autoguidance_by_a_weaker_checkpoint(finished: Path, tmp_path: Path) -> 
 
 
 def test_an_imported_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config, schedule = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 1, 2)), ScheduleConfig(kind="linear")
+    config, schedule = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 1, 2)), LinearScheduleConfig()
     weights = build_denoiser(config, (1, 8, 8), 10, schedule, seed=3).state_dict()
     digits = ClassVocabulary(tuple("0123456789"))
     export_pipeline(Checkpoint(config, schedule, (1, 8, 8), digits, 2, 20, {}, weights), tmp_path / "pipeline")
@@ -250,8 +249,9 @@ def test_what_is_cut_off_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("evaluator.reporting.picture_folders.write_pictures", interrupt)
-    assert sample(colours, tmp_path / "out", "--ask", "red") == 130
-    assert "interrupted" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="130"):
+        sample(colours, tmp_path / "out", "--ask", "red")
+    assert f"interrupted; {tmp_path / 'out'} was not written" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"alone"}
 
 
