@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from experiments.ablation import run_ablation
-from experiments.choices import with_chosen_kinds
+from experiments.choices import class_with_chosen_kinds, with_chosen_kinds
 from experiments.configuration import Experiment
 from experiments.presets import ABLATIONS, PRESETS, TUTORIALS
 from experiments.stages import run
@@ -57,7 +57,10 @@ def sample(arguments: Sequence[str]) -> None:
 
     told = "Sample images from a checkpoint into a folder of PNG files, for label sets of a file or typed."
     prog = "run_experiments.py sample"
-    sampling.sample_pictures(tyro.cli(sampling.Sampling, args=list(arguments), prog=prog, description=told))
+    settings = class_with_chosen_kinds(sampling.Sampling, arguments)
+    config = (tyro.conf.AvoidSubcommands,)
+    asked: sampling.Sampling = tyro.cli(settings, args=list(arguments), config=config, prog=prog, description=told)
+    sampling.sample_pictures(asked)
 
 
 COMMANDS: dict[str, tuple[str, Callable[[Sequence[str]], None]]] = {

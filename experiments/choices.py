@@ -4,42 +4,53 @@ Importing this does not import torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import field, fields, make_dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 from experiments.configuration import Changes, Experiment
 from lab.configuration.diffusion import SamplerChoice, ScheduleChoice
 from lab.configuration.kinds import changed_kind, class_of_kind
 
-Command = TypeVar("Command")
-
 CHOICES: dict[str, tuple[type, ...]] = {"schedule": get_args(ScheduleChoice), "sampler": get_args(SamplerChoice)}
 """The sections of an experiment that have kinds, and the settings class of each."""
 
 
-def with_chosen_kinds(command: Command, arguments: Sequence[str]) -> Command:
-    """Return a command's settings with the kinds that its command line names.
-
-    Settings that both kinds have keep their value.
-
-    Args:
-        command: an `Experiment`, or the settings of another command that have such sections.
-        arguments: its command line.
+def chosen_kinds(arguments: Sequence[str]) -> dict[str, type]:
+    """Return the settings classes that a command line names, by section: `--sampler.kind ddim` names DDIM's.
 
     Raises:
         LabError: there is no such kind.
     """
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    for section, classes in CHOICES.items():
-        if not hasattr(command, section):
-            continue
-        flag = f"--{section}.kind"
-        for word, kind in pairwise(words):
-            if word == flag:
-                to = class_of_kind(classes, kind, flag)
-                command = replace(command, **{section: changed_kind(getattr(command, section), to)})  # type: ignore[type-var]  # a dataclass
-    return command
+    flags = {f"--{section}.kind": section for section in CHOICES}
+    return {
+        flags[word]: class_of_kind(CHOICES[flags[word]], kind, word) for word, kind in pairwise(words) if word in flags
+    }
+
+
+def with_chosen_kinds(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
+    """Return an experiment with the kinds that its command line names; settings that both kinds have keep their value.
+
+    Raises:
+        LabError: there is no such kind.
+    """
+    sections = {
+        section: changed_kind(getattr(experiment, section), to) for section, to in chosen_kinds(arguments).items()
+    }
+    return replace(experiment, **sections)
+
+
+def class_with_chosen_kinds(command: type, arguments: Sequence[str]) -> type:
+    """Return a command's settings class whose defaults have the kinds that its command line names.
+
+    Raises:
+        LabError: there is no such kind.
+    """
+    own = {one.name: one.type for one in fields(command)}
+    sections = {section: to for section, to in chosen_kinds(arguments).items() if section in own}
+    changed = [(section, own[section], field(default_factory=to)) for section, to in sections.items()]
+    return make_dataclass(command.__name__, changed, bases=(command,), frozen=True)
 
 
 def with_changes(experiment: Experiment, changes: Changes) -> Experiment:

@@ -59,10 +59,6 @@ class Sampling:
     """The arithmetic of the network: bfloat16 or float32; auto takes the faster one."""
 
     def __post_init__(self) -> None:
-        choices = {"--label-sets": self.label_sets is not None, "--ask": bool(self.ask), "--images": bool(self.images)}
-        given = [option for option, is_given in choices.items() if is_given]
-        if len(given) != 1:
-            raise LabError(f"exactly one of {', '.join(choices)} is needed; given: {', '.join(given) or 'none'}")
         require_range("images", self.images, 0, 100_000)
         require_range("guidance_weight", self.guidance_weight, -1, 100)
         require_range("seed", self.seed, 0, 1_000_000)
@@ -71,6 +67,13 @@ class Sampling:
             require_range("strip", self.strip, 2, self.sampler.sampling_steps + 1)
         if len(self.guidance.method) > 1:
             raise LabError(f"--guidance.method is {' '.join(self.guidance.method)}; sample takes one method")
+
+    def require_one_source(self) -> None:
+        """Raise LabError unless exactly one option says which images to make, and the weight goes with it."""
+        choices = {"--label-sets": self.label_sets is not None, "--ask": bool(self.ask), "--images": bool(self.images)}
+        given = [option for option, is_given in choices.items() if is_given]
+        if len(given) != 1:
+            raise LabError(f"exactly one of {', '.join(choices)} is needed; given: {', '.join(given) or 'none'}")
         if self.images and self.guidance_weight not in (-1, 0) and self.weak_checkpoint is None:
             raise LabError(
                 f"--guidance-weight is {self.guidance_weight:g}, but the images of --images have no condition to be "
@@ -89,6 +92,7 @@ def sample_pictures(asked: Sampling) -> None:
     from lab.sweep.fit import require_fit
     from lab.training.checkpoints import read_checkpoint
 
+    asked.require_one_source()
     named = named_method(asked.guidance.method[0])
     if named.method.facts.needs_weaker != (asked.weak_checkpoint is not None):
         raise LabError("--guidance.method auto and --weak-checkpoint belong together; give both or neither")

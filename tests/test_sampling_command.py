@@ -77,16 +77,16 @@ def test_the_pictures_are_those_of_the_finished_sweep(finished: Path, tmp_path: 
     assert int((pixels_of(tmp_path / "out", 100).int() - cell.pixels.int()).abs().max()) <= allowed
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_in_the_same_batches_they_are_the_sweeps_bits(finished: Path, tmp_path: Path, precision: str) -> None:
+@pytest.mark.parametrize("arithmetic", ["float32", "bfloat16"])
+def test_in_the_same_batches_they_are_the_sweeps_bits(finished: Path, tmp_path: Path, arithmetic: str) -> None:
     checkpoint = checkpoint_of(finished)
-    cell = replace(finished_cell(finished, "2").cell, precision=precision, seeds=2)
+    cell = replace(finished_cell(finished, "2").cell, precision=arithmetic, seeds=2)
     engine = Engine(lambda pixels: torch.zeros(len(pixels), 10), CPU, compiled=False, batch_size=50)
     vocabulary = read_checkpoint(checkpoint).vocabulary
     (swept,) = run_sweep([cell], checkpoint.parent, vocabulary, engine, tmp_path / "cells")
     for seed in (0, 1):
         out = tmp_path / f"seed{seed}"
-        arguments = ["--guidance-weight", "2", "--precision", precision, "--batch-size", "50", "--seed", str(seed)]
+        arguments = ["--guidance-weight", "2", "--precision", arithmetic, "--batch-size", "50", "--seed", str(seed)]
         assert sample(checkpoint, out, "--label-sets", label_file(finished), *arguments) == 0
         assert torch.equal(pixels_of(out, 100), swept.pixels[100 * seed : 100 * (seed + 1)])
 
@@ -195,8 +195,8 @@ def test_an_imported_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("auto and --weak-checkpoint belong together", ("--ask", "red", "--guidance.method", "auto")),
         ("--strip is 5; allowed is a finite number, 2 to 4", ("--ask", "red", "--strip", "5")),
         ("is at most the 20 timesteps", ("--ask", "red", "--sampler.sampling-steps", "21")),
-        ("plus_plus is defined for deterministic DDIM", ("--ask", "red", "--guidance.method", "plus_plus")),
-        ("unknown class 'blu'", ("--ask", "red", "--guidance.method", "composed", "--guidance.avoid", "blu")),
+        ("plus_plus is defined for deterministic ddim", ("--ask", "red", "--guidance.method", "plus_plus")),
+        ("unknown class 'blu'", ("--ask", "red", "--guidance.method", "composed", "--guidance.method", "composed:avoid=blu")),
         ("--seed is -1", ("--ask", "red", "--seed", "-1")),
     ],
 )  # fmt: skip
@@ -220,7 +220,7 @@ def test_a_checkpoint_that_is_not_there_and_one_that_guides_itself(
     assert sample(colours, tmp_path / "out", "--ask", "red", *auto, str(copy)) == 2
     assert "copy.pt is --checkpoint itself, which guides nowhere" in capsys.readouterr().err
     other = read_checkpoint(colours)
-    save_checkpoint(copy, replace(other, schedule=replace(other.schedule, timesteps=30)))
+    save_checkpoint(copy, replace(other, schedule=CosineScheduleConfig(timesteps=30)))
     assert sample(colours, tmp_path / "out", "--ask", "red", *auto, str(copy)) == 2
     assert "has another noise schedule or image size than" in capsys.readouterr().err
 
