@@ -22,8 +22,10 @@ from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
 from lab.guidance.classifier_free import ClassifierFreeGuidance
+from lab.machine.computation import Computation
 from lab.machine.precision import InPrecision
 from lab.networks.registry import build_denoiser
+from lab.training.recipe import Recipe
 from lab.training.trainer import Trainer
 
 CLASSES = len(DIGITS)
@@ -65,7 +67,8 @@ def this_lab(
     pixels = torch.randint(256, (50 * batch_size, 1, side, side), dtype=torch.uint8)
     images = one_label_images(pixels, torch.arange(len(pixels)) % CLASSES, DIGITS)
     config = TrainingConfig(epochs=10_000, batch_size=batch_size)
-    steps = Trainer(network, schedule, images, config, 0, denoiser.prediction, precision).steps()
+    recipe, computation = Recipe(denoiser, schedule_config, config), Computation(precision=precision)
+    steps = Trainer(recipe, images, computation, network).steps()
 
     def take_steps(classes: Tensor, count: int) -> None:
         network.eval()

@@ -12,12 +12,11 @@ from experiments.presets import DIGITS
 from lab.data.datasets import digits, stratified_splits
 from lab.data.labelled_images import to_pixels
 from lab.diffusion.noise_source import NoiseSource
-from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
 from lab.guidance.classifier_free import ClassifierFreeGuidance
-from lab.machine.precision import InPrecision
-from lab.networks.registry import build_denoiser
+from lab.machine.computation import Computation
+from lab.training.recipe import Recipe
 from lab.training.trainer import Trainer
 
 WANTED = 0.95
@@ -34,16 +33,13 @@ def seconds_to_accuracy(precision: str) -> list[Row]:
     for _ in train_classifier(classifier, splits.evaluator, DIGITS.evaluator, 0):
         pass
     trained_evaluator = time.perf_counter()
-    schedule = noise_schedule(DIGITS.schedule)
-    network = build_denoiser(DIGITS.denoiser, splits.generator.image_shape, 10, DIGITS.schedule, 0)
-    prediction = DIGITS.denoiser.prediction
-    trainer = Trainer(network, schedule, splits.generator, DIGITS.training, 0, prediction, precision)
+    schedule, computation = noise_schedule(DIGITS.schedule), Computation(precision=precision)
+    trainer = Trainer(Recipe(DIGITS.denoiser, DIGITS.schedule, DIGITS.training), splits.generator, computation)
     conditions = torch.eye(10).repeat(IMAGES // 10, 1)
     for step in trainer.steps():
         if step.ends_epoch and step.epoch % EPOCHS_BETWEEN == 0:
             noise = NoiseSource([(0, image) for image in range(IMAGES)], splits.generator.image_shape)
-            averaged = InPrecision(trainer.ema.module.eval(), precision)
-            guidance = ClassifierFreeGuidance(AsNoisePredictor(averaged, prediction, schedule), WEIGHT)
+            guidance = ClassifierFreeGuidance(trainer.checkpoint().noise_predictor(computation), WEIGHT)
             images = sample(guidance, schedule, DIGITS.sampler, conditions, noise)
             accuracy = score(logits_in_batches(classifier, to_pixels(images)), conditions).accuracy().value
             if accuracy >= WANTED:

@@ -47,12 +47,11 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
 
 def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
     from evaluator.reporting.ablation import write_ablation
-    from lab.machine.devices import chosen_device
-    from lab.machine.precision import chosen_precision
+    from lab.machine.computation import chosen_computation
 
-    device = chosen_device(experiment.device)
+    computation = chosen_computation(experiment.device, experiment.precision, experiment.compiled)
     refuse_other_report(experiment)
-    shared = sharing_evaluator(experiment, load_splits(experiment, class_vocabulary(experiment)), device)
+    shared = sharing_evaluator(experiment, load_splits(experiment, class_vocabulary(experiment)), computation.device)
     planned = {"unchanged": shared} | {name: changed(shared, changes) for name, changes in variants.items()}
     rankings: dict[str, list[pd.DataFrame]] = {}
     for name, variant in planned.items():
@@ -63,7 +62,7 @@ def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
             print(f"{one.name}:", file=sys.stderr)
             rankings[name].append(run(one).ranking)
     label_sets = [path.stem for path in experiment.data.label_sets]
-    write_config(experiment, device, chosen_precision(experiment.precision, device))
+    write_config(experiment, computation)
     table = write_ablation(experiment.reports, experiment.name, rankings, label_sets)
     shown = ["variant", "label_set", "accuracy", "accuracy_low", "accuracy_high", "difference"]
     print(table[shown].to_string(index=False))

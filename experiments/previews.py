@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from experiments.configuration import Experiment
 
 if TYPE_CHECKING:
-    import torch
-
     from lab.data.labels import LabelSet
+    from lab.machine.computation import Computation
     from lab.training.checkpoints import Checkpoint
 
 COLUMNS = 10
@@ -29,8 +28,7 @@ def write_preview(
     checkpoint: Checkpoint,
     weak: Path | None,
     asked: tuple[LabelSet, ...],
-    device: torch.device,
-    precision: str,
+    computation: Computation,
 ) -> None:
     """Write `step000100.png`: images of the first ten label sets, a row for each guidance method and weight.
 
@@ -41,8 +39,7 @@ def write_preview(
         checkpoint: the denoiser so far.
         weak: the checkpoint that autoguidance guides by; None until it exists, and autoguidance has no rows until then.
         asked: the label sets.
-        device: where to compute.
-        precision: of the network's arithmetic.
+        computation: where and how.
     """
     import numpy as np
 
@@ -58,13 +55,13 @@ def write_preview(
 
     asked = asked[:COLUMNS]
     schedule, vocabulary = noise_schedule(checkpoint.schedule), checkpoint.vocabulary
-    conditions = vocabulary.conditions(asked).to(device)
-    predictor = checkpoint.noise_predictor(device, precision)
+    conditions = vocabulary.conditions(asked).to(computation.device)
+    predictor = checkpoint.noise_predictor(computation)
     methods = named_methods(experiment.guidance.method)
     methods = [named for named in methods if not named.method.facts.needs_weaker or weak is not None]
     weaker = predictor
     if weak is not None and any(named.method.facts.needs_weaker for named in methods):
-        weaker = load_checkpoint(weak, vocabulary).noise_predictor(device, precision)
+        weaker = load_checkpoint(weak, vocabulary).noise_predictor(computation)
     grid = timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
     unguided = Unguided(predictor, weaker, schedule, grid, vocabulary)
     rows, names = [], []

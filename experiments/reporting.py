@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,13 @@ from lab.errors import LabError
 
 if TYPE_CHECKING:
     import pandas as pd
-    import torch
 
     from evaluator.classifiers.weights import Evaluator
     from evaluator.judging.cells import JudgedCell
     from evaluator.reporting.results import Results
     from experiments.evaluators import Evaluators
     from lab.data.datasets import Splits
+    from lab.machine.computation import Computation
     from lab.sweep.cells import CellResult, SweepCell
 
 CONFIG_FILE = "config.json"
@@ -43,29 +43,43 @@ def refuse_other_report(experiment: Experiment) -> None:
     require_same_settings(path, found_settings, experiment.evaluator_settings() | experiment.generator_settings())
 
 
-def write_config(experiment: Experiment, device: torch.device, precision: str) -> None:
+def write_config(experiment: Experiment, computation: Computation) -> None:
     """Write `config.json`: every setting as resolved, those that decided the networks, and the versions."""
     from evaluator.tables import write_text
 
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib")
     content = {
-        "experiment": asdict(experiment) | {"device": str(device), "precision": precision},
+        "experiment": asdict(experiment) | {"device": str(computation.device), "precision": computation.precision},
         "networks": as_primitives(experiment.evaluator_settings() | experiment.generator_settings()),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
     }
     write_text(experiment.reports / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
 
 
-def report(
-    experiment: Experiment,
-    evaluators: Evaluators,
-    splits: Splits,
-    training_log: list[dict[str, Any]],
-    cells: list[CellResult],
-    earlier: list[CellResult],
-    device: torch.device,
-    precision: str,
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Evidence:
+    """What an experiment's report is made of.
+
+    Args:
+        experiment: all that decided it.
+        computation: where and how its networks were computed.
+        splits: who saw which images.
+        evaluators: its evaluators.
+        training_log: the rows of `training.csv`.
+        cells: the result of every cell of the sweep.
+        earlier: the results of earlier sweeps of the same checkpoints.
+    """
+
+    experiment: Experiment
+    computation: Computation
+    splits: Splits
+    evaluators: Evaluators
+    training_log: list[dict[str, Any]]
+    cells: list[CellResult]
+    earlier: list[CellResult]
+
+
+def report(evidence: Evidence) -> pd.DataFrame:
     """Write `reports/NAME/`, print the five best rows and where the report is, and return the ranking."""
     import pandas as pd
 
@@ -75,11 +89,12 @@ def report(
     from lab.sweep.run import denoising_strip
     from lab.training.checkpoints import load_checkpoint
 
+    experiment, splits, evaluators = evidence.experiment, evidence.splits, evidence.evaluators
     held_out, folder = splits.held_out, experiment.reports
     results = Results(
         vocabulary=held_out.vocabulary,
-        cells=[judged(experiment, cell) for cell in cells],
-        earlier=[judged(experiment, cell) for cell in earlier],
+        cells=[judged(experiment, cell) for cell in evidence.cells],
+        earlier=[judged(experiment, cell) for cell in evidence.earlier],
         held_out_logits=logits_in_batches(evaluators.first.classifier, held_out.pixels),
         held_out_conditions=held_out.conditions,
         trained_conditions=splits.generator.conditions,
@@ -87,20 +102,20 @@ def report(
     best = results.best
     best_cell = next(
         result.cell
-        for result in cells
+        for result in evidence.cells
         if (result.cell.checkpoint, result.cell.named_method.label, result.cell.guidance_weight)
         == (best["checkpoint"], best["guidance_method"], best["guidance_weight"])
     )
     checkpoint = load_checkpoint(experiment.denoisers / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
-    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, device, experiment.denoisers)
+    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, evidence.computation.device, experiment.denoisers)
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
-    write_config(experiment, device, precision)
+    write_config(experiment, evidence.computation)
     write_report(
         folder,
         experiment.name,
         results,
         evaluator=results.evaluator(evaluators.first.classifier, training_images=evaluators.images),
-        training=pd.DataFrame(training_log),
+        training=pd.DataFrame(evidence.training_log),
         moments=moments,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
         warnings=sampling_warnings(experiment),

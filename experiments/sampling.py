@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from lab.data.labels import LabelSet
+    from lab.machine.computation import Computation
     from lab.training.checkpoints import Checkpoint
     from lab.types import NoisePredictor, PixelImage, PixelImages, PixelMoments
 
@@ -86,9 +87,8 @@ def sample_pictures(asked: Sampling) -> None:
     from evaluator.reporting.picture_folders import require_drawable
     from lab.diffusion.schedules import noise_schedule
     from lab.guidance.methods import named_method
-    from lab.machine.devices import chosen_device
+    from lab.machine.computation import chosen_computation
     from lab.machine.files import require_new_folder, whole_folder
-    from lab.machine.precision import chosen_precision
     from lab.sweep.fit import require_fit
     from lab.training.checkpoints import read_checkpoint
 
@@ -102,17 +102,16 @@ def sample_pictures(asked: Sampling) -> None:
     name, label_sets = _label_sets(asked, checkpoint)
     require_fit(asked.sampler, [named], noise_schedule(checkpoint.schedule), checkpoint.vocabulary)
     require_new_folder(asked.out)
-    device = chosen_device(asked.device)
-    precision = chosen_precision(asked.precision, device)
-    network = checkpoint.noise_predictor(device, precision)
-    weak = _weak(asked, checkpoint, device, precision) or network
+    computation = chosen_computation(asked.device, asked.precision)
+    network = checkpoint.noise_predictor(computation)
+    weak = _weak(asked, checkpoint, computation) or network
     if any(label_sets) and checkpoint.denoiser.network in UNCONDITIONAL:
         print(f"warning: {asked.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)
-    print(f"computing on {device} in {precision}", file=sys.stderr)
+    print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     # Before the images are sampled, so that a folder that cannot be written to is reported at once.
     try:
         with whole_folder(asked.out) as folder:
-            moments = _moments(asked, checkpoint, network, weak, name, label_sets, device)
+            moments = _moments(asked, checkpoint, network, weak, name, label_sets, computation.device)
             written = _write(asked, folder, moments, label_sets)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {asked.out} was not written", file=sys.stderr)
@@ -152,7 +151,7 @@ def _label_sets(asked: Sampling, checkpoint: Checkpoint) -> tuple[str, list[Labe
         raise LabError(f"--ask {error}") from None
 
 
-def _weak(asked: Sampling, checkpoint: Checkpoint, device: torch.device, precision: str) -> NoisePredictor | None:
+def _weak(asked: Sampling, checkpoint: Checkpoint, computation: Computation) -> NoisePredictor | None:
     """Return the weaker noise predictor of autoguidance, or None for the other methods.
 
     Raises:
@@ -168,7 +167,7 @@ def _weak(asked: Sampling, checkpoint: Checkpoint, device: torch.device, precisi
     weak = load_checkpoint(path, checkpoint.vocabulary)
     if (weak.schedule, weak.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
         raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {asked.checkpoint}")
-    return weak.noise_predictor(device, precision)
+    return weak.noise_predictor(computation)
 
 
 def _moments(

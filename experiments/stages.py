@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
-from experiments.evaluators import Evaluators, trained_evaluators
+from experiments.evaluators import trained_evaluators
 from experiments.previews import remove_previews, write_preview
-from experiments.reporting import refuse_other_report, report, sampling_warnings
+from experiments.reporting import Evidence, refuse_other_report, report, sampling_warnings
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lab.data.datasets import Splits
     from lab.data.labelled_images import LabelledImages
     from lab.data.labels import ClassVocabulary, LabelSet
+    from lab.machine.computation import Computation
     from lab.sweep.cells import CellResult
     from lab.training.checkpoints import Checkpoint
     from lab.training.runs import KeptCheckpoint, TrainingRun
@@ -37,21 +38,13 @@ class Finished:
     """What a finished experiment leaves behind, besides its files.
 
     Args:
-        experiment: all that decided it.
-        evaluators: its evaluators.
-        images: how many the generator was trained on.
-        training_log: the rows of `training.csv`.
+        evidence: what its report is made of.
         checkpoint: the newest.
-        cells: the result of every cell.
         ranking: the rows of `ranking.csv`.
     """
 
-    experiment: Experiment
-    evaluators: Evaluators
-    images: int
-    training_log: list[dict[str, Any]]
+    evidence: Evidence
     checkpoint: Checkpoint
-    cells: list[CellResult]
     ranking: pd.DataFrame
 
 
@@ -59,10 +52,9 @@ def run(experiment: Experiment) -> Finished:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
     from evaluator.judging.ranking import require_column_names
     from lab.data.labels import load_label_sets
-    from lab.machine.devices import chosen_device
+    from lab.machine.computation import chosen_computation
     from lab.machine.files import remove_leftovers
     from lab.machine.locks import locked
-    from lab.machine.precision import chosen_precision
     from lab.training.checkpoints import load_checkpoint
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
@@ -70,8 +62,7 @@ def run(experiment: Experiment) -> Finished:
     vocabulary = class_vocabulary(experiment)
     experiment = with_imported_network(experiment, vocabulary)
     label_sets = {path.stem: load_label_sets(path, vocabulary) for path in label_set_files}
-    device = chosen_device(experiment.device)
-    precision = chosen_precision(experiment.precision, device)
+    computation = chosen_computation(experiment.device, experiment.precision, experiment.compiled)
     require_guidance(experiment, vocabulary)
     for warning in sampling_warnings(experiment):
         print(f"warning: {warning}", file=sys.stderr)
@@ -79,22 +70,21 @@ def run(experiment: Experiment) -> Finished:
     splits = load_splits(experiment, vocabulary)
 
     # Whatever can be wrong with the generator is told before anything is written, or minutes spent on the evaluator.
-    training_run(experiment, splits.generator, device, precision)
-    print(f"computing on {device} in {precision}", file=sys.stderr)
+    training_run(experiment, splits.generator, computation)
+    print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     with ExitStack() as locks:
         for folder in sorted({experiment.checkpoints, experiment.denoisers}):
             locks.enter_context(locked(folder))
         for folder in (experiment.checkpoints, experiment.denoisers, experiment.reports):
             remove_leftovers(folder)
         # Read again: before the lock was had, another run may have trained further.
-        training = training_run(experiment, splits.generator, device, precision)
-        evaluators = trained_evaluators(experiment, splits.evaluator, device)
-        train(experiment, training, next(iter(label_sets.values())), device, precision)
-        cells, earlier = swept(experiment, evaluators.first, training.kept, label_sets, device, precision)
-        rows = training.log.rows
-        ranking = report(experiment, evaluators, splits, rows, cells, earlier, device, precision)
-    newest = load_checkpoint(training.kept[-1].path, vocabulary)
-    return Finished(experiment, evaluators, len(splits.generator), rows, newest, cells, ranking)
+        training = training_run(experiment, splits.generator, computation)
+        evaluators = trained_evaluators(experiment, splits.evaluator, computation.device)
+        train(experiment, training, next(iter(label_sets.values())), computation)
+        cells, earlier = swept(experiment, evaluators.first, training.kept, label_sets, computation)
+        evidence = Evidence(experiment, computation, splits, evaluators, training.log.rows, cells, earlier)
+        ranking = report(evidence)
+    return Finished(evidence, load_checkpoint(training.kept[-1].path, vocabulary), ranking)
 
 
 def require_guidance(experiment: Experiment, vocabulary: ClassVocabulary) -> None:
@@ -152,22 +142,13 @@ def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     return stratified_splits(dataset, data.evaluator_share, data.held_out_share, data.seed)
 
 
-def training_run(experiment: Experiment, dataset: LabelledImages, device: torch.device, precision: str) -> TrainingRun:
+def training_run(experiment: Experiment, dataset: LabelledImages, computation: Computation) -> TrainingRun:
     """Return the training of an experiment, its network built and its folder checked; nothing is written yet."""
+    from lab.training.recipe import Recipe
     from lab.training.runs import TrainingRun
 
-    return TrainingRun(
-        experiment.denoisers,
-        dataset,
-        experiment.denoiser,
-        experiment.schedule,
-        experiment.training,
-        experiment.seed,
-        experiment.generator_settings(),
-        device,
-        precision,
-        experiment.compiled,
-    )
+    recipe = Recipe(experiment.denoiser, experiment.schedule, experiment.training, experiment.seed)
+    return TrainingRun(experiment.denoisers, dataset, recipe, experiment.generator_settings(), computation)
 
 
 @contextmanager
@@ -197,9 +178,7 @@ def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.devi
     return replace(experiment, evaluator=replace(experiment.evaluator, weights=weights))
 
 
-def train(
-    experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...], device: torch.device, precision: str
-) -> None:
+def train(experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...], computation: Computation) -> None:
     """Train to the end, from where an earlier run stopped, with previews of these label sets where they are wanted."""
     from tqdm import tqdm
 
@@ -213,7 +192,7 @@ def train(
             progress.update()
             if every and step.step % every == 0:
                 weak = run.kept[0].path if run.kept[0].step <= step.step else None
-                write_preview(experiment, run.snapshot(), weak, shown, device, precision)
+                write_preview(experiment, run.snapshot(), weak, shown, computation)
 
 
 def swept(
@@ -221,8 +200,7 @@ def swept(
     evaluator: Evaluator,
     checkpoints: list[KeptCheckpoint],
     label_sets: dict[str, tuple[LabelSet, ...]],
-    device: torch.device,
-    precision: str,
+    computation: Computation,
 ) -> tuple[list[CellResult], list[CellResult]]:
     """Return the result of every cell of the sweep, running those that have none yet, and earlier sweeps' others."""
     from tqdm import tqdm
@@ -260,7 +238,7 @@ def swept(
             method=named.method,
             guidance_weight=float(weight),
             sampler=experiment.sampler,
-            precision=precision,
+            precision=computation.precision,
             seeds=experiment.sweep.seeds,
             **(weaker if named.method.facts.needs_weaker else {}),
         )
@@ -271,7 +249,7 @@ def swept(
         for weight in experiment.sweep.guidance_weights
         for name, sets in label_sets.items()
     ]
-    engine = Engine(judge, device, experiment.compiled, experiment.sweep.batch_size)
+    engine = Engine(judge, computation.device, computation.compiled, experiment.sweep.batch_size)
     results = run_sweep(cells, experiment.denoisers, evaluator.vocabulary, engine, folder / "cells")
     finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
     earlier, unreadable = earlier_results(folder / "cells", cells)

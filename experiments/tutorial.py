@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from evaluator.quality.measures import QualityMeasures
     from evaluator.reporting.tutorial import Grid
     from lab.data.datasets import Splits
-    from lab.training.checkpoints import Checkpoint
 
 SHOWN = 8
 """Images in a row of a figure of the corruption baseline."""
@@ -148,34 +147,33 @@ def _run_tutorial(base: Experiment) -> None:
     from evaluator.quality.measures import QualityMeasures
     from evaluator.reporting.tutorial import write_tutorial
     from lab.diffusion.schedules import noise_schedule
-    from lab.machine.devices import chosen_device
-    from lab.machine.precision import chosen_precision
+    from lab.machine.computation import chosen_computation
 
-    device = chosen_device(base.device)
+    computation = chosen_computation(base.device, base.precision, base.compiled)
     refuse_other_report(base)
     splits = load_splits(base, class_vocabulary(base))
     finished: dict[str, Finished] = {}
     # Made twice, so that choices that do not go together are told before minutes are spent on the evaluator.
     tutorial_steps(base)
-    steps = tutorial_steps(sharing_evaluator(base, splits, device))
+    steps = tutorial_steps(sharing_evaluator(base, splits, computation.device))
     for name, step in steps.items():
         print(f"{name}: {step.told}", file=sys.stderr)
         finished[name] = run(replace(step.experiment, name=f"{base.name}-{name}"))
 
     any_step = next(iter(finished.values()))
-    classifier = any_step.evaluators.first.classifier
-    images = min(len(cell.pixels) for step in finished.values() for cell in step.cells)
+    classifier = any_step.evidence.evaluators.first.classifier
+    images = min(len(cell.pixels) for step in finished.values() for cell in step.evidence.cells)
     measures = QualityMeasures(classifier, splits.generator, splits.held_out, images)
     rows = [row for name, step in finished.items() for row in step_rows(steps[name], step, splits, measures)]
     reference = measures.row(splits.held_out.pixels, splits.held_out.conditions)
     kept = {name: reference[name] for name in reference if name.startswith(("coverage", "frechet_distance"))}
-    write_config(base, device, chosen_precision(base.precision, device))
+    write_config(base, computation)
     write_tutorial(
         base.reports,
         base.name,
         pd.DataFrame(rows),
         pd.DataFrame([{"step": "real held-out images"} | kept]),
-        grids(finished, splits, device),
+        grids(finished, splits),
         {told: losses(finished[name]) for name, told in CORRUPTION.items()},
         MNIST_LOSSES if base.data.dataset in ("mnist", "mnist5k") else {},
         {
@@ -196,10 +194,12 @@ def step_rows(
     from evaluator.judging.scoring import score
 
     vocabulary = splits.held_out.vocabulary
-    seconds = sum(finished.images / row["images_per_second"] for row in finished.training_log)
+    seconds = sum(
+        len(finished.evidence.splits.generator) / row["images_per_second"] for row in finished.evidence.training_log
+    )
     told_the_label = step.experiment.denoiser.network not in UNCONDITIONAL
     parameters = sum(tensor.numel() for tensor in finished.checkpoint.weights.values())
-    for result in finished.cells:
+    for result in finished.evidence.cells:
         conditions = vocabulary.conditions(result.cell.asked)
         weight = result.cell.guidance_weight
         row: dict[str, Any] = {
@@ -222,12 +222,12 @@ def losses(finished: Finished) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    log, images = pd.DataFrame(finished.training_log), finished.images
+    log, images = pd.DataFrame(finished.evidence.training_log), len(finished.evidence.splits.generator)
     loss = log["loss"] / 4
     return pd.DataFrame({"images": log["epoch"] * images, "loss": loss, "mean_loss": loss.expanding().mean()})
 
 
-def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device") -> dict[str, "Grid"]:
+def grids(finished: dict[str, Finished], splits: "Splits") -> dict[str, "Grid"]:
     """Return the images of every figure."""
     import numpy as np
 
@@ -235,16 +235,18 @@ def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device
     from evaluator.reporting.tutorial import Grid
     from lab.sweep.run import denoising_strip
 
-    first = [step.cells[-1] for step in finished.values()]
-    shown = {name: step.cells[-1].cell.guidance_weight for name, step in finished.items()}
+    first = [step.evidence.cells[-1] for step in finished.values()]
+    shown = {name: step.evidence.cells[-1].cell.guidance_weight for name, step in finished.items()}
     asked = [", ".join(label_set) for label_set in first[0].cell.asked[:10]]
     by_hand = finished["ddpm-by-hand"]
-    folder = by_hand.experiment.denoisers
-    strip = denoising_strip(by_hand.checkpoint, by_hand.cells[-1].cell, 4, device, folder)
+    folder = by_hand.evidence.experiment.denoisers
+    strip = denoising_strip(
+        by_hand.checkpoint, by_hand.evidence.cells[-1].cell, 4, by_hand.evidence.computation.device, folder
+    )
     moments = spread_evenly(STRIP, len(strip)).tolist()
     return {
-        "corruption.png": corruption_grid(finished, splits, device),
-        "five_steps.png": five_steps_grid(finished["corruption-basic-5"], device),
+        "corruption.png": corruption_grid(finished, splits),
+        "five_steps.png": five_steps_grid(finished["corruption-basic-5"]),
         "denoising_strip.png": Grid(
             np.stack([strip[moment].numpy() for moment in moments], axis=1),
             asked[:4],
@@ -258,7 +260,7 @@ def grids(finished: dict[str, Finished], splits: "Splits", device: "torch.device
     }
 
 
-def corruption_grid(finished: dict[str, Finished], splits: "Splits", device: "torch.device") -> "Grid":
+def corruption_grid(finished: dict[str, Finished], splits: "Splits") -> "Grid":
     """Return images corrupted by growing amounts, and what the two networks take for the clean ones."""
     import numpy as np
     import torch
@@ -269,20 +271,20 @@ def corruption_grid(finished: dict[str, Finished], splits: "Splits", device: "to
     from lab.diffusion.schedules import noise_schedule
 
     images = to_float(splits.held_out.pixels[spread_evenly(SHOWN, len(splits.held_out))])
-    schedule = noise_schedule(finished["corruption-basic-5"].experiment.schedule)
+    schedule = noise_schedule(finished["corruption-basic-5"].evidence.experiment.schedule)
     timesteps = torch.linspace(0, schedule.timesteps - 1, SHOWN).round().long()
     noise = schedule.noise(tuple(images.shape), torch.Generator().manual_seed(0))
     x_t = schedule.noised(images, timesteps, noise)
     rows = {"image": images, "corrupted": x_t}
     for name, told in CORRUPTION.items():
-        rows[told] = clean(finished[name].checkpoint, x_t, timesteps, device)
+        rows[told] = clean(finished[name], x_t, timesteps)
     amounts = (timesteps + 1) / (schedule.timesteps + 1)
     return Grid(
         np.stack([to_pixels(row).numpy() for row in rows.values()]), list(rows), [f"{amount:.2f}" for amount in amounts]
     )
 
 
-def five_steps_grid(finished: Finished, device: "torch.device") -> "Grid":
+def five_steps_grid(finished: Finished) -> "Grid":
     """Return what the network is given and what it predicts at each of the five steps."""
     import numpy as np
     import torch
@@ -293,33 +295,33 @@ def five_steps_grid(finished: Finished, device: "torch.device") -> "Grid":
     from lab.diffusion.noise_source import NoiseSource
     from lab.diffusion.samplers import moments
     from lab.diffusion.schedules import noise_schedule
+    from lab.machine.computation import Computation
 
-    checkpoint, config = finished.checkpoint, finished.experiment
+    checkpoint, evidence = finished.checkpoint, finished.evidence
+    config, computation = evidence.experiment, evidence.computation
     schedule = noise_schedule(config.schedule)
     noise = NoiseSource([(0, image) for image in range(SHOWN)], checkpoint.image_shape, schedule.noise)
-    conditions = torch.zeros(SHOWN, len(checkpoint.vocabulary), device=device)
+    conditions = torch.zeros(SHOWN, len(checkpoint.vocabulary), device=computation.device)
     rows = []
     with torch.inference_mode():
-        denoising = Denoising(checkpoint.noise_predictor(device), schedule, conditions, noise)
+        denoising = Denoising(checkpoint.noise_predictor(Computation(computation.device)), schedule, conditions, noise)
         found = list(moments(config.sampler, denoising))
         for t, x_t in zip(timestep_grid(schedule.timesteps, config.sampler.sampling_steps), found, strict=False):
             timesteps = torch.full((SHOWN,), t)
-            rows += [x_t, clean(checkpoint, x_t, timesteps, device)]
+            rows += [x_t, clean(finished, x_t, timesteps)]
     names = [name for number in range(1, len(rows) // 2 + 1) for name in (f"step {number}", "predicted")]
     return Grid(np.stack([to_pixels(row.cpu()).numpy() for row in rows]), names, [""] * SHOWN)
 
 
-def clean(
-    checkpoint: "Checkpoint", x_t: "torch.Tensor", timesteps: "torch.Tensor", device: "torch.device"
-) -> "torch.Tensor":
-    """Return the clean images that a checkpoint predicts in x_t, on the CPU."""
+def clean(finished: Finished, x_t: "torch.Tensor", timesteps: "torch.Tensor") -> "torch.Tensor":
+    """Return the clean images that a step's checkpoint predicts in x_t, on the CPU."""
     import torch
 
     from lab.diffusion.schedules import noise_schedule
+    from lab.machine.computation import Computation
 
-    signal, spread = noise_schedule(checkpoint.schedule).amounts(timesteps, x_t)
-    conditions = torch.zeros(len(x_t), len(checkpoint.vocabulary), device=device)
+    checkpoint, device = finished.checkpoint, finished.evidence.computation.device
+    x_t, conditions = x_t.to(device), torch.zeros(len(x_t), len(checkpoint.vocabulary), device=device)
     with torch.inference_mode():
-        eps = checkpoint.noise_predictor(device)(x_t.to(device), timesteps.to(device), conditions)
-    predicted: torch.Tensor = ((x_t.to(device) - spread.to(device) * eps) / signal.to(device)).cpu()
-    return predicted
+        noise = checkpoint.noise_predictor(Computation(device))(x_t, timesteps.to(device), conditions)
+    return noise_schedule(checkpoint.schedule).denoised(x_t, timesteps, noise).cpu()

@@ -16,9 +16,9 @@ from unittest.mock import patch
 @contextmanager
 def resolved(precision: str) -> Iterator[None]:
     """Let `auto` choose this precision for the length of the block."""
-    from lab.machine import precision as room
+    from lab.machine import computation as room
 
-    chosen = room.chosen_precision
+    chosen = room.chosen_precision  # type: ignore[attr-defined]  # the name that the room calls
 
     def choose(name: str, *of: Any) -> str:
         return chosen(precision if name == "auto" else name, *of)

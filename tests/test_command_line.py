@@ -28,10 +28,10 @@ from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.datasets import digits, stratified_splits
-from lab.diffusion.schedules import noise_schedule
-from lab.networks.registry import build_denoiser
+from lab.machine.computation import Computation
 from lab.sweep.cells import noise_seeds
 from lab.training.checkpoints import load_checkpoint
+from lab.training.recipe import Recipe
 from lab.training.trainer import Trainer
 from tests.command import CPU, FILES, TIMING, TINY, command, new_root, run, table
 
@@ -154,10 +154,8 @@ def test_what_was_trained_on_is_what_the_tables_say(finished: Path) -> None:
 def test_a_kept_checkpoint_is_the_ema_of_a_training_on_the_generators_split(finished: Path, precision: str) -> None:
     splits = stratified_splits(digits(), evaluator_share=0.3, held_out_share=0.2, seed=0)
     config = TrainingConfig(epochs=2, checkpoints=2, batch_size=128, warmup_steps=2, learning_rate=2e-3)
-    denoiser = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 10, CosineScheduleConfig(), seed=0)
-    trainer = Trainer(
-        denoiser, noise_schedule(CosineScheduleConfig()), splits.generator, config, seed=0, precision=precision
-    )
+    recipe = Recipe(DenoiserConfig(n_feat=8), CosineScheduleConfig(), config, seed=0)
+    trainer = Trainer(recipe, splits.generator, Computation(precision=precision))
     list(trainer.steps())
     kept = load_checkpoint(finished / "checkpoints" / "digits" / "epoch0002.pt", digits().vocabulary)
     for name, weights in trainer.ema.module.state_dict().items():

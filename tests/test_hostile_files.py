@@ -26,12 +26,13 @@ from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.image_folders import scene_folder
 from lab.data.labelled_images import one_label_images
-from lab.diffusion.schedules import noise_schedule
 from lab.guidance.classifier_free import PlainMethod
+from lab.machine.computation import Computation
 from lab.machine.files import LEGACY_MAGIC, load_tensors, save_tensors
 from lab.networks.registry import build_denoiser
 from lab.sweep.cells import CellResult, SweepCell, earlier_results, load_result, save_result
 from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
 from lab.training.trainer import Trainer
 from tests.hostile import (
@@ -104,20 +105,12 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[], 
     folder = tmp_path_factory.mktemp("training")
     images = one_label_images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 3, VOCABULARY)
     config = TrainingConfig(epochs=3, batch_size=4, checkpoints=1)
+    recipe = Recipe(DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20), config)
 
     def opened() -> TrainingRun:
-        return TrainingRun(
-            folder, images, DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20), config, 0, {"seed": 0},
-            torch.device("cpu"), "float32",
-        )  # fmt: skip
+        return TrainingRun(folder, images, recipe, {"seed": 0}, Computation())
 
-    trainer = Trainer(
-        opened().untrained.network(torch.device("cpu")),
-        noise_schedule(CosineScheduleConfig(timesteps=20)),
-        images,
-        config,
-        0,
-    )
+    trainer = Trainer(recipe, images)
     next(trainer.steps())
     content = {"format": FORMAT, "settings": opened().untrained.settings, "trainer": trainer.state_dict()}
     save_tensors(folder / "whole", content)

@@ -76,7 +76,7 @@ def test_the_round_trip_predicts_the_same(tmp_path: Path, prediction: str) -> No
     torch.testing.assert_close(noise_schedule(after.schedule).alpha_bar, noise_schedule(before.schedule).alpha_bar)
     images = [
         sample(
-            each.noise_predictor(torch.device("cpu")), noise_schedule(each.schedule), DPMSolverConfig(),
+            each.noise_predictor(), noise_schedule(each.schedule), DPMSolverConfig(),
             torch.zeros(2, 10), NoiseSource([(1,), (2,)], SHAPE),
         )
         for each in (before, after)

@@ -14,8 +14,9 @@ from experiments.previews import write_preview
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.sweep import SweepConfig
 from lab.data.datasets import digits
+from lab.machine.computation import Computation
 from lab.training.checkpoints import load_checkpoint
-from tests.command import CPU, TIMING, TINY, new_root, run, table
+from tests.command import TIMING, TINY, new_root, run, table
 
 
 def test_previews_show_the_training_and_leave_it_as_it_is(finished: Path, tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_previews_show_the_training_and_leave_it_as_it_is(finished: Path, tmp_pa
     asked = tuple((name,) for name in again.vocabulary.names)
     pictures = []
     for _ in range(2):
-        write_preview(experiment, again, None, asked, CPU, "float32")
+        write_preview(experiment, again, None, asked, Computation())
         pictures.append((experiment.reports / "previews" / f"step{steps:06d}.png").read_bytes())
     assert pictures[0] == pictures[1]
 
@@ -69,7 +70,7 @@ def test_previews_are_guided_by_the_methods_of_the_sweep(
     )
     asked = (("3",), ("5",))
     for weak in (None, checkpoints / "epoch0001.pt"):
-        write_preview(experiment, checkpoint, weak, asked, CPU, "float32")
+        write_preview(experiment, checkpoint, weak, asked, Computation())
     (before, names_before), (after, names) = drawn
     assert [name.split("\n")[0] for name in names] == ["plain", "rescale", "auto"]
     assert [name.split("\n")[0] for name in names_before] == ["plain", "rescale"]

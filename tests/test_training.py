@@ -12,9 +12,9 @@ from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.datasets import digits
-from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
-from lab.networks.registry import build_denoiser
+from lab.machine.computation import Computation
+from lab.training.recipe import Recipe
 from lab.training.trainer import Trainer, drop_context, ema_update, learning_rate_factor
 
 CONFIG = TrainingConfig(epochs=3, batch_size=40, learning_rate=1e-3, warmup_steps=4, checkpoints=1)
@@ -22,8 +22,8 @@ CONFIG = TrainingConfig(epochs=3, batch_size=40, learning_rate=1e-3, warmup_step
 
 def trainer(config: TrainingConfig = CONFIG, seed: int = 0, precision: str = "float32") -> Trainer:
     dataset = digits().subset(torch.arange(100))
-    denoiser = build_denoiser(DenoiserConfig(n_feat=8), dataset.image_shape, 10, CosineScheduleConfig(), seed)
-    return Trainer(denoiser, noise_schedule(CosineScheduleConfig()), dataset, config, seed, precision=precision)
+    recipe = Recipe(DenoiserConfig(n_feat=8), CosineScheduleConfig(), config, seed)
+    return Trainer(recipe, dataset, Computation(precision=precision))
 
 
 def test_context_is_dropped_for_each_image_on_its_own() -> None:
@@ -146,9 +146,7 @@ class Recorder(torch.nn.Module):
 
 def recorded(config: TrainingConfig) -> tuple[Trainer, Recorder]:
     denoiser = Recorder()
-    return Trainer(
-        denoiser, noise_schedule(CosineScheduleConfig()), digits().subset(torch.arange(1500)), config, 0
-    ), denoiser
+    return Trainer(Recipe(training=config), digits().subset(torch.arange(1500)), network=denoiser), denoiser
 
 
 def test_training_drops_the_context_it_was_told_to() -> None:

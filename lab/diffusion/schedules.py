@@ -69,6 +69,11 @@ class NoiseSchedule:
         alpha, sigma = self.amounts(timesteps, x_0)
         return alpha * x_0 + sigma * noise
 
+    def denoised(self, x_t: Images, timesteps: Timesteps, noise: Images) -> Images:
+        """Return the clean images x_0 = (x_t - sigma_t noise) / alpha_t, shaped like x_t."""
+        alpha, sigma = self.amounts(timesteps, x_t)
+        return (x_t - sigma * noise) / alpha
+
     def amounts(self, timesteps: Timesteps, images: Images) -> tuple[Tensor, Tensor]:
         """Return alpha_t and sigma_t, (B, 1, 1, 1) each, on the device and of the type of the images."""
         # Indexed where they are: GPUs of some makers have no float64.

@@ -22,6 +22,7 @@ from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.guidance.evaluation_counter import EvaluationCounter
 from lab.guidance.method import Unguided
+from lab.machine.computation import Computation
 from lab.machine.memory import blank_inputs, images_that_fit
 from lab.sweep.cells import CellResult, SweepCell, load_result, save_result
 from lab.training.checkpoints import Checkpoint, load_checkpoint
@@ -43,8 +44,8 @@ class Engine:
 
     judge: Judge
     device: torch.device
-    compiled: bool
-    batch_size: int
+    compiled: bool = False
+    batch_size: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ def load_for_cell(cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabular
     if (checkpoint.epoch, checkpoint.step) != (cell.epoch, cell.step):
         raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
     shape, classes = checkpoint.image_shape, len(vocabulary)
-    network = checkpoint.noise_predictor(engine.device, cell.precision)
+    network = checkpoint.noise_predictor(Computation(engine.device, cell.precision))
     batch_size = engine.batch_size or images_that_fit(network, shape, classes, engine.device)
     seconds = 0.0
     if engine.compiled:
-        network = checkpoint.noise_predictor(engine.device, cell.precision, compiled=True)
+        network = checkpoint.noise_predictor(Computation(engine.device, cell.precision, compiled=True))
         started = time.perf_counter()
         with torch.inference_mode():
             # Both halves of guidance, and one alone.
@@ -167,9 +168,8 @@ def _weak(
     """Return the weaker noise predictor that a cell's method asks for, if it does."""
     if not cell.weaker_checkpoint:
         return None
-    return load_checkpoint(checkpoints / f"{cell.weaker_checkpoint}.pt", vocabulary).noise_predictor(
-        device, cell.precision
-    )
+    weaker = load_checkpoint(checkpoints / f"{cell.weaker_checkpoint}.pt", vocabulary)
+    return weaker.noise_predictor(Computation(device, cell.precision))
 
 
 def _require_finite(images: Images, cell: SweepCell) -> None:
@@ -228,7 +228,10 @@ def denoising_strip(
         sampling_steps + 1 batches of `count` images.
     """
     weak = _weak(cell, checkpoints, checkpoint.vocabulary, device)
-    schedule, network = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(device, cell.precision)
+    schedule, network = (
+        noise_schedule(checkpoint.schedule),
+        checkpoint.noise_predictor(Computation(device, cell.precision)),
+    )
     conditions = checkpoint.vocabulary.conditions(cell.asked[:count]).to(device)
     noise = NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape, schedule.noise)
     predictor = _guided(cell, checkpoint, network, weak or network)

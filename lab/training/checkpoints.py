@@ -20,6 +20,7 @@ from lab.data.labels import ClassVocabulary
 from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.schedules import SCHEDULES, noise_schedule
 from lab.errors import LabError, lines_of, nearest
+from lab.machine.computation import Computation
 from lab.machine.files import load_tensors, require_format, save_tensors
 from lab.machine.precision import InPrecision, as_compiled
 from lab.networks.registry import build_denoiser
@@ -68,12 +69,11 @@ class Checkpoint:
             network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)
         network.load_state_dict(self.weights, assign=True)
 
-    def noise_predictor(
-        self, device: torch.device, precision: str = "float32", compiled: bool = False
-    ) -> NoisePredictor:
-        """Return the network, computed in this precision, as a noise predictor, whatever it predicts."""
-        network = self.network(device)
-        computed = InPrecision(as_compiled(network) if compiled else network, precision)
+    def noise_predictor(self, computation: Computation | None = None) -> NoisePredictor:
+        """Return the network as a noise predictor, computed as asked; by default on the CPU in float32."""
+        computation = computation or Computation()
+        network = self.network(computation.device)
+        computed = InPrecision(as_compiled(network) if computation.compiled else network, computation.precision)
         return AsNoisePredictor(computed, self.denoiser.prediction, noise_schedule(self.schedule))
 
 

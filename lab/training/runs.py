@@ -4,26 +4,20 @@
 of the training, so that it can go on. All of them say which settings they were made with, and others are refused.
 """
 
-import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lab.configuration.checks import as_primitives, require_same_settings
-from lab.configuration.diffusion import ScheduleConfig
-from lab.configuration.networks import DenoiserConfig
-from lab.configuration.training import TrainingConfig
 from lab.data.labelled_images import LabelledImages
-from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError, lines_of
+from lab.machine.computation import Computation
 from lab.machine.files import load_tensors, require_format, save_tensors
 from lab.machine.interrupts import Interrupts
-from lab.networks.registry import build_denoiser
 from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, versions
+from lab.training.recipe import Recipe
 from lab.training.trainer import EpochLog, Step, Trainer, steps_per_epoch
 
 SECONDS_BETWEEN_STATES = 30
@@ -50,12 +44,9 @@ class TrainingRun:
     Args:
         folder: of the checkpoints and the state.
         dataset: the generator's split.
-        denoiser, schedule, config: what to train and how.
-        seed: of the initial weights and all randomness of training.
+        recipe: what to train, and how.
         settings: all that decides the run but the images, by name: classes of settings, or primitives.
-        device: where to train.
-        precision: what the network is computed in.
-        compiled: whether torch compiles it.
+        computation: where and how.
 
     Raises:
         LabError: the network does not fit the images; or the folder holds a damaged state, one of another format or of
@@ -66,29 +57,15 @@ class TrainingRun:
         self,
         folder: Path,
         dataset: LabelledImages,
-        denoiser: DenoiserConfig,
-        schedule: ScheduleConfig,
-        config: TrainingConfig,
-        seed: int,
+        recipe: Recipe,
         settings: dict[str, Any],
-        device: torch.device,
-        precision: str,
-        compiled: bool = False,
+        computation: Computation,
     ) -> None:
+        self.folder, self.dataset, self.recipe, self.computation = folder, dataset, recipe, computation
+        self.config = recipe.training
         self.settings = settings | {"images": dataset.digest}
-        network = build_denoiser(denoiser, dataset.image_shape, len(dataset.vocabulary), schedule, seed)
-        self.untrained = Checkpoint(
-            denoiser=denoiser,
-            schedule=schedule,
-            image_shape=dataset.image_shape,
-            vocabulary=dataset.vocabulary,
-            epoch=0,
-            step=0,
-            settings=as_primitives(self.settings),
-            weights=network.state_dict(),
-        )
-        self.folder, self.dataset, self.config, self.seed = folder, dataset, config, seed
-        self.device, self.precision, self.compiled = device, precision, compiled
+        # Builds the network, and so refuses images that do not fit it.
+        self.untrained = Trainer(recipe, dataset).checkpoint(as_primitives(self.settings))
         self.state = self._state_so_far()
         self._trainer: Trainer | None = None
 
@@ -129,12 +106,8 @@ class TrainingRun:
             self.state = self._state_so_far()
         if self.steps_so_far == self.total_steps:
             return
-        schedule = noise_schedule(self.untrained.schedule)
-        denoiser = self.untrained.network(self.device)
-        prediction = self.untrained.denoiser.prediction
-        self._trainer = trainer = Trainer(
-            denoiser, schedule, self.dataset, self.config, self.seed, prediction, self.precision, self.compiled
-        )
+        network = self.untrained.network(self.computation.device)
+        self._trainer = trainer = Trainer(self.recipe, self.dataset, self.computation, network)
         if self.state is not None:
             try:
                 trainer.load_state_dict(self.state)
@@ -167,9 +140,7 @@ class TrainingRun:
         """Return the checkpoint that would be kept now, whether it is one that is kept or not."""
         if self._trainer is None:
             return self.untrained
-        step = self._trainer.step
-        epoch = math.ceil(step / self._trainer.steps_per_epoch)
-        return replace(self.untrained, epoch=epoch, step=step, weights=self._trainer.ema.module.state_dict())
+        return self._trainer.checkpoint(self.untrained.settings)
 
     @property
     def _again(self) -> str:

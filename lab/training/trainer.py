@@ -20,10 +20,14 @@ from torch.optim.swa_utils import AveragedModel
 from lab.configuration.training import TrainingConfig
 from lab.data.labelled_images import LabelledImages, mirrored_at_random, to_float
 from lab.diffusion.objectives import loss_weights, target
-from lab.diffusion.schedules import NoiseSchedule
+from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
+from lab.machine.computation import Computation
 from lab.machine.precision import InPrecision, as_compiled
+from lab.networks.registry import build_denoiser
+from lab.training.checkpoints import Checkpoint
 from lab.training.optimizers import OPTIMIZERS
+from lab.training.recipe import Recipe
 from lab.types import Conditions
 
 EPOCH_STREAM, STEP_STREAM = 0, 1
@@ -150,38 +154,58 @@ class Trainer:
     """A denoiser in training: the network, its EMA copy, its optimizer and the number of steps done.
 
     Args:
-        denoiser: the network to train, in place, on the device it is on.
-        schedule: the noise schedule.
+        recipe: what to train, and how.
         dataset: the generator's split.
-        config: how to train.
-        seed: of the order, the noise, the timesteps and the context dropout.
-        prediction: what the denoiser predicts, one of `lab.diffusion.objectives.TARGETS`.
-        precision: what it is computed in; its weights are float32.
-        compiled: whether torch compiles it.
+        computation: where and how.
+        network: the network to train, in place; by default a fresh one that the recipe describes.
+
+    Raises:
+        LabError: the network does not fit the images.
     """
 
     def __init__(
         self,
-        denoiser: nn.Module,
-        schedule: NoiseSchedule,
+        recipe: Recipe,
         dataset: LabelledImages,
-        config: TrainingConfig,
-        seed: int,
-        prediction: str = "noise",
-        precision: str = "float32",
-        compiled: bool = False,
+        computation: Computation | None = None,
+        network: nn.Module | None = None,
     ) -> None:
-        self.denoiser = denoiser
-        self.computed = InPrecision(as_compiled(denoiser) if compiled else denoiser, precision)
-        self.prediction = prediction
-        self.ema = AveragedModel(denoiser, multi_avg_fn=ema_update(config.ema_decay), use_buffers=True)
-        self.optimizers = OPTIMIZERS[config.optimizer](denoiser, config)
-        self.schedule = schedule
+        computation = computation or Computation()
+        if network is None:
+            classes = len(dataset.vocabulary)
+            network = build_denoiser(recipe.denoiser, dataset.image_shape, classes, recipe.schedule, recipe.seed)
+        self.recipe, self.config, self.seed = recipe, recipe.training, recipe.seed
+        self.denoiser = network.to(computation.device)
+        compiled = as_compiled(self.denoiser) if computation.compiled else self.denoiser
+        self.computed = InPrecision(compiled, computation.precision)
+        self.ema = AveragedModel(self.denoiser, multi_avg_fn=ema_update(self.config.ema_decay), use_buffers=True)
+        self.optimizers = OPTIMIZERS[self.config.optimizer](self.denoiser, self.config)
+        self.schedule = noise_schedule(recipe.schedule)
         self.dataset = dataset
-        self.config = config
-        self.seed = seed
         self.step = 0
         self.log = EpochLog()
+
+    @property
+    def prediction(self) -> str:
+        """What the network predicts, one of `lab.diffusion.objectives.TARGETS`."""
+        return self.recipe.denoiser.prediction
+
+    def checkpoint(self, settings: dict[str, Any] | None = None) -> Checkpoint:
+        """Return the EMA copy as it is now, ready to sample from.
+
+        Args:
+            settings: what else decided the training, as nested dictionaries of primitives.
+        """
+        return Checkpoint(
+            denoiser=self.recipe.denoiser,
+            schedule=self.recipe.schedule,
+            image_shape=self.dataset.image_shape,
+            vocabulary=self.dataset.vocabulary,
+            epoch=math.ceil(self.step / self.steps_per_epoch),
+            step=self.step,
+            settings=settings or {},
+            weights=self.ema.module.state_dict(),
+        )
 
     @property
     def total_steps(self) -> int:

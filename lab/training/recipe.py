@@ -1,0 +1,24 @@
+"""Recipes: all that decides a training but its images."""
+
+from dataclasses import dataclass, field
+
+from lab.configuration.diffusion import CosineScheduleConfig, ScheduleConfig
+from lab.configuration.networks import DenoiserConfig
+from lab.configuration.training import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, and how.
+
+    Args:
+        denoiser: the network, and what it predicts.
+        schedule: the noise schedule.
+        training: the optimizer, the loss, the EMA and the number of epochs.
+        seed: of the initial weights and all randomness of training.
+    """
+
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    schedule: ScheduleConfig = field(default_factory=CosineScheduleConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
