@@ -15,12 +15,9 @@ from lab.configuration.networks import UNCONDITIONAL
 from lab.errors import LabError
 
 if TYPE_CHECKING:
-    import torch
-
     from lab.data.labels import LabelSet
-    from lab.machine.computation import Computation
     from lab.training.checkpoints import Checkpoint
-    from lab.types import NoisePredictor, PixelImage, PixelImages, PixelMoments
+    from lab.types import PixelImage, PixelImages, PixelMoments
 
 GRID_COLUMNS = 8
 GRID_GAP = 2
@@ -87,8 +84,10 @@ def sample_pictures(asked: Sampling) -> None:
     from evaluator.reporting.picture_folders import require_drawable
     from lab.diffusion.schedules import noise_schedule
     from lab.guidance.methods import named_method
+    from lab.library import sample_moments
     from lab.machine.computation import chosen_computation
     from lab.machine.files import require_new_folder, whole_folder
+    from lab.sweep.cells import noise_seeds_of
     from lab.sweep.fit import require_fit
     from lab.training.checkpoints import read_checkpoint
 
@@ -103,15 +102,26 @@ def sample_pictures(asked: Sampling) -> None:
     require_fit(asked.sampler, [named], noise_schedule(checkpoint.schedule), checkpoint.vocabulary)
     require_new_folder(asked.out)
     computation = chosen_computation(asked.device, asked.precision)
-    network = checkpoint.noise_predictor(computation)
-    weak = _weak(asked, checkpoint, computation) or network
+    weaker = _weaker(asked, checkpoint)
     if any(label_sets) and checkpoint.denoiser.network in UNCONDITIONAL:
         print(f"warning: {asked.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     # Before the images are sampled, so that a folder that cannot be written to is reported at once.
     try:
         with whole_folder(asked.out) as folder:
-            moments = _moments(asked, checkpoint, network, weak, name, label_sets, computation.device)
+            moments = sample_moments(
+                checkpoint,
+                label_sets,
+                asked.guidance_weight,
+                guidance=asked.guidance.method[0],
+                weaker=weaker,
+                sampler=asked.sampler,
+                noise_seeds=noise_seeds_of(name, asked.seed, len(label_sets)),
+                count=asked.strip or 1,
+                batch_size=asked.batch_size,
+                device=asked.device,
+                precision=asked.precision,
+            )
             written = _write(asked, folder, moments, label_sets)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {asked.out} was not written", file=sys.stderr)
@@ -151,8 +161,8 @@ def _label_sets(asked: Sampling, checkpoint: Checkpoint) -> tuple[str, list[Labe
         raise LabError(f"--ask {error}") from None
 
 
-def _weak(asked: Sampling, checkpoint: Checkpoint, computation: Computation) -> NoisePredictor | None:
-    """Return the weaker noise predictor of autoguidance, or None for the other methods.
+def _weaker(asked: Sampling, checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return the weaker checkpoint of autoguidance, or None for the other methods.
 
     Raises:
         LabError: it is the checkpoint itself, or it differs in vocabulary, noise schedule or image size.
@@ -164,59 +174,10 @@ def _weak(asked: Sampling, checkpoint: Checkpoint, computation: Computation) -> 
         return None
     if digest(path) == digest(asked.checkpoint):
         raise LabError(f"--weak-checkpoint {path} is --checkpoint itself, which guides nowhere; give a weaker one")
-    weak = load_checkpoint(path, checkpoint.vocabulary)
-    if (weak.schedule, weak.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
+    weaker = load_checkpoint(path, checkpoint.vocabulary)
+    if (weaker.schedule, weaker.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
         raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {asked.checkpoint}")
-    return weak.noise_predictor(computation)
-
-
-def _moments(
-    asked: Sampling,
-    checkpoint: Checkpoint,
-    network: NoisePredictor,
-    weak: NoisePredictor,
-    name: str,
-    label_sets: list[LabelSet],
-    device: torch.device,
-) -> PixelMoments:
-    """Return the moments of every image that the strip shows, the finished image last: (N, moments, C, H, W)."""
-    import torch
-    from tqdm import tqdm
-
-    from evaluator.quality.measures import spread_evenly
-    from lab.data.labelled_images import to_pixels
-    from lab.diffusion.denoising import Denoising, timestep_grid
-    from lab.diffusion.noise_source import NoiseSource
-    from lab.diffusion.samplers import moments
-    from lab.diffusion.schedules import noise_schedule
-    from lab.guidance.method import Unguided
-    from lab.guidance.methods import named_method
-    from lab.machine.memory import images_that_fit
-    from lab.sweep.cells import noise_seeds_of
-
-    schedule, steps, shape = noise_schedule(checkpoint.schedule), asked.sampler.sampling_steps, checkpoint.image_shape
-    grid = timestep_grid(schedule.timesteps, steps)
-    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary)
-    predictor = named_method(asked.guidance.method[0]).method.guide(unguided, asked.guidance_weight)
-    conditions = checkpoint.vocabulary.conditions(label_sets).to(device)
-    seeds = noise_seeds_of(name, asked.seed, len(label_sets))
-    size = asked.batch_size or images_that_fit(network, shape, len(checkpoint.vocabulary), device)
-    shown = {int(moment) for moment in spread_evenly(asked.strip, steps + 1)[:-1]} if asked.strip else set()
-    parts = [slice(begin, begin + size) for begin in range(0, len(seeds), size)]
-    batches = []
-    with torch.inference_mode(), tqdm(desc="sampling", total=len(parts) * steps, unit="step") as progress:
-        for part in parts:
-            noise = NoiseSource(seeds[part], shape, schedule.noise)
-            kept = []
-            denoising = Denoising(predictor, schedule, conditions[part], noise)
-            for moment, images in enumerate(moments(asked.sampler, denoising)):
-                if moment in shown:
-                    kept.append(to_pixels(images).cpu())
-                progress.update(int(moment > 0))
-            if not bool(images.isfinite().all()):
-                raise LabError("an image is not finite; keep --sampler.clamp, or take a smaller --guidance-weight")
-            batches.append(torch.stack([*kept, to_pixels(images).cpu()], dim=1))
-    return torch.cat(batches)
+    return weaker
 
 
 def _sheet(pixels: PixelImages, columns: int) -> PixelImage:

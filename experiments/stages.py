@@ -192,7 +192,7 @@ def train(experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...],
             progress.update()
             if every and step.step % every == 0:
                 weak = run.kept[0].path if run.kept[0].step <= step.step else None
-                write_preview(experiment, run.snapshot(), weak, shown, computation)
+                write_preview(experiment, run.checkpoint(), weak, shown, computation)
 
 
 def swept(

@@ -231,8 +231,8 @@ def grids(finished: dict[str, Finished], splits: "Splits") -> dict[str, "Grid"]:
     """Return the images of every figure."""
     import numpy as np
 
-    from evaluator.quality.measures import spread_evenly
     from evaluator.reporting.tutorial import Grid
+    from lab.data.labelled_images import spread_evenly
     from lab.sweep.run import denoising_strip
 
     first = [step.evidence.cells[-1] for step in finished.values()]
@@ -265,9 +265,8 @@ def corruption_grid(finished: dict[str, Finished], splits: "Splits") -> "Grid":
     import numpy as np
     import torch
 
-    from evaluator.quality.measures import spread_evenly
     from evaluator.reporting.tutorial import Grid
-    from lab.data.labelled_images import to_float, to_pixels
+    from lab.data.labelled_images import spread_evenly, to_float, to_pixels
     from lab.diffusion.schedules import noise_schedule
 
     images = to_float(splits.held_out.pixels[spread_evenly(SHOWN, len(splits.held_out))])

@@ -9,8 +9,9 @@ import torch
 from evaluator.classifiers.networks import CLASSIFIERS, build_classifier, features_in_batches, logits_in_batches
 from evaluator.configuration import EvaluatorConfig
 from evaluator.judging.cells import JudgedCell
-from evaluator.quality.measures import QualityMeasures, spread_evenly
+from evaluator.quality.measures import QualityMeasures
 from lab.data.datasets import Splits, digits, stratified_splits
+from lab.data.labelled_images import spread_evenly
 from lab.data.labels import LabelSet
 from lab.types import PixelImages
 

@@ -27,6 +27,9 @@ class Interval:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 def interval_columns(name: str, interval: Interval) -> dict[str, float]:
     """Return NAME, NAME_low and NAME_high of an interval, rounded to 6 decimals."""

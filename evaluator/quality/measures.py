@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
 from evaluator.classifiers.networks import features_in_batches, logits_in_batches
@@ -20,7 +19,7 @@ from evaluator.judging.intervals import bootstrap_mean, interval_columns, ratio_
 from evaluator.judging.scoring import score
 from evaluator.quality.feature_distances import FrechetDistance, KernelDistance, frechet_interval, kernel_interval
 from evaluator.quality.neighbours import intra_set_distances, nearest_distances, neighbour_measures, radii
-from lab.data.labelled_images import LabelledImages
+from lab.data.labelled_images import LabelledImages, spread_evenly
 from lab.types import PixelImages
 
 LARGEST_SAMPLE = 10_000
@@ -28,11 +27,6 @@ SEED = 0
 """Of all resampling: the same images get the same intervals."""
 CELL_WITH_COST = (*CELL, "network_evaluations")
 SHARES = ("precision", "recall", "coverage")
-
-
-def spread_evenly(count: int, of: int) -> Tensor:
-    """Return `count` indices out of `of`, evenly spaced; all of them where there are not more."""
-    return torch.linspace(0, of - 1, min(count, of)).round().long()
 
 
 class QualityMeasures:

@@ -9,11 +9,11 @@ import pandas as pd
 
 from evaluator.judging.cells import CELL
 from evaluator.judging.intervals import Interval
-from evaluator.quality.measures import spread_evenly
 from evaluator.reporting import figures
 from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
 from evaluator.reporting.results import Results
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
+from lab.data.labelled_images import spread_evenly
 from lab.types import PixelImages
 
 SHOWN = 10

@@ -27,6 +27,11 @@ def mirrored_at_random(images: Images, generator: torch.Generator) -> Images:
     return torch.where(mirror, images.flip(3), images)
 
 
+def spread_evenly(count: int, of: int) -> Tensor:
+    """Return `count` indices out of `of`, evenly spaced; all of them where there are not more."""
+    return torch.linspace(0, of - 1, min(count, of)).round().long()
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """Images, each with the label set it shows.

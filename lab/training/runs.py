@@ -119,7 +119,7 @@ class TrainingRun:
         with Interrupts() as interrupts:
             for step in trainer.steps():
                 if step.step in keep_at:
-                    save_checkpoint(keep_at[step.step], self.snapshot())
+                    save_checkpoint(keep_at[step.step], self.checkpoint())
                 waited = time.monotonic() - saved_at > SECONDS_BETWEEN_STATES
                 if step.step in keep_at or interrupts.noted or waited:
                     self.state = trainer.state_dict()
@@ -136,7 +136,7 @@ class TrainingRun:
                 yield step
             interrupts.stop_if_noted()
 
-    def snapshot(self) -> Checkpoint:
+    def checkpoint(self) -> Checkpoint:
         """Return the checkpoint that would be kept now, whether it is one that is kept or not."""
         if self._trainer is None:
             return self.untrained

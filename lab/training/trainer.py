@@ -213,6 +213,11 @@ class Trainer:
         return self.config.epochs * self.steps_per_epoch
 
     @property
+    def steps_so_far(self) -> int:
+        """Optimizer steps that are done."""
+        return self.step
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in one pass over the dataset."""
         return steps_per_epoch(self.dataset, self.config)
