@@ -49,6 +49,8 @@ def class_with_chosen_kinds(command: type, arguments: Sequence[str]) -> type:
     """
     own = {one.name: one.type for one in fields(command)}
     sections = {section: to for section, to in chosen_kinds(arguments).items() if section in own}
+    if not sections:
+        return command
     changed = [(section, own[section], field(default_factory=to)) for section, to in sections.items()]
     return make_dataclass(command.__name__, changed, bases=(command,), frozen=True)
 

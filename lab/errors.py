@@ -20,3 +20,10 @@ def nearest(found: str, allowed: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the allowed name closest to `found`, or "" where none is close."""
     matches = get_close_matches(found, list(allowed), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def listed(names: Iterable[object], most: int = 6) -> str:
+    """Return names in quotes for a message: the first few, and how many there are; "none" if there are none."""
+    shown = [f"{name!r:.60}" for name in names]
+    more = f", ... ({len(shown)} in all)" if len(shown) > most else ""
+    return f"{', '.join(shown[:most])}{more}" or "none"

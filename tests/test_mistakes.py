@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import run_experiments
+from experiments import command_line
 from experiments.configuration import Experiment
 from tests.command import PROJECT, TINY, Mistake, command, run
 
@@ -120,7 +121,7 @@ def test_a_full_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def full(experiment: Experiment) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nIf reserved but ...")
 
-    monkeypatch.setattr(run_experiments, "run", full)
+    monkeypatch.setattr(command_line, "run", full)
     assert run_experiments.main(["digits"]) == 2
     told = "error: the device's memory is full; lower --training.batch-size or --sweep.batch-size"
     assert capsys.readouterr().err.strip() == told

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from evaluator.__main__ import Scoring, score_folders
 from PIL import Image
 from torchvision.utils import make_grid
 
 import run_experiments
-from evaluator.__main__ import Scoring, score_folders
 from evaluator.classifiers.pictures import numbered_pictures
 from lab.configuration.diffusion import CosineScheduleConfig, LinearScheduleConfig
 from lab.configuration.networks import DenoiserConfig

@@ -1,10 +1,9 @@
-"""`python -m evaluator`: pictures made by any program, judged by the coursework's file or this lab's."""
+"""`score`: pictures made by any program, judged by the coursework's file or this lab's."""
 
 import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,12 +17,13 @@ from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
-from evaluator.__main__ import main
 from evaluator.classifiers.networks import build_classifier
 from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
 from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
+from run_experiments import main
+from tests.command import command
 
 CLASSES = tuple(f"{colour} {shape}" for shape in ("cube", "sphere", "cylinder") for colour in "abcdefgh")
 VOCABULARY = ClassVocabulary(CLASSES)
@@ -121,13 +121,12 @@ def pictures(drawn: Path, tmp_path: Path) -> Path:
 def arguments(pictures: Path, *more: str) -> list[str]:
     root = pictures.parent
     files = {"--labels": "test.json", "--weights": "evaluator.pt", "--out": "scores.csv"}
-    return ["--images", str(pictures), *(str(part) for k, v in files.items() for part in (k, root / v)), *more]
+    return ["score", "--images", str(pictures), *(str(part) for k, v in files.items() for part in (k, root / v)), *more]
 
 
 @pytest.mark.long
 def test_a_folder_of_pictures_is_scored_as_a_user_does_it(pictures: Path) -> None:
-    command = [sys.executable, "-m", "evaluator", *arguments(pictures)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command(*arguments(pictures)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     row = pd.read_csv(pictures.parent / "scores.csv").iloc[0]
     assert (row["images"], row["labels"], row["correct_labels"]) == (6, 6, 5)
@@ -171,7 +170,10 @@ def test_pictures_that_cannot_be_scored_are_counted(
     error = capsys.readouterr().err
     assert told in error
     assert len(error.strip().splitlines()) <= 2
-    assert not (pictures.parent / "scores.csv").exists()
+    row = pd.read_csv(pictures.parent / "scores.csv").iloc[0]
+    assert told.replace("\n", "; ") in row["problem"]
+    assert np.isnan(row["accuracy"])
+    assert pd.read_csv(pictures.parent / "scores_images.csv").empty
 
 
 def test_the_vocabulary_must_be_the_evaluators(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:

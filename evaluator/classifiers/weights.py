@@ -1,8 +1,6 @@
-"""Evaluators as files: this lab's own, and the i-CLEVR coursework's `checkpoint.pth`.
+"""Evaluators as files: this lab's own, which names its classes, and the i-CLEVR coursework's, which does not.
 
-The coursework's file is a dictionary whose key `model` holds the state of torchvision's ResNet-18 with the last layer
-Sequential(Linear(512, 24), Sigmoid); it takes 64x64 images in [-1, 1]. It is loaded without running any code from it.
-Here its last layer is the linear one alone: the sigmoid is monotonic, so the k highest classes are the same.
+Both are loaded without running any code from them.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,15 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from evaluator.classifiers.coursework import COURSEWORK_SIDE, coursework_classifier
 from evaluator.classifiers.networks import build_classifier
 from evaluator.configuration import EvaluatorConfig
 from lab.data.labels import ClassVocabulary
 from lab.errors import LabError, lines_of
-from lab.machine.files import load_tensors, require_format, save_tensors
+from lab.machine.files import load_tensors, require_format, require_keys, save_tensors
 
 FORMAT = 2
-COURSEWORK_SIDE = 64
-"""Pixels of the images that the coursework's evaluator was trained on."""
+KEYS = ("config", "image_shape", "settings", "vocabulary", "weights")
+"""What an evaluator's file of this lab must hold."""
 
 
 @dataclass(frozen=True)
@@ -69,32 +68,40 @@ def save_evaluator(path: Path, evaluator: Evaluator) -> None:
     )
 
 
-def load_evaluator(path: Path, vocabulary: ClassVocabulary, device: torch.device) -> Evaluator:
-    """Read an evaluator that `save_evaluator` wrote, or the coursework's, told apart by its key `model`.
+def load_evaluator(path: Path, vocabulary: ClassVocabulary | None, device: torch.device) -> Evaluator:
+    """Read an evaluator that `save_evaluator` wrote, which has a key `format`, or the coursework's.
 
     Args:
         path: the file.
-        vocabulary: the classes it must be of. The coursework's file does not name its own: their number must fit.
+        vocabulary: the classes it must be of, or None for the file's own. The coursework's file names none, so it
+            needs a vocabulary of as many classes.
         device: where to put it.
 
     Raises:
-        LabError: the file is missing, damaged, of another format or vocabulary, or incomplete.
+        LabError: the file is missing, damaged, of another kind, format or vocabulary, or incomplete; or the file
+            names no classes and there is no vocabulary.
     """
     content = load_tensors(path, "evaluator", "restore a copy, or let the lab train its own")
     try:
-        evaluator = _coursework(content, vocabulary) if "model" in content else _own(path, content)
+        evaluator = _own(path, content) if "format" in content else _coursework(path, content, vocabulary)
     except LabError:
         raise
     except Exception as error:  # whatever a hostile file's content makes of building a network
         told = lines_of(error)[-1]
         raise LabError(f"{path}: this evaluator is incomplete or of another network ({told:.120})") from None
-    evaluator.vocabulary.require_same(vocabulary, path)
+    if vocabulary is not None:
+        evaluator.vocabulary.require_same(vocabulary, path)
     evaluator.classifier.to(device).eval()
     return evaluator
 
 
 def _own(path: Path, content: dict[str, Any]) -> Evaluator:
+    if "denoiser" in content:
+        raise LabError(
+            f"{path}: this file holds a denoiser, not an evaluator; name an evaluator.pt or a checkpoint.pth"
+        )
     require_format(path, content.get("format"), FORMAT)
+    require_keys(path, "evaluator", content, KEYS)
     config = EvaluatorConfig(**content["config"])
     vocabulary = ClassVocabulary(tuple(content["vocabulary"]))
     channels, height, width = map(int, content["image_shape"])
@@ -103,9 +110,12 @@ def _own(path: Path, content: dict[str, Any]) -> Evaluator:
     return Evaluator(config, (channels, height, width), vocabulary, classifier, content["settings"])
 
 
-def _coursework(content: dict[str, Any], vocabulary: ClassVocabulary) -> Evaluator:
-    config = EvaluatorConfig(kind="resnet18")
-    classifier = build_classifier(config, 3, len(vocabulary), seed=0)
-    weights = {name.replace("fc.0.", "fc."): tensor for name, tensor in content["model"].items()}
-    classifier.load_state_dict(weights)
-    return Evaluator(config, (3, COURSEWORK_SIDE, COURSEWORK_SIDE), vocabulary, classifier, settings={})
+def _coursework(path: Path, content: dict[str, Any], vocabulary: ClassVocabulary | None) -> Evaluator:
+    if vocabulary is None:
+        raise LabError(
+            f"{path}: this evaluator does not name its classes;\n"
+            f"put the coursework's objects.json beside the label-set file, or name it with --objects"
+        )
+    classifier = coursework_classifier(path, content, len(vocabulary))
+    shape = (3, COURSEWORK_SIDE, COURSEWORK_SIDE)
+    return Evaluator(EvaluatorConfig(kind="resnet18"), shape, vocabulary, classifier, settings={})

@@ -16,6 +16,9 @@ import numpy as np
 from evaluator.judging.intervals import Interval, interval_columns, ratio_interval
 from lab.types import ClassChoices, ClassLogits, Conditions
 
+MEASURES = ("accuracy", "exact_match", "image_accuracy", "unasked_rate")
+"""Each is three columns of a table, NAME, NAME_low and NAME_high; see `ScoredImages`."""
+
 
 def seen_classes(logits: ClassLogits, conditions: Conditions) -> ClassChoices:
     """Return the k highest-scoring classes of each image, where k is the number of classes it was asked for.

@@ -14,7 +14,7 @@ from evaluator.judging.baselines import baseline_row, shuffled_row
 from evaluator.judging.cells import CELL, JudgedCell
 from evaluator.judging.intervals import interval_columns, ratio_interval
 from evaluator.judging.ranking import accuracy_by_checkpoint, ranking
-from evaluator.judging.scoring import ScoredImages, chance, score
+from evaluator.judging.scoring import MEASURES, ScoredImages, chance, score
 from lab.data.labels import ClassVocabulary
 from lab.types import ClassLogits, Conditions
 
@@ -210,8 +210,7 @@ class Results:
             "training_images": training_images,
             "held_out_images": held_out["images"],
         }
-        measures = ("accuracy", "exact_match", "image_accuracy", "unasked_rate")
-        measured = {column: held_out[column] for column in held_out.index if str(column).startswith(measures)}
+        measured = {column: held_out[column] for column in held_out.index if str(column).startswith(MEASURES)}
         return pd.DataFrame([row | measured])
 
 

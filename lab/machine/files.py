@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from lab.errors import LabError, lines_of
+from lab.errors import LabError, lines_of, listed
+from lab.machine.file_kinds import other_kind
 
 LEGACY_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 """torch.serialization.MAGIC_NUMBER, as the first object in files of torch before 1.6."""
@@ -117,6 +119,24 @@ def remove_all(paths: Iterable[Path]) -> None:
             raise LabError(f"{path}: cannot be removed ({error.strerror or error})") from None
 
 
+def require_writable(path: Path) -> None:
+    """Raise LabError unless a file can be written here, before anything is computed for it; make its folder.
+
+    What is there already stays as it is.
+    """
+    if path.is_dir() and path.name:
+        raise LabError(f"{path} is a folder; add a file's name")
+    if not path.name:
+        raise LabError(f"{path} names no file; add a file's name")
+    trial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise LabError(f"{path}: cannot write ({error.strerror or error}); choose another folder") from None
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename in this folder survive a power cut, where the system can open folders (Windows cannot)."""
     if os.name != "posix":
@@ -150,17 +170,29 @@ def load_tensors(path: Path, noun: str, remedy: str) -> dict[str, Any]:
         remedy: what to do where it is damaged, for the message.
 
     Raises:
-        LabError: the file is missing, damaged, or holds anything but tensors and primitives.
+        LabError: the file is missing, damaged, of another kind, or holds anything but tensors and primitives.
     """
     import torch
 
     try:
-        whole = path if _is_legacy(path) else _vouched_for(path)
-        content = torch.load(whole, map_location="cpu", weights_only=True)
+        kind = other_kind(path)
     except FileNotFoundError:
         raise LabError(f"{path}: no such {noun}") from None
-    except pickle.UnpicklingError:
-        raise LabError(f"{path}: this {noun} holds more than tensors and primitives, and was not loaded") from None
+    except (OSError, ValueError) as error:  # also a name that no file can have
+        told = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise LabError(f"{path}: this {noun} cannot be read ({told})") from None
+    if kind is not None:
+        raise LabError(f"{path}: this {noun} is {kind}")
+    try:
+        whole = path if _is_legacy(path) else _vouched_for(path)
+        content = torch.load(whole, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        held = f" ({code[1]:.80})" if code else ""
+        raise LabError(
+            f"{path}: this {noun} holds more than tensors and primitives{held}, and was not loaded;\n"
+            f"allowed are tensors, numbers and text, such as a state_dict"
+        ) from None
     # Of a file that is cut, flipped, encrypted or no archive, zipfile, pickle and torch raise nearly anything.
     except Exception as error:
         told = lines_of(error)[0]
@@ -168,6 +200,20 @@ def load_tensors(path: Path, noun: str, remedy: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise LabError(f"{path}: this {noun} holds a {type(content).__name__}; a dictionary was expected")
     return content
+
+
+def require_keys(path: Path, noun: str, content: dict[str, Any], keys: Iterable[str]) -> None:
+    """Raise LabError, naming a key that is missing and those that are there, unless a file's content has all of these.
+
+    Args:
+        path: the file.
+        noun: what it should be, for the message.
+        content: of the file.
+        keys: that it needs.
+    """
+    for key in keys:
+        if key not in content:
+            raise LabError(f"{path}: this {noun} is incomplete: it has no {key!r}; its keys are {listed(content)}")
 
 
 def _vouched_for(path: Path) -> BytesIO:
@@ -195,7 +241,7 @@ def _is_legacy(path: Path) -> bool:
         return file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC
 
 
-def require_format(path: Path, found: object, readable: int) -> None:
+def require_format(path: Path, found: object, readable: int, keys: str = "") -> None:
     """Raise LabError unless a file is of the format that this version of the lab reads.
 
     Each kind of file has a format number of its own, raised when what the file holds changes its meaning.
@@ -204,9 +250,12 @@ def require_format(path: Path, found: object, readable: int) -> None:
         path: the file.
         found: the format it says it has, or None.
         readable: the format that can be read.
+        keys: what the file holds, to name it where it has no format number.
     """
     if found != readable:
         has = f"format {found}" if isinstance(found, int) else "no format number"
+        if keys and not isinstance(found, int):
+            has += f" (its keys are {keys})"
         raise LabError(
             f"{path}: this file has {has}, and this version of the lab reads format {readable}; "
             f"read it with the version that wrote it, or make it again"

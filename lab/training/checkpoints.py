@@ -19,15 +19,17 @@ from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.schedules import SCHEDULES, noise_schedule
-from lab.errors import LabError, lines_of, nearest
+from lab.errors import LabError, lines_of, listed, nearest
 from lab.machine.computation import Computation
-from lab.machine.files import load_tensors, require_format, save_tensors
+from lab.machine.files import load_tensors, require_format, require_keys, save_tensors
 from lab.machine.precision import InPrecision, as_compiled
 from lab.networks.registry import build_denoiser
 from lab.types import NoisePredictor
 
 FORMAT = 3
 """Raise it when what a checkpoint or a training state holds changes; a setting with a default may be added without."""
+KEYS = ("denoiser", "schedule", "image_shape", "vocabulary", "epoch", "step", "settings", "weights")
+"""What a checkpoint's file must hold."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         beside = sorted(other.name for other in path.parent.glob("*.pt"))
         raise LabError(f"{path}: no such checkpoint{nearest(path.name, beside)}")
     content = load_tensors(path, "checkpoint", "restore a copy, or train again")
-    require_format(path, content.get("format"), FORMAT)
+    require_format(path, content.get("format"), FORMAT, listed(content))
+    require_keys(path, "checkpoint", content, KEYS)
     try:
         checkpoint = Checkpoint(
             denoiser=read_settings(DenoiserConfig, content["denoiser"]),

@@ -1,0 +1,110 @@
+"""Submissions: folders of pictures by several makers, each scored against the same label sets.
+
+A folder that cannot be scored keeps its row, with the reason in the column `problem`, and costs the others nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from evaluator.classifiers.networks import logits_in_batches
+from evaluator.classifiers.pictures import numbered_pictures
+from evaluator.classifiers.weights import Evaluator
+from evaluator.judging.scoring import MEASURES, ScoredImages, score
+from evaluator.tables import with_intervals, write_csv
+from lab.data.labels import LabelSet
+from lab.errors import LabError
+
+COUNTS = ("images", "labels", "correct_labels")
+MEASURED = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
+FOLDER_COLUMNS = ["folder", "label_set", *COUNTS, *MEASURED, "problem"]
+IMAGE_COLUMNS = ["folder", "image", "asked", "seen", "labels", "correct_labels", "unasked"]
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """What was scored, and what was not.
+
+    Args:
+        folders: a row a folder, with `FOLDER_COLUMNS`.
+        images: a row an image of the folders that were scored, with `IMAGE_COLUMNS`.
+        problems: why each of the other folders was not scored.
+    """
+
+    folders: pd.DataFrame
+    images: pd.DataFrame
+    problems: list[LabError]
+
+    def write(self, path: Path) -> None:
+        """Write the folders' table here and the images' beside it, into NAME_images.csv.
+
+        Raises:
+            LabError: a file cannot be written.
+        """
+        write_csv(path, self.folders)
+        write_csv(images_file(path), self.images)
+
+    def text(self) -> str:
+        """Return the folders' table for a terminal, with the problems if there are any."""
+        readable = with_intervals(self.folders).drop(columns=["label_set", "labels", "correct_labels"])
+        if not self.problems:
+            readable = readable.drop(columns="problem")
+        return readable.astype(object).fillna("").to_string(index=False)
+
+
+def images_file(path: Path) -> Path:
+    """Return the file of the images' table that belongs to a file of the folders' table."""
+    return path.with_name(f"{path.stem}_images.csv")
+
+
+def scored_submissions(
+    folders: Iterable[Path], label_set_file: str, label_sets: Sequence[LabelSet], evaluator: Evaluator
+) -> Submissions:
+    """Score every folder whose pictures are all there.
+
+    Args:
+        folders: image i of each, i.png, answers label set i.
+        label_set_file: its name, for the tables.
+        label_sets: of the evaluator's classes.
+        evaluator: the judge.
+    """
+    conditions = evaluator.vocabulary.conditions(label_sets)
+    rows: list[dict[str, Any]] = []
+    images: list[dict[str, Any]] = []
+    problems: list[LabError] = []
+    for folder in folders:
+        row: dict[str, Any] = {"folder": str(folder), "label_set": label_set_file, "problem": ""}
+        try:
+            pixels = numbered_pictures(folder, len(label_sets), evaluator.image_shape)
+        except LabError as problem:
+            problems.append(problem)
+            rows.append(row | {"problem": str(problem).removeprefix(f"{folder}: ").replace("\n", "; ")})
+            continue
+        scored = score(logits_in_batches(evaluator.classifier, pixels), conditions)
+        rows.append(row | {"images": len(pixels)} | scored.columns())
+        images += _image_rows(str(folder), label_sets, scored, evaluator)
+    table = pd.DataFrame(rows, columns=FOLDER_COLUMNS)
+    table = table.astype(dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(MEASURED, "float64"))
+    return Submissions(table, pd.DataFrame(images, columns=IMAGE_COLUMNS), problems)
+
+
+def _image_rows(
+    folder: str, label_sets: Sequence[LabelSet], scored: ScoredImages, evaluator: Evaluator
+) -> list[dict[str, Any]]:
+    seen = evaluator.vocabulary.label_sets(torch.from_numpy(scored.seen).float())
+    return [
+        {
+            "folder": folder,
+            "image": f"{number}.png",
+            "asked": "; ".join(label_set),
+            "seen": "; ".join(seen[number]),
+            "labels": int(scored.labels[number]),
+            "correct_labels": int(scored.correct_labels[number]),
+            "unasked": bool(scored.has_unasked[number]),
+        }
+        for number, label_set in enumerate(label_sets)
+    ]

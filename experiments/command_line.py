@@ -1,0 +1,113 @@
+"""The command line: `diffusion-lab NAME ...` once it is installed, `python run_experiments.py NAME ...` before that.
+
+NAME is a preset, which runs an experiment, or one of `COMMANDS`. Importing this imports no torch.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from experiments.ablation import run_ablation
+from experiments.choices import class_with_chosen_kinds, with_chosen_kinds
+from experiments.configuration import Experiment
+from experiments.pipelines import Export, Import, read_pipeline, write_pipeline
+from experiments.presets import ABLATIONS, PRESETS, TUTORIALS
+from experiments.sampling import Sampling, sample_pictures
+from experiments.stages import run
+from experiments.submissions import Scoring, score_submissions
+from experiments.tutorial import run_tutorial
+from lab.errors import LabError, nearest
+from lab.scenes.rendering import SceneConfig, render_scenes
+
+Settings = TypeVar("Settings")
+
+COMMANDS: dict[str, tuple[str, type[Any], Callable[[Any], None]]] = {
+    "score": ("score folders of PNG files, made by any program, under an evaluator", Scoring, score_submissions),
+    "sample": ("sample images from a checkpoint into a folder of PNG files", Sampling, sample_pictures),
+    "render-scenes": ("render a stand-in for the i-CLEVR images (extra [scenes])", SceneConfig, render_scenes),
+    "export-pipeline": ("write a checkpoint as a folder of diffusers (extra [diffusers])", Export, write_pipeline),
+    "import-pipeline": ("make a checkpoint of a folder of diffusers (extra [diffusers])", Import, read_pipeline),
+}
+"""What each command is for, its settings, which become its options, and the function that takes them.
+
+A new command is a file with a dataclass and a function, and a line here.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit status: 0 done, 2 a user's mistake, 130 interrupted, 141 unread.
+
+    Args:
+        arguments: the words after the program's name; without them, those of this process.
+    """
+    first, rest, saved = next(iter(PRESETS)), list(sys.argv[1:] if arguments is None else arguments), ""
+    if rest and not rest[0].startswith("-"):
+        first = rest.pop(0)
+    try:
+        if first in COMMANDS:
+            purpose, settings, call = COMMANDS[first]
+            chosen = class_with_chosen_kinds(settings, rest)
+            call(parsed(chosen, first, rest, f"{purpose[0].upper()}{purpose[1:]}."))
+        else:
+            experiment = parse(first, rest)
+            saved = f" in {experiment.checkpoints}{'*' if first in (*ABLATIONS, *TUTORIALS) else ''}"
+            run_preset(first, experiment)
+    except LabError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        told = f"interrupted; what was finished is saved{saved}, and the same command goes on from there"
+        print(f"\n{told}", file=sys.stderr)
+        return 130
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        print("error: the device's memory is full; lower --training.batch-size or --sweep.batch-size", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of a pipe (`--help | head`) has gone; Python must not complain of it again while closing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def run_preset(preset: str, experiment: Experiment) -> None:
+    """Run an experiment in the way of its preset: once, once for each change of an ablation, or step by step."""
+    if preset in ABLATIONS:
+        run_ablation(experiment, ABLATIONS[preset])
+    elif preset in TUTORIALS:
+        run_tutorial(experiment)
+    else:
+        run(experiment)
+
+
+def parse(preset: str, arguments: Sequence[str]) -> Experiment:
+    """Return the experiment that a preset's name and the rest of a command line describe."""
+    if preset not in PRESETS:
+        allowed = [*PRESETS, *COMMANDS]
+        raise LabError(f"unknown preset {preset!r}{nearest(preset, allowed)}; allowed are {', '.join(allowed)}")
+    presets = "\n".join(f"  {name}: {entry[0]}" for name, entry in PRESETS.items())
+    commands = "\n".join(f"  {name}: {entry[0]}" for name, entry in COMMANDS.items())
+    description = (
+        "Train, guide, score, sweep, rank and report: one command from nothing to a finished report.\n\n"
+        f"Presets, of which the first is the default:\n{presets}\n\n"
+        f"Other commands, each with its own --help:\n{commands}"
+    )
+    default = with_chosen_kinds(PRESETS[preset][1], arguments)
+    return parsed(Experiment, preset, arguments, description, default)
+
+
+def parsed(
+    settings: type[Settings], name: str, arguments: Sequence[str], description: str, default: Settings | None = None
+) -> Settings:
+    """Return the settings that the words after a command's name describe; print its help where they hold --help."""
+    import tyro
+
+    program = f"{Path(sys.argv[0]).name} {name}"
+    options: dict[str, Any] = {"config": (tyro.conf.AvoidSubcommands,)} | (
+        {} if default is None else {"default": default}
+    )
+    found: Settings = tyro.cli(settings, args=list(arguments), prog=program, description=description, **options)
+    return found

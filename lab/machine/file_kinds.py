@@ -1,0 +1,71 @@
+"""What a file is that should have been another: a download that failed leaves a file of the right name.
+
+A Git LFS pointer, a web page, an empty file, an archive around the file. Importing this does not import torch.
+"""
+
+import codecs
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+
+LFS_POINTER = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
+ARCHIVES = {b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive", b"Rar!\x1a\x07": "a RAR archive"}
+"""The first bytes of archives that no file of this lab begins with."""
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
+HEAD = 4096
+"""Bytes that decide what a file is."""
+
+
+def other_kind(path: Path) -> str | None:
+    """Return what a file is and what to do, as the end of "this file is ...", or None if it may be what it should be.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+    """
+    path.stat()
+    if not path.is_file():
+        return "a folder, not a file" if path.is_dir() else "not a regular file"
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not head:
+        return "empty (a damaged copy); download or copy it again"
+    if head.startswith(LFS_POINTER):
+        return "a Git LFS pointer, not the file itself; fetch the file with: git lfs pull"
+    for magic, name in ARCHIVES.items():
+        if head.startswith(magic):
+            return f"{name}; unpack it, and name the file inside"
+    return _text(head) or _zip(path)
+
+
+def _text(head: bytes) -> str | None:
+    """Return what a text file is, or None if these bytes are no text."""
+    try:
+        # Incremental, because the end of the head may cut a character in two.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).lstrip()
+    except UnicodeDecodeError:
+        return None
+    if text.startswith(("<!", "<html", "<HTML", "<?xml", "<head")):
+        title = re.search(r"<title[^>]*>\s*(.*?)\s*</title", text, re.IGNORECASE | re.DOTALL)
+        titled = f" with the title {' '.join(title[1].split())[:80]!r}" if title else ""
+        return f"a web page{titled}, not the file itself; download it again"
+    if text and all(character.isprintable() or character.isspace() for character in text):
+        return f"text that begins with {text.splitlines()[0][:50]!r}; download or copy it again"
+    return None
+
+
+def _zip(path: Path) -> str | None:
+    """Return what a ZIP archive is, or None if the file is none, or has what torch's own have."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX/" not in name]
+    except Exception:  # zipfile raises nearly anything over a file that is damaged or no archive
+        return None
+    inside = {PurePosixPath(name).name for name in names}
+    if "data.pkl" in inside:
+        program = "a TorchScript program, which holds code; save a state_dict with torch.save in its place"
+        return program if "constants.pkl" in inside else None
+    files = [name for name in names if name.lower().endswith(TORCH_SUFFIXES)] or names
+    if not files:
+        return "a ZIP archive without a file; download or copy it again"
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"a ZIP archive that holds {files[0]!r:.80}{more}; unpack it, and name the file inside"
