@@ -38,7 +38,6 @@ def score_submissions(scoring: Scoring) -> None:
             folder is scored. Or folders could not be scored: after both tables are written.
     """
     import torch
-    from tqdm import tqdm
 
     from evaluator.classifiers.weights import load_evaluator
     from evaluator.reporting.submissions import images_file, scored_submissions
@@ -54,17 +53,16 @@ def score_submissions(scoring: Scoring) -> None:
     vocabulary = load_vocabulary(objects) if scoring.objects or objects.exists() else None
     evaluator = load_evaluator(scoring.weights, vocabulary, torch.device("cpu"))
     label_sets = load_label_sets(scoring.labels, evaluator.vocabulary)
-    many = len(scoring.images) > 1
-    folders = tqdm(scoring.images, desc="scoring", unit="folder", disable=not many)
     try:
-        scored = scored_submissions(folders, scoring.labels.stem, label_sets, evaluator)
+        scored = scored_submissions(scoring.images, scoring.labels.stem, label_sets, evaluator)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {scoring.out} was not written", file=sys.stderr)
         raise SystemExit(130) from None
     scored.write(scoring.out)
     print(scored.text())
     if scored.problems:
-        counted = (
-            f"{len(scored.problems)} of {len(scoring.images)} folders could not be scored, and {scoring.out} says why"
-        )
-        raise LabError(f"{counted}; the first: {scored.problems[0]}" if many else str(scored.problems[0]))
+        count, first = len(scoring.images), scored.problems[0]
+        if count == 1:
+            raise first
+        counted = f"{len(scored.problems)} of {count} folders could not be scored, and {scoring.out} says why"
+        raise LabError(f"{counted}; the first: {first}")

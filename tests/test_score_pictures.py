@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,69 +14,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.models import resnet18
 
 from evaluator.classifiers.networks import build_classifier
-from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
+from evaluator.classifiers.picture_names import instead
+from evaluator.classifiers.weights import Evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
 from lab.data.labels import ClassVocabulary
-from lab.errors import LabError
 from run_experiments import main
 from tests.command import command
-
-CLASSES = tuple(f"{colour} {shape}" for shape in ("cube", "sphere", "cylinder") for colour in "abcdefgh")
-VOCABULARY = ClassVocabulary(CLASSES)
-CPU = torch.device("cpu")
-
-
-@cache
-def coursework_network(classes: int = 24) -> nn.Module:
-    """The coursework's evaluator as its own script builds it, with weights and batch statistics of its own."""
-    torch.manual_seed(0)
-    network: nn.Module = resnet18(weights=None)
-    network.fc = nn.Sequential(nn.Linear(512, classes), nn.Sigmoid())
-    network.train()
-    network(torch.randn(8, 3, 64, 64))
-    return network.eval()
-
-
-@pytest.fixture(params=["zip", "before torch 1.6"])
-def coursework_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    path = tmp_path / "checkpoint.pth"
-    torch.save(
-        {"model": coursework_network().state_dict()}, path, _use_new_zipfile_serialization=request.param == "zip"
-    )
-    return path
-
-
-def test_the_coursework_file_is_read_unchanged(coursework_file: Path) -> None:
-    evaluator = load_evaluator(coursework_file, VOCABULARY, CPU)
-    images = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        torch.testing.assert_close(evaluator.classifier(images).sigmoid(), coursework_network()(images))
-    assert evaluator.image_shape == (3, 64, 64)
-
-
-def test_a_file_of_another_number_of_classes_is_refused(coursework_file: Path) -> None:
-    with pytest.raises(LabError, match="incomplete or of another network"):
-        load_evaluator(coursework_file, ClassVocabulary(("a", "b")), CPU)
-
-
-class Call:
-    def __init__(self, victim: str) -> None:
-        self.victim = victim
-
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return open, (self.victim, "w")
-
-
-@pytest.mark.parametrize("as_zip", [True, False])
-def test_code_in_the_file_is_never_run(tmp_path: Path, as_zip: bool) -> None:
-    path, victim = tmp_path / "checkpoint.pth", tmp_path / "victim"
-    torch.save({"model": Call(str(victim))}, path, _use_new_zipfile_serialization=as_zip)
-    with pytest.raises(LabError, match="more than tensors and primitives"):
-        load_evaluator(path, VOCABULARY, CPU)
-    assert not victim.exists()
 
 
 @pytest.mark.parametrize(("kind", "stem"), [("resnet18", 7), ("resnet18_stride1", 3)])
@@ -126,7 +70,10 @@ def arguments(pictures: Path, *more: str) -> list[str]:
 
 @pytest.mark.long
 def test_a_folder_of_pictures_is_scored_as_a_user_does_it(pictures: Path) -> None:
-    done = subprocess.run(command(*arguments(pictures)), capture_output=True, text=True, check=False)
+    # The coursework's folder, whose evaluator.py must not be run.
+    (pictures.parent / "evaluator.py").write_text("raise SystemExit('the coursework's evaluator was run')")
+    relative = [part.replace(f"{pictures.parent}/", "") for part in arguments(pictures)]
+    done = subprocess.run(command(*relative), capture_output=True, text=True, check=False, cwd=pictures.parent)
     assert done.returncode == 0, done.stderr
     row = pd.read_csv(pictures.parent / "scores.csv").iloc[0]
     assert (row["images"], row["labels"], row["correct_labels"]) == (6, 6, 5)
@@ -174,6 +121,196 @@ def test_pictures_that_cannot_be_scored_are_counted(
     assert told.replace("\n", "; ") in row["problem"]
     assert np.isnan(row["accuracy"])
     assert pd.read_csv(pictures.parent / "scores_images.csv").empty
+
+
+def renamed(change: Callable[[int], str]) -> Callable[[Path], None]:
+    """Give every picture of a folder another name."""
+
+    def rename(folder: Path) -> None:
+        for number in range(6):
+            (folder / f"{number}.png").rename(folder / f"_{number}")
+        for number in range(6):
+            (folder / f"_{number}").rename(folder / change(number))
+
+    return rename
+
+
+def put_file(folder: Path) -> None:
+    """Put a file in the place of the folder."""
+    shutil.rmtree(folder)
+    folder.write_bytes(b"PK")
+
+
+def put_inside(folder: Path) -> None:
+    """Put the pictures in a folder of the folder."""
+    inside = folder.rename(folder.with_name("test"))
+    folder.mkdir()
+    inside.rename(folder / "test")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "told"),
+    [
+        (
+            renamed(lambda number: f"{number:02}.png"),
+            "6 of 6 pictures cannot be scored, the first: 0.png is missing; the folder has 00.png to 05.png; "
+            "rename them to 0.png to 5.png",
+        ),
+        (renamed(lambda number: f"img_{number}.png"), "has img_0.png to img_5.png; rename them to 0.png to 5.png"),
+        (renamed(lambda number: f"{number}.PNG"), "has 0.PNG to 5.PNG; rename them to 0.png to 5.png"),
+        (
+            renamed(lambda number: f"{number + 1}.png"),
+            "1 of 6 pictures cannot be scored, the first: 0.png is missing; the folder has 1.png to 6.png; "
+            "rename them to 0.png to 5.png",
+        ),
+        (renamed(lambda number: f"{number}.jpg"), "the folder has 0.jpg to 5.jpg; allowed are 0.png to 5.png"),
+        (renamed(lambda number: f"{number * 2:03}.png"), "the folder has 6 from 000.png to 010.png; allowed are"),
+        (renamed(lambda number: "abcdef"[number] + ".png"), "has 'a.png', 'b.png', ... (6 in all); allowed are"),
+        (
+            lambda folder: (folder / "3.png").rename(folder / "03.png"),
+            "3.png is missing; the folder has '03.png'; allowed",
+        ),
+        (lambda folder: (folder / "3.png").rename(folder / "x\x1b9.png"), "the folder has 'x\\x1b9.png'; allowed"),
+        (
+            lambda folder: [shutil.copy(folder / "0.png", folder / f"{number}.png") for number in (6, 7)],
+            "more pictures than the 6 label sets: '6.png', '7.png'; allowed are 0.png to 5.png",
+        ),
+        (lambda folder: shutil.copy(folder / "0.png", folder / "00.png"), "than the 6 label sets: '00.png'; allowed"),
+        (
+            put_inside,
+            "has the folders 'test': name those of pictures",
+        ),
+        (
+            lambda folder: (folder / "0.png").write_text("<!DOCTYPE html><title>Sign in</title>"),
+            "0.png cannot be read (it is a web page with the title 'Sign in', not the file itself; download it again)",
+        ),
+        (lambda folder: shutil.rmtree(folder), "no such folder"),
+        (put_file, "this is a file, not a folder"),
+    ],
+)
+def test_one_folder_that_cannot_be_scored_costs_the_others_nothing(
+    pictures: Path, capsys: pytest.CaptureFixture[str], break_it: Callable[[Path], object], told: str
+) -> None:
+    first, last = (shutil.copytree(pictures, pictures.with_name(name)) for name in ("first", "last"))
+    break_it(pictures)
+    assert main(arguments(pictures, "--images", *map(str, (first, pictures, last)))) == 2
+    table = pd.read_csv(pictures.parent / "scores.csv")
+    assert list(table["folder"]) == [str(folder) for folder in (first, pictures, last)]
+    assert told in table["problem"][1]
+    assert table["problem"].notna().tolist() == [False, True, False]
+    assert table["accuracy"].round(6).fillna(-1).tolist() == [0.833333, -1, 0.833333]
+    assert table["images"].fillna(-1).tolist() == [6, -1, 6]
+    assert len(pd.read_csv(pictures.parent / "scores_images.csv")) == 12
+    output = capsys.readouterr()
+    error = output.err[output.err.index("error: ") :].strip()
+    assert error.startswith(f"error: 1 of 3 folders could not be scored, and {pictures.parent / 'scores.csv'} says why")
+    assert f"the first: {pictures}: " in error
+    assert len(error.splitlines()) <= 2
+    assert told in output.out
+    assert output.out.count("0.833") >= 2
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ([f"{number:02}.png" for number in range(32)], ("00.png to 31.png", True)),
+        ([f"{number}.png" for number in range(1, 33)], ("1.png to 32.png", True)),
+        ([f"{number:02}.png" for number in range(1, 33)], ("01.png to 32.png", True)),
+        ([f"{number:02}.png" for number in range(30)], ("00.png to 29.png", False)),
+        ([f"{number}.png" for number in range(31)], ("", False)),
+        ([f"seed_1_{number}.png" for number in range(32)] + ["grid.png"], ("seed_1_0.png to seed_1_31.png", True)),
+    ],
+)
+def test_numbered_names_are_reported_as_they_are(names: list[str], told: tuple[str, bool]) -> None:
+    assert instead(names, 32) == told
+
+
+def test_pictures_of_other_names_are_no_matter(pictures: Path) -> None:
+    # As `sample` writes them beside the pictures.
+    for name in ("grid.png", "strip.png", ".hidden.png"):
+        shutil.copy(pictures / "0.png", pictures / name)
+    assert main(arguments(pictures)) == 0
+    assert pd.read_csv(pictures.parent / "scores.csv")["problem"].isna().all()
+
+
+def test_many_folders_have_a_progress_bar_and_one_has_none(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(pictures)) == 0
+    assert capsys.readouterr().err == ""
+    assert main(arguments(pictures, "--images", str(pictures), str(pictures))) == 0
+    assert "scoring: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("test.json", '[["dark"], ["dim"]]', "label set 2 of 2: unknown class 'dim'"),
+        ("test.json", None, "test.json: no such label-set file"),
+        ("objects.json", "{", "not JSON"),
+        ("evaluator.pt", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+    ],
+)
+def test_what_is_wrong_for_all_folders_is_an_error_before_any(
+    pictures: Path, capsys: pytest.CaptureFixture[str], file: str, content: str | None, told: str
+) -> None:
+    path = pictures.parent / file
+    path.unlink() if content is None else path.write_text(content)
+    assert main(arguments(pictures, "--images", str(pictures), "nowhere")) == 2
+    output = capsys.readouterr()
+    assert told in output.err
+    assert "scoring" not in output.err
+    assert output.out == ""
+    assert not (pictures.parent / "scores.csv").exists()
+
+
+def test_the_table_s_place_is_tried_before_any_folder(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (pictures.parent / "objects.json").read_bytes()
+    for out, told in (
+        (pictures.parent, f"{pictures.parent} is a folder; add a file's name"),
+        (pictures.parent / "objects.json" / "scores.csv", "cannot write (Not a directory)"),
+    ):
+        assert main(arguments(pictures, "--out", str(out), "--images", str(pictures), "nowhere")) == 2
+        error = capsys.readouterr().err
+        assert told in error or "cannot write (File exists)" in error
+        assert "nowhere" not in error
+    assert (pictures.parent / "objects.json").read_bytes() == before
+
+
+def test_no_folder_at_all_is_a_mistake(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # A pattern that the shell made nothing of.
+    rest = arguments(pictures)[3:]
+    assert main(["score", "--images", *rest]) == 2
+    assert "--images names no folder" in capsys.readouterr().err
+
+
+def test_an_evaluator_of_this_lab_needs_no_vocabulary(pictures: Path) -> None:
+    (pictures.parent / "objects.json").unlink()
+    assert main(arguments(pictures)) == 0
+    assert pd.read_csv(pictures.parent / "scores.csv")["correct_labels"].tolist() == [5]
+
+
+def test_the_coursework_s_needs_one(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (pictures.parent / "objects.json").unlink()
+    weights = build_classifier(EvaluatorConfig(kind="resnet18"), 3, 3, seed=0).state_dict()
+    torch.save({"model": weights}, path := pictures.parent / "checkpoint.pth")
+    assert main(arguments(pictures, "--weights", str(path))) == 2
+    told = (
+        "does not name its classes;\nput the coursework's objects.json beside the label-set file, or name it with --obj"
+    )
+    assert told in capsys.readouterr().err
+
+
+def test_an_interruption_writes_nothing(
+    pictures: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("evaluator.reporting.submissions.numbered_pictures", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(arguments(pictures))
+    assert ended.value.code == 130
+    assert "scores.csv was not written" in capsys.readouterr().err
+    assert not (pictures.parent / "scores.csv").exists()
 
 
 def test_the_vocabulary_must_be_the_evaluators(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,12 +59,15 @@ def instead(names: Collection[str], count: int) -> tuple[str, bool]:
         return listed(pictures, most=2) if pictures else "", False
     (_, suffix), found = max(others.items(), key=lambda item: (len(item[1]), item[0]))
     numbers = [number for number, _ in found]
-    whole = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    first, last = shown(found[0][1]), shown(found[-1][1])
-    if len(found) == 1:
-        return first, False
-    words = f"{first} to {last}" if whole else f"{len(found)} from {first} to {last}"
-    return words, whole and len(found) == count and suffix.lower() == ".png"
+    first, last = found[0][1], found[-1][1]
+    if len(found) == 1 or (first in wanted and last in wanted):
+        # One misnamed picture among rightly named ones.
+        return listed([name for _, name in found if name not in wanted], most=2), False
+    is_whole = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    words = f"{shown(first)} to {shown(last)}"
+    if not is_whole:
+        return f"{len(found)} from {words}", False
+    return words, len(found) == count and suffix.lower() == ".png"
 
 
 def shown(name: str) -> str:

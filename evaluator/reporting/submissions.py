@@ -3,13 +3,14 @@
 A folder that cannot be scored keeps its row, with the reason in the column `problem`, and costs the others nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from evaluator.classifiers.networks import logits_in_batches
 from evaluator.classifiers.pictures import numbered_pictures
@@ -62,7 +63,7 @@ def images_file(path: Path) -> Path:
 
 
 def scored_submissions(
-    folders: Iterable[Path], label_set_file: str, label_sets: Sequence[LabelSet], evaluator: Evaluator
+    folders: Sequence[Path], label_set_file: str, label_sets: Sequence[LabelSet], evaluator: Evaluator
 ) -> Submissions:
     """Score every folder whose pictures are all there.
 
@@ -76,7 +77,7 @@ def scored_submissions(
     rows: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
     problems: list[LabError] = []
-    for folder in folders:
+    for folder in tqdm(folders, desc="scoring", unit="folder", disable=len(folders) == 1):
         row: dict[str, Any] = {"folder": str(folder), "label_set": label_set_file, "problem": ""}
         try:
             pixels = numbered_pictures(folder, len(label_sets), evaluator.image_shape)
