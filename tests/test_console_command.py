@@ -59,6 +59,7 @@ def student_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_score_is_ours_in_a_folder_that_has_an_evaluator_of_its_own(student_folder: Path, program: Path) -> None:
     done = run_in(student_folder, program, "score", *FILES)
     assert (done.returncode, done.stdout) == (2, "")

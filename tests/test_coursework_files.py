@@ -1,5 +1,6 @@
 """The coursework's `checkpoint.pth`, its variants, and what is refused in its place."""
 
+import tarfile
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -182,6 +183,12 @@ def zipped(path: Path, *names: str) -> None:
             archive.writestr(name, b"content")
 
 
+def tarred(path: Path) -> None:
+    (inside := path.with_name("inside.pth")).write_bytes(b"content")
+    with tarfile.open(path, "w") as archive:
+        archive.add(inside, inside.name)
+
+
 KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "LFS pointer": (
         lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 44801\n"),
@@ -210,6 +217,7 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "ZIP of others": (lambda path: zipped(path, "folder/", "x.npy"), "is a ZIP archive that holds 'x.npy'; unpack it"),
     "empty ZIP": (lambda path: zipped(path), "is a ZIP archive without a file"),
     "gzip": (lambda path: path.write_bytes(b"\x1f\x8b\x08\x00"), "is a gzip archive; unpack it"),
+    "tar": (tarred, "is a tar archive; unpack it"),
     "folder": (lambda path: path.mkdir(), "is a folder, not a file"),
     "program": (
         lambda path: torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path),

@@ -178,7 +178,7 @@ def put_inside(folder: Path) -> None:
         (lambda folder: shutil.copy(folder / "0.png", folder / "00.png"), "than the 6 label sets: '00.png'; allowed"),
         (
             put_inside,
-            "has the folders 'test': name those of pictures",
+            "its folders are 'test': name those that hold pictures",
         ),
         (
             lambda folder: (folder / "0.png").write_text("<!DOCTYPE html><title>Sign in</title>"),
@@ -206,8 +206,11 @@ def test_one_folder_that_cannot_be_scored_costs_the_others_nothing(
     assert error.startswith(f"error: 1 of 3 folders could not be scored, and {pictures.parent / 'scores.csv'} says why")
     assert f"the first: {pictures}: " in error
     assert len(error.splitlines()) <= 2
-    assert told in output.out
-    assert output.out.count("0.833") >= 2
+    assert output.out.splitlines()[-1].startswith(f"{pictures}: ")
+    assert told in output.out.splitlines()[-1]
+    assert [line.split()[:3] for line in output.out.splitlines()[1:3]] == [
+        [str(f), "6", "0.833"] for f in (first, last)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -231,6 +234,18 @@ def test_pictures_of_other_names_are_no_matter(pictures: Path) -> None:
         shutil.copy(pictures / "0.png", pictures / name)
     assert main(arguments(pictures)) == 0
     assert pd.read_csv(pictures.parent / "scores.csv")["problem"].isna().all()
+
+
+def test_folders_none_of_which_can_be_scored_have_their_table(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "3.png").unlink()
+    assert main(arguments(pictures, "--images", str(pictures), "nowhere")) == 2
+    table = pd.read_csv(pictures.parent / "scores.csv")
+    assert table["accuracy"].isna().all()
+    output = capsys.readouterr()
+    assert "error: 2 of 2 folders could not be scored" in output.err
+    assert output.out.splitlines() == [f"{pictures}: {table['problem'][0]}", "nowhere: no such folder"]
 
 
 def test_many_folders_have_a_progress_bar_and_one_has_none(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ def numbered_pictures(folder: Path, count: int, image_shape: tuple[int, int, int
 def _folders(folder: Path, names: set[str]) -> str:
     """Return what to say of a folder that has folders in it, where it has no picture."""
     inside = sorted(name for name in names if (folder / name).is_dir())
-    return f"; the folder has the folders {listed(inside, most=3)}: name those of pictures" if inside else ""
+    return f"; its folders are {listed(inside, most=3)}: name those that hold pictures" if inside else ""
 
 
 def _pixels(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:

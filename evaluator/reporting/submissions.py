@@ -50,11 +50,13 @@ class Submissions:
         write_csv(images_file(path), self.images)
 
     def text(self) -> str:
-        """Return the folders' table for a terminal, with the problems if there are any."""
-        readable = with_intervals(self.folders).drop(columns=["label_set", "labels", "correct_labels"])
-        if not self.problems:
-            readable = readable.drop(columns="problem")
-        return readable.astype(object).fillna("").to_string(index=False)
+        """Return for a terminal a row for each folder that was scored, and a line for each of the others."""
+        is_scored = self.folders["problem"] == ""
+        readable = with_intervals(self.folders[is_scored])
+        table = readable.drop(columns=["label_set", "labels", "correct_labels", "problem"]).to_string(index=False)
+        others = self.folders[~is_scored]
+        lines = [f"{folder}: {why}" for folder, why in zip(others["folder"], others["problem"], strict=True)]
+        return "\n".join([table, *lines] if is_scored.any() else lines)
 
 
 def images_file(path: Path) -> Path:

@@ -34,6 +34,8 @@ def other_kind(path: Path) -> str | None:
     for magic, name in ARCHIVES.items():
         if head.startswith(magic):
             return f"{name}; unpack it, and name the file inside"
+    if head[257:262] == b"ustar":
+        return "a tar archive; unpack it, and name the file inside"
     return _text(head) or _zip(path)
 
 
