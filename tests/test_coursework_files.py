@@ -154,6 +154,10 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: {"model": state() | {"conv1.weight": torch.zeros(64, 1, 7, 7)}},
         "'conv1.weight' has the shape (64, 1, 7, 7), and ResNet-18's is (64, 3, 7, 7)",
     ),
+    "not finite": (
+        lambda: {"model": state() | {"bn1.weight": torch.full((64,), float("nan"))}},
+        "'bn1.weight' holds values that are not finite",
+    ),
     "another number of classes": (
         lambda: {"model": prefixed("module.", dict(resnet18(num_classes=10).state_dict()))},
         "its last layer has 10 classes, and objects.json names 24",

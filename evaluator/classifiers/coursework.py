@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor, nn
 
 from evaluator.classifiers.networks import build_classifier
@@ -95,5 +96,7 @@ def _difference(found: State, needed: State) -> str | None:
             return f"its last layer has {own[0]} classes, and objects.json names {other[0]}"
         if own != other:
             return f"{name!r} has the shape {own}, and ResNet-18's is {other}"
+        if name in found and not bool(torch.isfinite(found[name]).all()):
+            return f"{name!r} holds values that are not finite"
     beyond = [name for name in found if name not in needed]
     return f"ResNet-18 has no {beyond[0]!r:.60}" if beyond else None
