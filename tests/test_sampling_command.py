@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from evaluator.__main__ import Scoring, score_folders
 from PIL import Image
 from torchvision.utils import make_grid
 
 import run_experiments
 from evaluator.classifiers.pictures import numbered_pictures
+from experiments.submissions import Scoring, score_submissions
 from lab.configuration.diffusion import CosineScheduleConfig, LinearScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
@@ -96,7 +96,7 @@ def test_their_score_is_the_sweeps_accuracy(finished: Path, tmp_path: Path) -> N
     arguments = ["--label-sets", label_file(finished), "--guidance-weight", "2", "--precision", cell.cell.precision]
     assert sample(checkpoint_of(finished), tmp_path / "out", *arguments) == 0
     evaluator = checkpoint_of(finished).with_name("evaluator.pt")
-    score_folders(Scoring((tmp_path / "out",), Path(label_file(finished)), evaluator, tmp_path / "scores.csv"))
+    score_submissions(Scoring((tmp_path / "out",), Path(label_file(finished)), evaluator, tmp_path / "scores.csv"))
     scores = np.genfromtxt(tmp_path / "scores.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
     right = cell.logits.argmax(dim=1) == torch.tensor([int(name) for (name,) in cell.cell.asked])
     assert float(scores["accuracy"]) == pytest.approx(right.float().mean().item(), abs=0.02)
