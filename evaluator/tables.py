@@ -10,18 +10,29 @@ import numpy as np
 import pandas as pd
 
 from lab.machine.files import whole_file
+from lab.text import printable
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    """Return a table as CSV in UTF-8, with a byte order mark where the text is not ASCII.
+
+    Excel takes a CSV file without the mark for one in the system's own encoding. Readers that expect none, like pandas,
+    skip it.
+    """
+    text = table.to_csv(index=False, lineterminator="\n")
+    return text.encode("utf-8" if text.isascii() else "utf-8-sig", "backslashreplace")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV, whole or not at all."""
     with whole_file(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        temporary.write_bytes(csv(table))
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8, whole or not at all."""
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +71,7 @@ def latex(table: pd.DataFrame, caption: str, label: str) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown and the HTML in it show as it is."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
     return re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", text)
 
 
@@ -74,4 +85,4 @@ _LATEX = {
 
 def escape_latex(text: str) -> str:
     """Return text that LaTeX shows as it is."""
-    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
+    return "".join(_LATEX.get(character, character) for character in printable(text).replace("\n", " "))

@@ -61,7 +61,7 @@ def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
             one = replace(variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", generator="", seed=seed)
             print(f"{one.name}:", file=sys.stderr)
             rankings[name].append(run(one).ranking)
-    label_sets = [path.stem for path in experiment.data.label_sets]
+    label_sets = experiment.data.label_set_names
     write_config(experiment, computation)
     table = write_ablation(experiment.reports, experiment.name, rankings, label_sets)
     shown = ["variant", "label_set", "accuracy", "accuracy_low", "accuracy_high", "difference"]

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from experiments.ablation import run_ablation
 from experiments.choices import class_with_chosen_kinds, with_chosen_kinds
@@ -18,10 +18,10 @@ from experiments.sampling import Sampling, sample_pictures
 from experiments.stages import run
 from experiments.submissions import Scoring, score_submissions
 from experiments.tutorial import run_tutorial
+from lab.configuration.arguments import parsed
 from lab.errors import LabError, nearest
 from lab.scenes.rendering import SceneConfig, render_scenes
-
-Settings = TypeVar("Settings")
+from lab.text import escape_output
 
 COMMANDS: dict[str, tuple[str, type[Any], Callable[[Any], None]]] = {
     "score": ("score folders of PNG files, made by any program, under an evaluator", Scoring, score_submissions),
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the words after the program's name; without them, those of this process.
     """
+    escape_output()
     first, rest, saved = next(iter(PRESETS)), list(sys.argv[1:] if arguments is None else arguments), ""
     if rest and not rest[0].startswith("-"):
         first = rest.pop(0)
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if first in COMMANDS:
             purpose, settings, call = COMMANDS[first]
             chosen = class_with_chosen_kinds(settings, rest)
-            call(parsed(chosen, first, rest, f"{purpose[0].upper()}{purpose[1:]}."))
+            call(parsed(chosen, rest, program(first), f"{purpose[0].upper()}{purpose[1:]}."))
         else:
             experiment = parse(first, rest)
             saved = f" in {experiment.checkpoints}{'*' if first in (*ABLATIONS, *TUTORIALS) else ''}"
@@ -96,18 +97,9 @@ def parse(preset: str, arguments: Sequence[str]) -> Experiment:
         f"Other commands, each with its own --help:\n{commands}"
     )
     default = with_chosen_kinds(PRESETS[preset][1], arguments)
-    return parsed(Experiment, preset, arguments, description, default)
+    return parsed(Experiment, arguments, program(preset), description, default)
 
 
-def parsed(
-    settings: type[Settings], name: str, arguments: Sequence[str], description: str, default: Settings | None = None
-) -> Settings:
-    """Return the settings that the words after a command's name describe; print its help where they hold --help."""
-    import tyro
-
-    program = f"{Path(sys.argv[0]).name} {name}"
-    options: dict[str, Any] = {"config": (tyro.conf.AvoidSubcommands,)} | (
-        {} if default is None else {"default": default}
-    )
-    found: Settings = tyro.cli(settings, args=list(arguments), prog=program, description=description, **options)
-    return found
+def program(name: str) -> str:
+    """Return how a command is called, for its help."""
+    return f"{Path(sys.argv[0]).name} {name}"

@@ -207,7 +207,7 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
     except OSError as error:
         raise LabError(f"{folder}: cannot write ({error.strerror}); the report is finished without it") from None
     for _, row in ranked.drop_duplicates("checkpoint").iterrows():
-        accuracies = "_".join(f"{row[path.stem]:.4f}" for path in experiment.data.label_sets)
+        accuracies = "_".join(f"{row[name]:.4f}" for name in experiment.data.label_set_names)
         named = folder / f"epoch{row['epoch']}_{accuracies}.pt"
         checkpoint = experiment.denoisers / f"{row['checkpoint']}.pt"
         try:

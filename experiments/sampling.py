@@ -13,6 +13,7 @@ from lab.configuration.diffusion import DPMSolverConfig, SamplerChoice
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import UNCONDITIONAL
 from lab.errors import LabError
+from lab.text import printable
 
 if TYPE_CHECKING:
     from lab.data.labels import LabelSet
@@ -152,7 +153,7 @@ def _label_sets(asked: Sampling, checkpoint: Checkpoint) -> tuple[str, list[Labe
     from lab.data.labels import load_label_sets, typed_label_set
 
     if asked.label_sets is not None:
-        return asked.label_sets.stem, list(load_label_sets(asked.label_sets, checkpoint.vocabulary))
+        return printable(asked.label_sets.stem), list(load_label_sets(asked.label_sets, checkpoint.vocabulary))
     if asked.images:
         return "images", [()] * asked.images
     try:

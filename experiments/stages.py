@@ -58,10 +58,13 @@ def run(experiment: Experiment) -> Finished:
     from lab.training.checkpoints import load_checkpoint
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
-    require_column_names([path.stem for path in label_set_files])
+    require_column_names(experiment.data.label_set_names)
     vocabulary = class_vocabulary(experiment)
     experiment = with_imported_network(experiment, vocabulary)
-    label_sets = {path.stem: load_label_sets(path, vocabulary) for path in label_set_files}
+    label_sets = {
+        name: load_label_sets(path, vocabulary)
+        for name, path in zip(experiment.data.label_set_names, label_set_files, strict=True)
+    }
     computation = chosen_computation(experiment.device, experiment.precision, experiment.compiled)
     require_guidance(experiment, vocabulary)
     for warning in sampling_warnings(experiment):

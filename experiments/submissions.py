@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import LabError, nearest
+from lab.text import printable
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def score_submissions(scoring: Scoring) -> None:
     evaluator = load_evaluator(scoring.weights, vocabulary, torch.device("cpu"))
     label_sets = load_label_sets(scoring.labels, evaluator.vocabulary)
     try:
-        scored = scored_submissions(scoring.images, scoring.labels.stem, label_sets, evaluator)
+        scored = scored_submissions(scoring.images, printable(scoring.labels.stem), label_sets, evaluator)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {scoring.out} was not written", file=sys.stderr)
         raise SystemExit(130) from None

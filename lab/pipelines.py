@@ -24,6 +24,7 @@ from lab.diffusion.diffusers_samplers import scheduler
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError, lines_of
 from lab.networks.diffusers_unet import DiffusersUNet, unet2d_model
+from lab.text import read_utf8
 from lab.training.checkpoints import Checkpoint
 
 PREDICTIONS = {"noise": "epsilon", "x_0": "sample", "v": "v_prediction"}
@@ -129,7 +130,7 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
 
 def _settings(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_utf8(path))
     except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict):

@@ -19,6 +19,7 @@ from evaluator.judging.scoring import MEASURES, ScoredImages, score
 from evaluator.tables import with_intervals, write_csv
 from lab.data.labels import LabelSet
 from lab.errors import LabError
+from lab.text import printable
 
 COUNTS = ("images", "labels", "correct_labels")
 MEASURED = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
@@ -80,7 +81,7 @@ def scored_submissions(
     images: list[dict[str, Any]] = []
     problems: list[LabError] = []
     for folder in tqdm(folders, desc="scoring", unit="folder", disable=len(folders) == 1):
-        row: dict[str, Any] = {"folder": str(folder), "label_set": label_set_file, "problem": ""}
+        row: dict[str, Any] = {"folder": printable(str(folder)), "label_set": label_set_file, "problem": ""}
         try:
             pixels = numbered_pictures(folder, len(label_sets), evaluator.image_shape)
         except LabError as problem:
@@ -89,7 +90,7 @@ def scored_submissions(
             continue
         scored = score(logits_in_batches(evaluator.classifier, pixels), conditions)
         rows.append(row | {"images": len(pixels)} | scored.columns())
-        images += _image_rows(str(folder), label_sets, scored, evaluator)
+        images += _image_rows(printable(str(folder)), label_sets, scored, evaluator)
     table = pd.DataFrame(rows, columns=FOLDER_COLUMNS)
     table = table.astype(dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(MEASURED, "float64"))
     return Submissions(table, pd.DataFrame(images, columns=IMAGE_COLUMNS), problems)

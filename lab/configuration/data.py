@@ -6,6 +6,7 @@ from typing import Literal
 
 from lab.configuration.checks import require_range
 from lab.errors import LabError
+from lab.text import printable
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,13 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.label_sets:
             raise LabError("--data.label-sets is empty; give at least one file, like data/digits/test.json")
-        stems = [path.stem for path in self.label_sets]
-        for stem in stems:
-            if len(stem) > 100:
-                raise LabError(f"--data.label-sets: {stem[:40]}... is a name of {len(stem)} letters; allowed are 100")
-            if not stem.strip("."):
-                raise LabError(f"--data.label-sets: {stem!r} cannot name a folder of images; rename {stem}.json")
-            if stems.count(stem) > 1:
-                raise LabError(f"--data.label-sets holds two files called {stem!r}; tables need distinct names")
+        for name in self.label_set_names:
+            if len(name) > 100:
+                raise LabError(f"--data.label-sets: {name[:40]}... is a name of {len(name)} letters; allowed are 100")
+            if not name.strip("."):
+                raise LabError(f"--data.label-sets: {name!r} cannot name a folder of images; rename {name}.json")
+            if self.label_set_names.count(name) > 1:
+                raise LabError(f"--data.label-sets holds two files called {name!r}; tables need distinct names")
         if self.dataset in ("digits", "mnist5k") and self.folder is not None:
             raise LabError(f"--data.folder is {self.folder}, but {self.dataset} come with a package; leave it out")
         if self.dataset in ("scenes", "class_folders"):
@@ -56,3 +56,8 @@ class DataConfig:
                 f"--data.evaluator-share {self.evaluator_share:g} and --data.held-out-share {self.held_out_share:g} "
                 f"leave no image for the generator; their sum may be 0.99 at most"
             )
+
+    @property
+    def label_set_names(self) -> tuple[str, ...]:
+        """The names of the label-set files in tables, figures and cells; what is not UTF-8 in one is escaped."""
+        return tuple(printable(path.stem) for path in self.label_sets)

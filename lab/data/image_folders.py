@@ -30,6 +30,7 @@ from lab.data.labels import ClassVocabulary, load_image_labels, load_vocabulary
 from lab.errors import LabError, lines_of
 from lab.machine.files import remove_leftovers, whole_file
 from lab.machine.locks import locked
+from lab.text import printable
 from lab.types import ImageNumbers, PixelImages
 
 CACHE_FORMAT = 1
@@ -79,25 +80,30 @@ def class_folders(folder: Path, image_size: int, cache: Path) -> LabelledImages:
     """
     vocabulary = class_folder_vocabulary(folder)
     names, classes = [], []
-    for index, class_name in enumerate(vocabulary.names):
-        files = [file.name for file in _visible(folder / class_name) if file.suffix.lower() in SUFFIXES]
+    for index, class_folder in enumerate(_class_folders(folder)):
+        files = [file.name for file in _visible(class_folder) if file.suffix.lower() in SUFFIXES]
         if not files:
-            raise LabError(f"{folder / class_name}: no image in this class folder; allowed are {', '.join(SUFFIXES)}")
-        names += [f"{class_name}/{file}" for file in files]
+            raise LabError(f"{class_folder}: no image in this class folder; allowed are {', '.join(SUFFIXES)}")
+        names += [f"{class_folder.name}/{file}" for file in files]
         classes += [index] * len(files)
     return one_label_images(cached_pixels(folder, names, image_size, cache), torch.tensor(classes), vocabulary)
 
 
 def class_folder_vocabulary(folder: Path) -> ClassVocabulary:
-    """Return the names of the class folders in this folder, sorted.
+    """Return the names of the class folders in this folder, sorted; what is not UTF-8 in one is escaped.
 
     Raises:
         LabError: there is no such folder, or no folder in it.
     """
-    names = [entry.name for entry in _visible(folder) if entry.is_dir()]
-    if not names:
+    return ClassVocabulary(tuple(printable(entry.name) for entry in _class_folders(folder)))
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    """Return the class folders in this folder, under their true names, in the order of the vocabulary."""
+    folders = [entry for entry in _visible(folder) if entry.is_dir()]
+    if not folders:
         raise LabError(f"{folder}: no class folder in it; it must hold one folder of images a class")
-    return ClassVocabulary(tuple(names))
+    return sorted(folders, key=lambda entry: printable(entry.name))
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from lab.errors import LabError, nearest
+from lab.text import printable, read_utf8
 from lab.types import Conditions
 
 LabelSet = tuple[str, ...]
@@ -43,13 +44,13 @@ class ClassVocabulary:
         return len(self.names)
 
     def index(self, name: str) -> int:
-        """Return the index of a class name.
+        """Return the index of a class name, as `printable` gives it or as a file or folder has it.
 
         Raises:
             LabError: the name is not in the vocabulary; the message holds the nearest one.
         """
         try:
-            return self.names.index(name)
+            return self.names.index(printable(name))
         except ValueError:
             raise LabError(f"unknown class {name!r}{nearest(name, self.names) or self._allowed()}") from None
 
@@ -111,7 +112,7 @@ def load_vocabulary(path: Path) -> ClassVocabulary:
         if not isinstance(name, str):
             raise LabError(f"{path}: class {place} is {_kind(name)}, not a name; {allowed}")
     try:
-        return ClassVocabulary(tuple(map(str, names)))
+        return ClassVocabulary(tuple(printable(str(name)) for name in names))
     except LabError as error:
         raise LabError(f"{path}: {error}") from None
 
@@ -167,16 +168,18 @@ def _label_set(found: object, place: str, vocabulary: ClassVocabulary) -> LabelS
         raise LabError(f"{place}: found {_kind(found)}; {LABEL_SET}")
     if not found:
         raise LabError(f"{place}: is empty; a label set names at least one class")
+    indices: list[int] = []
     for name in found:
         if not isinstance(name, str):
             raise LabError(f"{place}: found {_kind(name)}; {LABEL_SET}")
         try:
-            vocabulary.index(name)
+            index = vocabulary.index(name)
         except LabError as error:
             raise LabError(f"{place}: {error}") from None
-        if found.count(name) > 1:
+        if index in indices:
             raise LabError(f"{place}: class {name!r} stands twice; name each class once")
-    return tuple(found)
+        indices.append(index)
+    return tuple(vocabulary.names[index] for index in indices)
 
 
 def _load_json(path: Path, noun: str) -> object:
@@ -189,7 +192,7 @@ def _load_json(path: Path, noun: str) -> object:
         return content
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_utf8(path)
     except FileNotFoundError:
         siblings = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
         raise LabError(f"{path}: no such {noun}{nearest(path.name, siblings)}") from None

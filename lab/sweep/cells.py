@@ -5,6 +5,7 @@ Nothing here samples; `lab/sweep/run.py` does.
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -69,14 +70,15 @@ class SweepCell:
 
     @cached_property
     def key(self) -> str:
-        """A file name that is readable and different for every different cell.
+        """A file name that is readable, ASCII, and different for every different cell.
 
         Settings at their default have no part in it, so that a setting added later changes no cell's name.
         """
         identity = changes_from_default(self)
         identity |= {"method": changes_from_default(self.method), "sampler": changes_from_default(self.sampler)}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.checkpoint}-{self.label_set_file}-w{self.guidance_weight:g}-{self.method_name}-{digest}"
+        label_sets = re.sub(r'[^ -~]|[\\/:*?"<>|]', "_", self.label_set_file)
+        return f"{self.checkpoint}-{label_sets}-w{self.guidance_weight:g}-{self.method_name}-{digest}"
 
     @property
     def named_method(self) -> NamedMethod:
