@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.stats import t
 
 from evaluator.reporting import figures
+from evaluator.reporting.canvas import saved_figure
 from evaluator.tables import escape_markdown, markdown, with_intervals, write_csv, write_text
 
 UNCHANGED = "unchanged"
@@ -66,7 +67,7 @@ def ablation_figure(path: Path, table: pd.DataFrame, title: str) -> None:
     """
     variants = table["variant"].drop_duplicates().tolist()
     files = table["label_set"].drop_duplicates().tolist()
-    with figures.saved_figure(path, height=1.4 + 0.45 * len(variants)) as figure:
+    with saved_figure(path, height=1.4 + 0.45 * len(variants)) as figure:
         axis = figure.subplots()
         for place, name in enumerate(files):
             rows = table[table["label_set"] == name]

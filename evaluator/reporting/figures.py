@@ -1,25 +1,20 @@
 """Figures of a report, each legible at the size it is saved: 6.5 inches wide, a page's text width."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from evaluator.judging.intervals import Interval
-from lab.machine.files import whole_file
+from evaluator.reporting.canvas import WIDTH, saved_figure
 
-matplotlib.use("Agg")
-# Class names come from a file: a dollar sign in one must be a dollar sign, not the start of a formula.
-matplotlib.rcParams["text.parse_math"] = False
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-WIDTH = 6.5
-DPI = 150
 CHARACTERS_PER_INCH = 13
 """Of a title, narrow enough for any text."""
 LARGEST_SIDE = 0.75
@@ -29,16 +24,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-@contextmanager
-def saved_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Figure]:
-    """Yield an empty figure of this height and width in inches, and save it as a PNG file."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    yield figure
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
-
-
-def _entitle(figure: Figure, title: str) -> None:
+def _entitle(figure: "Figure", title: str) -> None:
     """Set the title of a figure, on as many lines as its width asks for."""
     figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * CHARACTERS_PER_INCH)), fontsize=10)
 
@@ -87,7 +73,7 @@ def image_grid(
         axis.spines[:].set_visible(False)
 
 
-def _curve(axis: Axes, place: int, x: pd.Series, rows: pd.DataFrame, label: str) -> None:
+def _curve(axis: "Axes", place: int, x: pd.Series, rows: pd.DataFrame, label: str) -> None:
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     axis.fill_between(x, rows["accuracy_low"], rows["accuracy_high"], color=colour, alpha=0.15, linewidth=0)
     axis.plot(x, rows["accuracy"], color=colour, marker=marker, markersize=4, linewidth=1.3, label=label)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from evaluator.reporting import figures
+from evaluator.reporting.canvas import saved_figure
 from evaluator.tables import escape_markdown, markdown, with_intervals, write_csv, write_text
 
 CAPTIONS = {
@@ -47,7 +48,7 @@ def loss_curves(path: Path, losses: Mapping[str, pd.DataFrame], on_mnist: Mappin
         losses: the columns "images", "loss" and "mean_loss", by name of the training.
         on_mnist: mean loss of a tutorial's epoch over MNIST by its number, by name of the training; may be empty.
     """
-    with figures.saved_figure(path, height=3.2) as figure:
+    with saved_figure(path, height=3.2) as figure:
         axis = figure.subplots()
         for place, (name, rows) in enumerate(losses.items()):
             colour = figures.COLOURS[place]
