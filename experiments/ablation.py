@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
-from experiments.reporting import refuse_other_report, write_config
+from experiments.reporting import refuse_other_report, rehearse, write_config
 from experiments.stages import class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
 from lab.errors import LabError
 
@@ -51,7 +51,10 @@ def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
 
     computation = chosen_computation(experiment.device, experiment.precision, experiment.compiled)
     refuse_other_report(experiment)
-    shared = sharing_evaluator(experiment, load_splits(experiment, class_vocabulary(experiment)), computation.device)
+    vocabulary = class_vocabulary(experiment)
+    splits = load_splits(experiment, vocabulary)
+    rehearse(experiment, vocabulary)
+    shared = sharing_evaluator(experiment, splits, computation.device)
     planned = {"unchanged": shared} | {name: changed(shared, changes) for name, changes in variants.items()}
     rankings: dict[str, list[pd.DataFrame]] = {}
     for name, variant in planned.items():

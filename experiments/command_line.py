@@ -21,7 +21,7 @@ from experiments.tutorial import run_tutorial
 from lab.configuration.arguments import parsed
 from lab.errors import LabError, nearest
 from lab.scenes.rendering import SceneConfig, render_scenes
-from lab.text import escape_output
+from lab.text import escape_output, printable
 
 COMMANDS: dict[str, tuple[str, type[Any], Callable[[Any], None]]] = {
     "score": ("score folders of PNG files, made by any program, under an evaluator", Scoring, score_submissions),
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             saved = f" in {experiment.checkpoints}{'*' if first in (*ABLATIONS, *TUTORIALS) else ''}"
             run_preset(first, experiment)
     except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         told = f"interrupted; what was finished is saved{saved}, and the same command goes on from there"

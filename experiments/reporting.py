@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import sys
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
 from lab.configuration.checks import as_primitives, require_same_settings
 from lab.errors import LabError
+from lab.machine.files import require_writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,10 +25,13 @@ if TYPE_CHECKING:
     from evaluator.reporting.results import Results
     from experiments.evaluators import Evaluators
     from lab.data.datasets import Splits
+    from lab.data.labels import ClassVocabulary
     from lab.machine.computation import Computation
     from lab.sweep.cells import CellResult, SweepCell
 
 CONFIG_FILE = "config.json"
+CELLS = "cells"
+BY_ACCURACY = "by_accuracy"
 STRIP_ROWS = 4
 
 
@@ -43,6 +49,26 @@ def refuse_other_report(experiment: Experiment) -> None:
     require_same_settings(path, found_settings, experiment.evaluator_settings() | experiment.generator_settings())
 
 
+def rehearse(experiment: Experiment, vocabulary: ClassVocabulary) -> None:
+    """Try at the beginning of a run what it needs at the end, and print what the user should know before.
+
+    Raises:
+        LabError: the report could not be made, or a folder cannot be written to.
+    """
+    from evaluator.reporting.rehearsal import rehearse_report
+
+    for folder in (experiment.checkpoints / CELLS, experiment.checkpoints / BY_ACCURACY):
+        require_writable(folder)
+    for warning in rehearse_report(experiment.reports, vocabulary.names, experiment.data.label_set_names):
+        _warn_once(warning)
+
+
+@cache
+def _warn_once(warning: str) -> None:
+    """Print a warning, one time for all experiments that are compared."""
+    print(f"warning: {warning}", file=sys.stderr)
+
+
 def write_config(experiment: Experiment, computation: Computation) -> None:
     """Write `config.json`: every setting as resolved, those that decided the networks, and the versions."""
     from evaluator.tables import write_text
@@ -51,9 +77,16 @@ def write_config(experiment: Experiment, computation: Computation) -> None:
     content = {
         "experiment": asdict(experiment) | {"device": str(computation.device), "precision": computation.precision},
         "networks": as_primitives(experiment.evaluator_settings() | experiment.generator_settings()),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+        "versions": {"python": platform.python_version(), **{package: _version(package) for package in packages}},
     }
     write_text(experiment.reports / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # it can be imported, but was not installed by a package manager of Python
+        return "unknown"
 
 
 @dataclass(frozen=True)
@@ -199,7 +232,7 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
     """
     from lab.machine.files import whole_file
 
-    folder = experiment.checkpoints / "by_accuracy"
+    folder = experiment.checkpoints / BY_ACCURACY
     try:
         folder.mkdir(exist_ok=True)
         for old in folder.glob("epoch*_*.pt"):

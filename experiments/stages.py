@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from experiments.configuration import Experiment
 from experiments.evaluators import trained_evaluators
 from experiments.previews import remove_previews, write_preview
-from experiments.reporting import Evidence, refuse_other_report, report, sampling_warnings
+from experiments.reporting import CELLS, Evidence, refuse_other_report, rehearse, report, sampling_warnings
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def run(experiment: Experiment) -> Finished:
             locks.enter_context(locked(folder))
         for folder in (experiment.checkpoints, experiment.denoisers, experiment.reports):
             remove_leftovers(folder)
+        rehearse(experiment, vocabulary)
         # Read again: before the lock was had, another run may have trained further.
         training = training_run(experiment, splits.generator, computation)
         evaluators = trained_evaluators(experiment, splits.evaluator, computation.device)
@@ -253,9 +254,9 @@ def swept(
         for name, sets in label_sets.items()
     ]
     engine = Engine(judge, computation.device, computation.compiled, experiment.sweep.batch_size)
-    results = run_sweep(cells, experiment.denoisers, evaluator.vocabulary, engine, folder / "cells")
+    results = run_sweep(cells, experiment.denoisers, evaluator.vocabulary, engine, folder / CELLS)
     finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
-    earlier, unreadable = earlier_results(folder / "cells", cells)
+    earlier, unreadable = earlier_results(folder / CELLS, cells)
     if unreadable:
         print(
             f"warning: sweep.csv lacks {len(unreadable)} cells of earlier sweeps, which are damaged or of another "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from experiments.reporting import refuse_other_report, write_config
+from experiments.reporting import refuse_other_report, rehearse, write_config
 from experiments.stages import Finished, class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
 from lab.configuration.diffusion import (
     CorruptionScheduleConfig,
@@ -151,7 +151,9 @@ def _run_tutorial(base: Experiment) -> None:
 
     computation = chosen_computation(base.device, base.precision, base.compiled)
     refuse_other_report(base)
-    splits = load_splits(base, class_vocabulary(base))
+    vocabulary = class_vocabulary(base)
+    splits = load_splits(base, vocabulary)
+    rehearse(base, vocabulary)
     finished: dict[str, Finished] = {}
     # Made twice, so that choices that do not go together are told before minutes are spent on the evaluator.
     tutorial_steps(base)

@@ -1,6 +1,7 @@
 """Figures of a report, each legible at the size it is saved: 6.5 inches wide, a page's text width."""
 
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,11 @@ def _entitle(figure: "Figure", title: str) -> None:
     figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * CHARACTERS_PER_INCH)), fontsize=10)
 
 
+def _columns(text: str) -> int:
+    """Return the width of a text in letters; a Chinese, Japanese or Korean character is two wide."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
 def weight_name(weight: float) -> str:
     """Return "w = 0.5", with the words for the two weights that have some."""
     return {-1.0: "w = -1\nunconditional", 0.0: "w = 0\nconditional"}.get(weight, f"w = {weight:g}")
@@ -55,7 +61,7 @@ def image_grid(
         for c, left in enumerate(lefts):
             sheet[top : top + height, left : left + width] = images[r, c].transpose(1, 2, 0)
 
-    longest = max(len(line) for name in column_names for line in name.split("\n"))
+    longest = max(_columns(line) for name in column_names for line in name.split("\n"))
     names_width = 1.0
     side = min((WIDTH - names_width) / columns, LARGEST_SIDE)
     upright = longest * 0.07 > side

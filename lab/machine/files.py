@@ -46,8 +46,31 @@ def whole_file(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another folder"
-        raise LabError(f"{path}: cannot write ({error.strerror or error}); {advice}") from None
+        raise _cannot_write(path, error) from None
+
+
+def _cannot_write(path: Path, error: OSError) -> LabError:
+    advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another folder"
+    return LabError(f"{path}: cannot write ({error.strerror or error}); {advice}")
+
+
+def require_writable(folder: Path) -> None:
+    """Try to write to a folder, made as needed, and leave no file there.
+
+    Raises:
+        LabError: the folder cannot be written to, or the disk is full.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise LabError(f"{folder} is a file, and must be a folder; move it away, or choose another")
+    attempt = folder / f".attempt.{os.getpid()}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            attempt.write_bytes(bytes(1024))
+        finally:
+            attempt.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
 
 
 @contextmanager
