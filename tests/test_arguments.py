@@ -11,6 +11,7 @@ from experiments.configuration import Experiment
 from experiments.presets import PRESETS
 from lab.configuration.arguments import expanded, parsed
 from lab.errors import LabError
+from tests.command import PROJECT
 
 
 @pytest.fixture
@@ -60,3 +61,9 @@ def test_a_folder_whose_own_name_begins_with_a_tilde_can_be_named(home: Path) ->
 def test_the_home_folder_of_nobody_is_refused() -> None:
     with pytest.raises(LabError, match="~no-such-user is the home folder of no user; for a folder of that name, write"):
         expanded("~no-such-user/x")
+
+
+def test_no_command_reads_its_arguments_elsewhere() -> None:
+    files = [PROJECT / "run_experiments.py"]
+    files += [path for folder in ("lab", "evaluator", "experiments") for path in (PROJECT / folder).rglob("*.py")]
+    assert [path.name for path in files if "tyro.cli(" in path.read_text(encoding="utf-8")] == ["arguments.py"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.tables import escape_latex, escape_markdown, latex, markdown, with_intervals
+from evaluator.tables import escape_latex, escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 
 
 def test_markdown_cells_cannot_break_the_table() -> None:
@@ -48,3 +48,22 @@ def test_latex_tables_compile(tmp_path: Path) -> None:
     document = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}{body}\\end{{document}}"
     (tmp_path / "x.tex").write_text(document)
     subprocess.run(["pdflatex", "-halt-on-error", "x.tex"], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"), [("cube", b"class"), ("方塊", b"\xef\xbb\xbfclass"), ("é", b"\xef\xbb\xbfclass")]
+)
+def test_a_table_with_other_letters_says_that_it_is_unicode(tmp_path: Path, text: str, begins: bytes) -> None:
+    table = pd.DataFrame({"class": [text, "b"], "accuracy": [0.5, 1.0]})
+    write_csv(path := tmp_path / "table.csv", table)
+    assert path.read_bytes().startswith(begins)
+    pd.testing.assert_frame_equal(pd.read_csv(path), table)
+
+
+def test_bytes_of_a_file_name_never_keep_a_table_from_being_written(tmp_path: Path) -> None:
+    table = pd.DataFrame({"folder": [Path("\udca4")], "\udca4": ["\ud800"]})
+    write_csv(path := tmp_path / "table.csv", table)
+    assert list(pd.read_csv(path)) == ["folder", r"\udca4"]
+    write_text(path, "\udca4")
+    assert r"\xa4" in markdown(table[["\udca4"]])
+    assert r"\textbackslash{}xa4" in latex(table[["\udca4"]], "caption", "label")
