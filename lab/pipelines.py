@@ -24,7 +24,7 @@ from lab.diffusion.diffusers_samplers import scheduler
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError, lines_of
 from lab.networks.diffusers_unet import DiffusersUNet, unet2d_model
-from lab.text import read_utf8
+from lab.text import printable, read_utf8
 from lab.training.checkpoints import Checkpoint
 
 PREDICTIONS = {"noise": "epsilon", "x_0": "sample", "v": "v_prediction"}
@@ -123,7 +123,7 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
         vocabulary=vocabulary,
         epoch=0,
         step=0,
-        settings={"imported": str(folder.name)},
+        settings={"imported": printable(folder.name)},
         weights={f"unet.{name}": tensor for name, tensor in unet.state_dict().items()},
     )
 

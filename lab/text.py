@@ -7,6 +7,7 @@ a path or a file passes through `printable`.
 Importing this does not import torch.
 """
 
+import codecs
 import io
 import json
 import sys
@@ -27,10 +28,22 @@ def printable(text: str) -> str:
 
 
 def escape_output() -> None:
-    """Have standard output and error escape what their encoding lacks, so that no print fails of it."""
+    """Have standard output and error show what their encoding lacks as `printable` does, so that no print fails."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=ESCAPED)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for the characters that an encoder refuses, and where it goes on."""
+    assert isinstance(error, UnicodeEncodeError)
+    shown = printable(error.object[error.start : error.end])
+    return shown.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+ESCAPED = "lab.escaped"
+"""The name of an error handler of Python's encoders."""
+codecs.register_error(ESCAPED, _escaped)
 
 
 def read_utf8(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Text from file names and users' files: names that are no UTF-8, other encodings, output that has no such letters."""
 
+import io
 import json
 import os
 import subprocess
@@ -21,7 +22,7 @@ from evaluator.configuration import EvaluatorConfig
 from lab.data.image_folders import class_folders
 from lab.data.labels import ClassVocabulary, load_image_labels, load_label_sets, load_vocabulary
 from lab.errors import LabError
-from lab.text import printable
+from lab.text import escape_output, printable
 from tests.command import TINY, command
 
 BIG5 = "方塊".encode("big5")
@@ -81,6 +82,21 @@ def test_json_is_read_as_windows_writes_it(
 def test_a_class_may_be_named_as_it_is_shown_or_by_its_bytes(tmp_path: Path) -> None:
     (path := tmp_path / "test.json").write_text(json.dumps([[ESCAPED], ["\udca4\udce8\udcb6\udcf4"]]))
     assert load_label_sets(path, ClassVocabulary((ESCAPED, "cube"))) == ((ESCAPED,), (ESCAPED,))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [("utf-8", r"é 方 \xa4\xe8"), ("cp1252", r"é \u65b9 \xa4\xe8"), ("ascii", r"\xe9 \u65b9 \xa4\xe8")],
+)
+def test_output_shows_what_its_encoding_lacks_as_escapes(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, told: str
+) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(content := io.BytesIO(), encoding=encoding))
+        escape_output()
+        getattr(sys, name).write("é 方 \udca4\udce8")
+        getattr(sys, name).flush()
+        assert content.getvalue() == told.encode(encoding)
 
 
 def picture(path: Path, level: int) -> None:

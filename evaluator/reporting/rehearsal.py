@@ -30,12 +30,13 @@ def rehearse_report(folder: Path, classes: Sequence[str], label_sets: Sequence[s
         missing = _rehearsed(classes, label_sets)
     except ImportError as error:
         raise LabError(
-            f"the report needs a package that cannot be imported ({lines_of(error)[0]}); install it"
+            f"the report cannot be made, because a package is missing: {lines_of(error)[0]}\n"
+            "install the lab's packages again: pip install -e ."
         ) from None
     except Exception as error:  # any other library's, of which nothing else is known
         raise LabError(
-            f"the report of this run could not be made: {type(error).__name__}, {lines_of(error)[0]}\n"
-            "mend the package that this names, or rename the class or the label-set file"
+            f"the report cannot be made with these class names and label-set files: {lines_of(error)[0]}\n"
+            "rename what this names, or install the lab's packages again: pip install -e ."
         ) from error
     require_writable(folder)
     for path in sorted(folder.iterdir()):
@@ -58,14 +59,11 @@ def _rehearsed(classes: Sequence[str], label_sets: Sequence[str]) -> str:
     from evaluator.reporting.fonts import characters_to_draw, covering
     from evaluator.tables import csv, latex, markdown
 
-    table = pd.DataFrame({"class": list(classes)} | dict.fromkeys(label_sets, 0.5))
-    for written in (csv(table), markdown(table), latex(table, "caption", "label")):
-        assert written
+    for table in (pd.DataFrame({"class": list(classes)}), pd.DataFrame({name: [0.5] for name in label_sets})):
+        for written in (csv(table), markdown(table), latex(table, "caption", "label")):
+            assert written
     with canvas(height=2) as figure:
-        axis = figure.subplots()
-        for name in label_sets:
-            axis.plot([0, 1], label=f"{name}.json")
-        axis.legend()
-        figure.text(0, 0, "\n".join(classes))
+        figure.subplots().plot([0, 1])
+        figure.text(0, 0, "\n".join([*classes, *label_sets]))
         png(figure)
     return covering(characters_to_draw([*classes, *label_sets]))[1]
