@@ -60,7 +60,9 @@ def png(figure: Figure) -> bytes:
         text.set_fontfamily(families)
     content = BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+        warnings.filterwarnings(
+            "ignore", r"Glyph \d+ .* missing from|Matplotlib currently does not support", UserWarning
+        )
         figure.savefig(content, dpi=DPI, format="png", metadata={"Software": None})
     return content.getvalue()
 

@@ -27,7 +27,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 def _entitle(figure: "Figure", title: str) -> None:
     """Set the title of a figure, on as many lines as its width asks for."""
-    figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * CHARACTERS_PER_INCH)), fontsize=10)
+    width = figure.get_figwidth() * CHARACTERS_PER_INCH * len(title) / max(1, _columns(title))
+    figure.suptitle(textwrap.fill(title, int(width)), fontsize=10)
 
 
 def _columns(text: str) -> int:

@@ -33,19 +33,14 @@ class Font:
     index: int = 0
     distance: int = 0
 
-    def characters(self) -> frozenset[str]:
-        """Return the characters that it has, none where its file cannot be read."""
-        return _characters(self.path, self.index)
-
-
-@cache
-def _characters(path: str, index: int) -> frozenset[str]:
-    try:
-        # matplotlib before 3.11 knows the first face alone, and no argument that names it.
-        font = FT2Font(path, face_index=index) if index else FT2Font(path)
-        return frozenset(map(chr, font.get_charmap()))
-    except (OSError, RuntimeError):
-        return frozenset()
+    def among(self, characters: frozenset[str]) -> frozenset[str]:
+        """Return those of these characters that it has, none where its file cannot be read."""
+        try:
+            # matplotlib before 3.11 knows the first face alone, and no argument that names it.
+            face = FT2Font(self.path, face_index=self.index) if self.index else FT2Font(self.path)
+        except (OSError, RuntimeError):
+            return frozenset()
+        return frozenset(character for character in characters if face.get_char_index(ord(character)))
 
 
 def _font(entry: font_manager.FontEntry) -> Font:
@@ -83,16 +78,17 @@ def covering(characters: frozenset[str], fonts: Sequence[Font] | None = None) ->
         characters: see `characters_to_draw`.
         fonts: the fonts to choose from, as a tuple; all of this machine where None.
     """
-    families, missing = [DEFAULT], characters - Font(DEFAULT, font_manager.findfont(DEFAULT)).characters()
+    families, missing = [DEFAULT], characters - Font(DEFAULT, str(font_manager.findfont(DEFAULT))).among(characters)
     if not missing:
         return (DEFAULT,), ""
     faces: dict[str, Font] = {}
     for font in sorted(installed_fonts() if fonts is None else fonts, key=lambda font: (font.distance, font.family)):
         faces.setdefault(font.family, font)
+    has = {family: font.among(missing) for family, font in faces.items()}
     while missing:
-        best = max(faces.values(), key=lambda font: len(missing & font.characters()), default=None)
-        if best is None or not missing & best.characters():
+        best = max(has, key=lambda family: len(missing & has[family]), default=None)
+        if best is None or not missing & has[best]:
             break
-        families.append(best.family)
-        missing -= best.characters()
+        families.append(best)
+        missing -= has[best]
     return tuple(families), "".join(sorted(missing))

@@ -35,8 +35,8 @@ def rehearse_report(folder: Path, classes: Sequence[str], label_sets: Sequence[s
         ) from None
     except Exception as error:  # any other library's, of which nothing else is known
         raise LabError(
-            f"the report cannot be made with these class names and label-set files: {lines_of(error)[0]}\n"
-            "rename what this names, or install the lab's packages again: pip install -e ."
+            f"the report cannot be made: {lines_of(error)[0]}\n"
+            "rename the class or label-set file that this names, or repair your matplotlibrc if it names that file"
         ) from error
     require_writable(folder)
     for path in sorted(folder.iterdir()):
