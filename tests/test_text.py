@@ -19,9 +19,11 @@ from evaluator.__main__ import main as score
 from evaluator.classifiers.networks import build_classifier
 from evaluator.classifiers.weights import Evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
+from lab.configuration.diffusion import SamplerConfig
 from lab.data.image_folders import class_folders
 from lab.data.labels import ClassVocabulary, load_image_labels, load_label_sets, load_vocabulary
 from lab.errors import LabError
+from lab.sweep.cells import SweepCell
 from lab.text import escape_output, printable
 from tests.command import TINY, command
 
@@ -97,6 +99,20 @@ def test_output_shows_what_its_encoding_lacks_as_escapes(
         getattr(sys, name).write("é 方 \udca4\udce8")
         getattr(sys, name).flush()
         assert content.getvalue() == told.encode(encoding)
+
+
+def test_a_cells_file_is_named_in_ascii_and_by_all_that_it_is() -> None:
+    names = ("方", "圓", "a/b", "test")
+    cells = [
+        SweepCell("epoch0001", 1, 1, "", "", name, (), "plain", {}, 0.0, SamplerConfig(), "float32", 1)
+        for name in names
+    ]
+    keys = {name: cell.key.rsplit("-", 1) for name, cell in zip(names, cells, strict=True)}
+    assert {name: key[0] for name, key in keys.items()} == {
+        "方": "epoch0001-_-w0-plain", "圓": "epoch0001-_-w0-plain",
+        "a/b": "epoch0001-a_b-w0-plain", "test": "epoch0001-test-w0-plain",
+    }  # fmt: skip
+    assert len({key[1] for key in keys.values()}) == len(names)
 
 
 def picture(path: Path, level: int) -> None:
