@@ -43,10 +43,10 @@ def score_submissions(scoring: Scoring) -> None:
     from evaluator.classifiers.weights import load_evaluator
     from evaluator.reporting.submissions import images_file, scored_submissions
     from lab.data.labels import load_label_sets, load_vocabulary
-    from lab.machine.files import require_writable
+    from lab.machine.files import require_writable_file
 
-    require_writable(scoring.out)
-    require_writable(images_file(scoring.out))
+    require_writable_file(scoring.out)
+    require_writable_file(images_file(scoring.out))
     if not scoring.labels.exists():
         beside = sorted(path.name for path in scoring.labels.parent.glob("*.json"))
         raise LabError(f"{scoring.labels}: no such label-set file{nearest(scoring.labels.name, beside)}")

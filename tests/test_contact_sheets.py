@@ -14,6 +14,7 @@ from PIL import Image
 from evaluator.classifiers.pictures import numbered_pictures
 from evaluator.judging.cells import JudgedCell
 from evaluator.judging.scoring import score
+from evaluator.reporting.canvas import DPI
 from evaluator.reporting.contact_sheets import (
     FONT_SIZE,
     LINES,
@@ -25,7 +26,6 @@ from evaluator.reporting.contact_sheets import (
     resized,
     write_contact_sheets,
 )
-from evaluator.reporting.figures import DPI
 from lab.configuration.data import DataConfig
 from lab.data.labels import ClassVocabulary, LabelSet
 from lab.errors import LabError

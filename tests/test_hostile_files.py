@@ -21,12 +21,11 @@ from evaluator.classifiers.networks import build_classifier
 from evaluator.classifiers.pictures import numbered_pictures
 from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
-from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig
+from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.image_folders import scene_folder
 from lab.data.labelled_images import one_label_images
-from lab.guidance.classifier_free import PlainMethod
 from lab.machine.computation import Computation
 from lab.machine.files import LEGACY_MAGIC, load_tensors, save_tensors
 from lab.networks.registry import build_denoiser
@@ -35,6 +34,7 @@ from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_c
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
 from lab.training.trainer import Trainer
+from tests.cells import a_cell
 from tests.hostile import (
     OBJECTS,
     VOCABULARY,
@@ -200,21 +200,7 @@ def test_calls_inside_of_checkpoints(checkpoint: Path, place: str, protocol: int
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepCell]:
     folder = tmp_path_factory.mktemp("cells")
-    cell = SweepCell(
-        checkpoint="epoch0001",
-        epoch=1,
-        step=1,
-        checkpoint_digest="a",
-        evaluator_digest="b",
-        label_set_file="test",
-        label_sets=(("cube",), ("cone",)),
-        method_name="plain",
-        method=PlainMethod(),
-        guidance_weight=1.0,
-        sampler=DPMSolverConfig(sampling_steps=2),
-        precision="float32",
-        seeds=1,
-    )
+    cell = a_cell()
     pixels, logits = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.randn(2, 3)
     save_result(folder, CellResult(cell, pixels, logits, 2, 1.0, 0.0, "cpu"))
     return folder, cell

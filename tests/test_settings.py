@@ -1,6 +1,7 @@
 """Settings that grow: what was stored before a field was there is still known; only a real difference is refused."""
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from lab.diffusion.schedules import SCHEDULES
 from lab.errors import LabError
 from lab.guidance.limited_interval import IntervalMethod
 from lab.sweep.cells import SweepCell
+from tests.cells import a_cell
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,7 @@ def test_a_setting_that_nobody_knows_is_refused_by_name() -> None:
             read_kind(SAMPLERS, damaged, "sampler")
 
 
-def cell(one: Any = SweepCell, **changes: Any) -> Any:
-    settings = {
-        "checkpoint": "epoch0001", "epoch": 1, "step": 1, "checkpoint_digest": "a", "evaluator_digest": "b",
-        "label_set_file": "test", "label_sets": (("cube",),), "method_name": "interval", "method": IntervalMethod(),
-        "guidance_weight": 1.0, "sampler": DDIMConfig(), "precision": "float32", "seeds": 1,
-    }  # fmt: skip
-    return one(**(settings | changes))
+cell = partial(a_cell, method_name="interval", method=IntervalMethod(), sampler=DDIMConfig())
 
 
 def test_a_new_field_at_its_default_changes_no_cell_s_key() -> None:

@@ -15,16 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from evaluator.__main__ import main as score
 from evaluator.classifiers.networks import build_classifier
 from evaluator.classifiers.weights import Evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
-from lab.configuration.diffusion import SamplerConfig
+from experiments.command_line import main
 from lab.data.image_folders import class_folders
 from lab.data.labels import ClassVocabulary, load_image_labels, load_label_sets, load_vocabulary
 from lab.errors import LabError
-from lab.sweep.cells import SweepCell
 from lab.text import escape_output, printable
+from tests.cells import a_cell
 from tests.command import TINY, command
 
 BIG5 = "方塊".encode("big5")
@@ -103,10 +102,7 @@ def test_output_shows_what_its_encoding_lacks_as_escapes(
 
 def test_a_cells_file_is_named_in_ascii_and_by_all_that_it_is() -> None:
     names = ("方", "圓", "a/b", "test")
-    cells = [
-        SweepCell("epoch0001", 1, 1, "", "", name, (), "plain", {}, 0.0, SamplerConfig(), "float32", 1)
-        for name in names
-    ]
+    cells = [a_cell(label_set_file=name, guidance_weight=0.0) for name in names]
     keys = {name: cell.key.rsplit("-", 1) for name, cell in zip(names, cells, strict=True)}
     assert {name: key[0] for name, key in keys.items()} == {
         "方": "epoch0001-_-w0-plain", "圓": "epoch0001-_-w0-plain",
@@ -174,7 +170,7 @@ def test_a_submission_whose_folder_is_no_utf_8_is_scored(
     files = {"--labels": "test.json", "--weights": "evaluator.pt", "--out": "scores.csv"}
     monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(1), "w", encoding="ascii"))
     named = [str(part) for option, file in files.items() for part in (option, tmp_path / file)]
-    assert score(["--images", str(submission), *named]) == 0
+    assert main(["score", "--images", str(submission), *named]) == 0
     sys.stdout.close()
     assert ESCAPED.encode() in capfdbinary.readouterr().out
     assert pd.read_csv(tmp_path / "scores.csv")["folder"].tolist() == [str(tmp_path / ESCAPED)]

@@ -52,7 +52,8 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[Figure]:
 def png(figure: Figure) -> bytes:
     """Return a figure as a PNG file, every text in fonts that have its characters.
 
-    Characters that no installed font has become boxes; `evaluator.reporting.rehearsal` warns of them, once and for all figures.
+    Characters that no installed font has become boxes; `evaluator.reporting.rehearsal` warns of them, once for all
+    figures.
     """
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     families, _ = covering(characters_to_draw(text.get_text() for text in texts))

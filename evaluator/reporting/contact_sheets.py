@@ -20,7 +20,8 @@ from PIL import Image
 
 from evaluator.judging.cells import JudgedCell
 from evaluator.judging.scoring import ScoredImages
-from evaluator.reporting.figures import COLOURS, DPI, saved_figure
+from evaluator.reporting.canvas import DPI, saved_figure
+from evaluator.reporting.figures import COLOURS
 from evaluator.reporting.picture_folders import write_pictures
 from evaluator.reporting.results import Results
 from evaluator.tables import escape_markdown

@@ -73,6 +73,18 @@ def require_writable(folder: Path) -> None:
         raise _cannot_write(folder, error) from None
 
 
+def require_writable_file(path: Path) -> None:
+    """Raise LabError unless a file can be written here, before anything is computed for it; make its folder.
+
+    A file that is there already stays as it is.
+    """
+    if path.is_dir() and path.name:
+        raise LabError(f"{path} is a folder; add a file's name")
+    if not path.name:
+        raise LabError(f"{path} names no file; add a file's name")
+    require_writable(path.parent)
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder`, and put it in its place once the block is done.
@@ -140,24 +152,6 @@ def remove_all(paths: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise LabError(f"{path}: cannot be removed ({error.strerror or error})") from None
-
-
-def require_writable(path: Path) -> None:
-    """Raise LabError unless a file can be written here, before anything is computed for it; make its folder.
-
-    What is there already stays as it is.
-    """
-    if path.is_dir() and path.name:
-        raise LabError(f"{path} is a folder; add a file's name")
-    if not path.name:
-        raise LabError(f"{path} names no file; add a file's name")
-    trial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise LabError(f"{path}: cannot write ({error.strerror or error}); choose another folder") from None
 
 
 def _sync_folder(folder: Path) -> None:
