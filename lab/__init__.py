@@ -1,6 +1,7 @@
 """The generator: data, diffusion, networks, guidance, training, sampling and the sweep.
 
     errors         the one exception that a user sees
+    text           text from file names and users' files, always printable
     types          shapes, and what a noise predictor is
     configuration/ settings, one file a room; importing them does not import torch
     machine/       files, locks, devices, precision, memory

@@ -38,6 +38,8 @@ def test_a_package_of_the_report_that_is_missing_is_met_before_training(
     tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
+    # pandas' LaTeX tables import jinja2 with this module, which an earlier test may have done.
+    monkeypatch.delitem(sys.modules, "pandas.io.formats.style", raising=False)
     refused(new_root(tmp_path), package, "digits", *TINY)
 
 

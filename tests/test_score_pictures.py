@@ -281,7 +281,7 @@ def test_the_table_s_place_is_tried_before_any_folder(pictures: Path, capsys: py
     before = (pictures.parent / "objects.json").read_bytes()
     for out, told in (
         (pictures.parent, f"{pictures.parent} is a folder; add a file's name"),
-        (pictures.parent / "objects.json" / "scores.csv", "cannot write (Not a directory)"),
+        (pictures.parent / "objects.json" / "scores.csv", "objects.json is a file, and must be a folder"),
     ):
         assert main(arguments(pictures, "--out", str(out), "--images", str(pictures), "nowhere")) == 2
         error = capsys.readouterr().err

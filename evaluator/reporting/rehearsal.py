@@ -54,7 +54,7 @@ def _rehearsed(classes: Sequence[str], label_sets: Sequence[str]) -> str:
     """Import all that a report imports, make its tables and a figure, and return the characters that no font has."""
     import pandas as pd
 
-    from evaluator import ablation, report, tutorial  # noqa: F401  # only to see that they can be imported
+    from evaluator.reporting import ablation, report, tutorial  # noqa: F401  # only to see that they can be imported
     from evaluator.reporting.canvas import canvas, png
     from evaluator.reporting.fonts import characters_to_draw, covering
     from evaluator.tables import csv, latex, markdown
