@@ -151,7 +151,7 @@ def test_evaluators_of_another_content(tmp_path_factory: pytest.TempPathFactory,
 FIELDS = [
     "format", "denoiser", "schedule", "image_shape", "vocabulary", "epoch", "step", "settings", "weights",
     "denoiser.n_feat", "denoiser.widths", "denoiser.unet2d", "denoiser.attention",
-    "schedule.timesteps", "schedule.kind", "schedule.beta_end",
+    "schedule.timesteps", "schedule.kind", "schedule.zero_terminal",
 ]  # fmt: skip
 
 
