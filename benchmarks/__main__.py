@@ -38,7 +38,7 @@ def contestants(denoiser: DenoiserConfig, plain: DenoiserConfig, side: int, batc
             batch_size,
             precision,
         )
-        for precision in dict.fromkeys(("float32", chosen_precision("auto", CPU)))
+        for precision in dict.fromkeys(("float32", chosen_precision("auto", CPU, denoiser.width)))
         for steps in (DIGITS.sampler.sampling_steps, FEWEST_STEPS)
     ]
     return [
@@ -87,7 +87,7 @@ def main(path: Path) -> None:
             for precision in ("float32", "bfloat16")
             for row in share_of_matrix_rate(large, 28, precision)
         ],
-        *seconds_to_accuracy(chosen_precision("auto", CPU)),
+        *seconds_to_accuracy(chosen_precision("auto", CPU, small.width)),
         *growth(),
     ]  # fmt: skip
     table = pd.DataFrame(rows)

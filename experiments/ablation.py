@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
 from experiments.reporting import refuse_other_report, rehearse, write_config
-from experiments.stages import class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
+from experiments.stages import class_vocabulary, computation_of, load_splits, run, sharing_evaluator, whole_comparison
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
 
 def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
     from evaluator.reporting.ablation import write_ablation
-    from lab.machine.computation import chosen_computation
 
-    computation = chosen_computation(experiment.device, experiment.precision, experiment.compiled)
+    computation = computation_of(experiment)
     refuse_other_report(experiment)
     vocabulary = class_vocabulary(experiment)
     splits = load_splits(experiment, vocabulary)

@@ -20,6 +20,7 @@ from experiments.submissions import Scoring, score_submissions
 from experiments.tutorial import run_tutorial
 from lab.configuration.arguments import parsed
 from lab.errors import LabError, nearest
+from lab.machine.threads import bound_spinning
 from lab.scenes.rendering import SceneConfig, render_scenes
 from lab.text import escape_output, printable
 
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; without them, those of this process.
     """
     escape_output()
+    bound_spinning()
     first, rest, saved = next(iter(PRESETS)), list(sys.argv[1:] if arguments is None else arguments), ""
     if rest and not rest[0].startswith("-"):
         first = rest.pop(0)

@@ -102,7 +102,7 @@ def sample_pictures(asked: Sampling) -> None:
     name, label_sets = _label_sets(asked, checkpoint)
     require_fit(asked.sampler, [named], noise_schedule(checkpoint.schedule), checkpoint.vocabulary)
     require_new_folder(asked.out)
-    computation = chosen_computation(asked.device, asked.precision)
+    computation = chosen_computation(asked.device, asked.precision, checkpoint.denoiser.width)
     weaker = _weaker(asked, checkpoint)
     if any(label_sets) and checkpoint.denoiser.network in UNCONDITIONAL:
         print(f"warning: {asked.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)

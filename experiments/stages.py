@@ -52,7 +52,6 @@ def run(experiment: Experiment) -> Finished:
     """Call the stages in order; each finds what an earlier run finished and does not do it again."""
     from evaluator.judging.ranking import require_column_names
     from lab.data.labels import load_label_sets
-    from lab.machine.computation import chosen_computation
     from lab.machine.files import remove_leftovers
     from lab.machine.locks import locked
     from lab.training.checkpoints import load_checkpoint
@@ -65,7 +64,7 @@ def run(experiment: Experiment) -> Finished:
         name: load_label_sets(path, vocabulary)
         for name, path in zip(experiment.data.label_set_names, label_set_files, strict=True)
     }
-    computation = chosen_computation(experiment.device, experiment.precision, experiment.compiled)
+    computation = computation_of(experiment)
     require_guidance(experiment, vocabulary)
     for warning in sampling_warnings(experiment):
         print(f"warning: {warning}", file=sys.stderr)
@@ -89,6 +88,17 @@ def run(experiment: Experiment) -> Finished:
         evidence = Evidence(experiment, computation, splits, evaluators, training.log.rows, cells, earlier)
         ranking = report(evidence)
     return Finished(evidence, load_checkpoint(training.kept[-1].path, vocabulary), ranking)
+
+
+def computation_of(experiment: Experiment) -> Computation:
+    """Return where and how an experiment's denoiser is computed.
+
+    Raises:
+        LabError: the device is not there, or has no such precision.
+    """
+    from lab.machine.computation import chosen_computation
+
+    return chosen_computation(experiment.device, experiment.precision, experiment.denoiser.width, experiment.compiled)
 
 
 def require_guidance(experiment: Experiment, vocabulary: ClassVocabulary) -> None:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
 from experiments.reporting import refuse_other_report, rehearse, write_config
-from experiments.stages import Finished, class_vocabulary, load_splits, run, sharing_evaluator, whole_comparison
+from experiments.stages import (
+    Finished,
+    class_vocabulary,
+    computation_of,
+    load_splits,
+    run,
+    sharing_evaluator,
+    whole_comparison,
+)
 from lab.configuration.diffusion import (
     CorruptionScheduleConfig,
     CosineScheduleConfig,
@@ -147,9 +155,8 @@ def _run_tutorial(base: Experiment) -> None:
     from evaluator.quality.measures import QualityMeasures
     from evaluator.reporting.tutorial import write_tutorial
     from lab.diffusion.schedules import noise_schedule
-    from lab.machine.computation import chosen_computation
 
-    computation = chosen_computation(base.device, base.precision, base.compiled)
+    computation = computation_of(base)
     refuse_other_report(base)
     vocabulary = class_vocabulary(base)
     splits = load_splits(base, vocabulary)

@@ -63,7 +63,7 @@ def train(
             training.
     """
     recipe = recipe or Recipe()
-    computation = chosen_computation(device, precision)
+    computation = chosen_computation(device, precision, recipe.denoiser.width)
     run: Trainer | TrainingRun = Trainer(recipe, images, computation)
     if folder is not None:
         sections = ("denoiser", "schedule", "training", "seed")
@@ -147,7 +147,7 @@ def sample_moments(
         batch_size: images sampled together; 0 for as many as fit into memory.
     """
     sampler = sampler or DPMSolverConfig()
-    computation = chosen_computation(device, precision)
+    computation = chosen_computation(device, precision, checkpoint.denoiser.width)
     schedule, vocabulary, shape = noise_schedule(checkpoint.schedule), checkpoint.vocabulary, checkpoint.image_shape
     conditions = vocabulary.conditions([tuple(label_set) for label_set in label_sets]).to(computation.device)
     named = named_method(guidance) if isinstance(guidance, str) else None

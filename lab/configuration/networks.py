@@ -1,5 +1,6 @@
 """Settings of the denoiser."""
 
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,6 +66,13 @@ class DenoiserConfig:
     """How many of UNet2DModel's levels have attention, counted from the lowest."""
     unet2d: str = ""
     """All of UNet2DModel's own configuration as JSON, where it came with an imported pipeline."""
+
+    @property
+    def width(self) -> int:
+        """Channels of the feature maps at full side."""
+        if self.unet2d:
+            return int(json.loads(self.unet2d)["block_out_channels"][0])
+        return self.n_feat * self.widths[0]
 
     def __post_init__(self) -> None:
         require_types(self, "denoiser")

@@ -23,16 +23,17 @@ class Computation:
     compiled: bool = False
 
 
-def chosen_computation(device: str = "auto", precision: str = "auto", compiled: bool = False) -> Computation:
+def chosen_computation(device: str, precision: str, width: int, compiled: bool = False) -> Computation:
     """Return the computation that these names choose.
 
     Args:
         device: "auto", or a device's name; see `lab.machine.devices.chosen_device`.
         precision: "auto", "float32" or "bfloat16"; see `lab.machine.precision.chosen_precision`.
+        width: channels of the network's feature maps at full side, which decide what "auto" precision is.
         compiled: whether torch compiles the network.
 
     Raises:
         LabError: the device is not there, or has no such precision.
     """
     chosen = chosen_device(device)
-    return Computation(chosen, chosen_precision(precision, chosen), compiled)
+    return Computation(chosen, chosen_precision(precision, chosen, width), compiled)

@@ -28,14 +28,27 @@ def has_bfloat16_units(device: torch.device) -> bool:
     return False
 
 
-def chosen_precision(name: str, device: torch.device) -> str:
-    """Return "float32" or "bfloat16": the one of this name, or the faster one on this device for "auto".
+WIDE_ENOUGH = 48
+"""Channels at full side from which a CPU's bfloat16 units pay; below, casts cost more than the products save."""
+
+
+def chosen_precision(name: str, device: torch.device, width: int) -> str:
+    """Return "float32" or "bfloat16": the one of this name, or for "auto" the one that is faster for this network.
+
+    The rule is fixed and measures nothing, so that a machine always chooses the same;
+    `benchmarks/precision_and_threads.py` has the measurement behind it.
+
+    Args:
+        name: "auto", "float32" or "bfloat16".
+        device: of the network.
+        width: channels of its feature maps at full side.
 
     Raises:
         LabError: bfloat16 on a device that has no autocast to it.
     """
     if name == "auto":
-        return "bfloat16" if has_bfloat16_units(device) else "float32"
+        pays = device.type != "cpu" or width >= WIDE_ENOUGH
+        return "bfloat16" if pays and has_bfloat16_units(device) else "float32"
     if name == "bfloat16" and device.type not in ("cuda", "cpu"):
         raise LabError(f"--precision is bfloat16, which {device.type} is not used with here; take auto or float32")
     return name

@@ -1,0 +1,105 @@
+"""Precision and threads by the size of the network: what `auto` is to choose on a CPU, alone and beside busy programs.
+
+    python -m benchmarks.precision_and_threads            # minutes; a row a network, precision and number of threads
+    python -m benchmarks.precision_and_threads --busy 2   # beside two programs that do nothing but count
+
+Each row is a process of its own, since a library chooses its threads when it starts. Set GOMP_SPINCOUNT or
+OMP_WAIT_POLICY for all of them to see what spinning does; `lab.machine.threads` has what the lab sets.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from itertools import product
+from statistics import median
+
+import pandas as pd
+
+SIZES: dict[str, tuple[tuple[int, int, int], int, dict[str, object]]] = {
+    "8x8, n_feat 32 (digits)": ((1, 8, 8), 64, {"n_feat": 32}),
+    "8x8, n_feat 64": ((1, 8, 8), 64, {"n_feat": 64}),
+    "8x8, n_feat 128": ((1, 8, 8), 64, {"n_feat": 128}),
+    "16x16, n_feat 32": ((1, 16, 16), 64, {"n_feat": 32}),
+    "28x28, n_feat 32": ((1, 28, 28), 32, {"n_feat": 32}),
+    "28x28, n_feat 128": ((1, 28, 28), 32, {"n_feat": 128}),
+}
+"""Image shape, batch size and settings of each network."""
+ROUND_SECONDS = 0.5
+
+
+def measured(name: str, precision: str, threads: int, rounds: int) -> dict[str, object]:
+    """Return the milliseconds an image that one process needs to train and to sample."""
+    import torch
+
+    from lab.configuration.diffusion import CosineScheduleConfig
+    from lab.configuration.networks import DenoiserConfig
+    from lab.machine.precision import InPrecision
+    from lab.networks.registry import build_denoiser
+
+    torch.set_num_threads(threads)
+    shape, batch, settings = SIZES[name]
+    network = build_denoiser(DenoiserConfig(**settings), shape, 10, CosineScheduleConfig(), 0)  # type: ignore[arg-type]  # they are its fields
+    x_t, timesteps, conditions = (
+        torch.randn(batch, *shape),
+        torch.arange(batch),
+        torch.eye(10)[torch.arange(batch) % 10],
+    )
+    optimizer, computed = torch.optim.AdamW(network.parameters()), InPrecision(network, precision)
+
+    def train() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        computed(x_t, timesteps, conditions).square().mean().backward()  # type: ignore[no-untyped-call]  # torch's own
+        optimizer.step()
+
+    def sample() -> None:
+        with torch.inference_mode():
+            computed(x_t, timesteps, conditions)
+
+    row: dict[str, object] = {"network": name, "precision": precision, "threads": threads}
+    for step in (train, sample):
+        seconds = []
+        for _ in range(rounds + 1):
+            started, count = time.perf_counter(), 0
+            while time.perf_counter() - started < ROUND_SECONDS:
+                step()
+                count += 1
+            seconds.append((time.perf_counter() - started) / count)
+        row[f"{step.__name__}_ms_an_image"] = 1000 * median(seconds[1:]) / batch
+    return row
+
+
+def main() -> None:
+    """Print the table, with each row's time over that of float32 on all threads."""
+    import os
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--busy", type=int, default=0, help="programs that keep a processor busy meanwhile")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--row", nargs=3)
+    asked = parser.parse_args()
+    if asked.row:
+        name, precision, threads = asked.row
+        print(json.dumps(measured(name, precision, int(threads), asked.rounds)))
+        return
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(asked.busy)]
+    rows = []
+    try:
+        for name, precision, threads in product(SIZES, ("float32", "bfloat16"), (os.cpu_count() or 1, 1)):
+            command = [sys.executable, "-m", "benchmarks.precision_and_threads", "--rounds", str(asked.rounds)]
+            command += ["--row", name, precision, str(threads)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            rows.append(json.loads(done.stdout))
+    finally:
+        for process in busy:
+            process.kill()
+    table = pd.DataFrame(rows)
+    for column in ("train_ms_an_image", "sample_ms_an_image"):
+        first = table.groupby("network", sort=False)[column].transform("first")
+        table[column.replace("ms_an_image", "ratio")] = (table[column].astype(float) / first.astype(float)).round(2)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
