@@ -18,7 +18,7 @@ from benchmarks.side_by_side import Row, side_by_side
 from benchmarks.time_to_accuracy import seconds_to_accuracy
 from evaluator.tables import write_csv
 from experiments.presets import DIGITS, ICLEVR_COURSEWORK
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig, DenoiserConfig
 from lab.machine.precision import chosen_precision
 
 CPU = torch.device("cpu")
@@ -68,8 +68,10 @@ def machine() -> dict[str, str]:
 
 def main(path: Path) -> None:
     """Run all, print the table, and write it with the machine, the versions and the commit."""
-    small, large = DIGITS.denoiser, DenoiserConfig(n_feat=128)
+    small, large = DIGITS.denoiser, ContextUnetConfig(n_feat=128)
     plain = ICLEVR_COURSEWORK.denoiser
+    assert isinstance(small, ContextUnetConfig)
+    assert isinstance(plain, ContextUnetConfig)
     rows: list[Row] = [
         *side_by_side(
             "28x28, n_feat 128", contestants(large, plain, 28, 16), 0, side=28, batch_size=16, rounds=3

@@ -9,12 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.contestants import CLASSES, this_lab
 from benchmarks.side_by_side import Row, seconds_of, spread
 from lab.configuration.diffusion import DPMSolverConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 
 SIZE, ROUNDS, IMAGES, STEPS = 2048, 7, 32, 2
 
 
-def share_of_matrix_rate(denoiser: DenoiserConfig, side: int, precision: str) -> list[Row]:
+def share_of_matrix_rate(denoiser: ContextUnetConfig, side: int, precision: str) -> list[Row]:
     """Return rows for sampling and for training, timed in turn with a product of large matrices.
 
     Sampling is steps of the sampler with both halves of guidance; training is steps with optimizer and EMA.

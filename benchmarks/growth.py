@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.side_by_side import Row, spread
 from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.data.labels import ClassVocabulary
 from lab.guidance.classifier_free import PlainMethod
 from lab.networks.context_unet import ContextUnet
@@ -52,7 +52,7 @@ def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
     Nothing judges the images: an evaluator is a network too.
     """
     vocabulary = ClassVocabulary(tuple(f"class {number}" for number in range(classes)))
-    config, schedule = DenoiserConfig(n_feat=32), CosineScheduleConfig()
+    config, schedule = ContextUnetConfig(n_feat=32), CosineScheduleConfig()
     network = build_denoiser(config, SHAPE, classes, schedule, 0)
     checkpoint = Checkpoint(config, schedule, SHAPE, vocabulary, 1, 1, {}, network.state_dict())
     label_sets = tuple((vocabulary.names[image % classes],) for image in range(images))

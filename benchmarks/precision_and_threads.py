@@ -34,13 +34,13 @@ def measured(name: str, precision: str, threads: int, rounds: int) -> dict[str, 
     import torch
 
     from lab.configuration.diffusion import CosineScheduleConfig
-    from lab.configuration.networks import DenoiserConfig
+    from lab.configuration.networks import ContextUnetConfig
     from lab.machine.precision import InPrecision
     from lab.networks.registry import build_denoiser
 
     torch.set_num_threads(threads)
     shape, batch, settings = SIZES[name]
-    network = build_denoiser(DenoiserConfig(**settings), shape, 10, CosineScheduleConfig(), 0)  # type: ignore[arg-type]  # they are its fields
+    network = build_denoiser(ContextUnetConfig(**settings), shape, 10, CosineScheduleConfig(), 0)  # type: ignore[arg-type]  # fields
     x_t, timesteps, conditions = (
         torch.randn(batch, *shape),
         torch.arange(batch),

@@ -11,8 +11,13 @@ from typing import Any, get_args
 from experiments.configuration import Changes, Experiment
 from lab.configuration.diffusion import SamplerChoice, ScheduleChoice
 from lab.configuration.kinds import changed_kind, class_of_kind
+from lab.configuration.networks import DenoiserChoice
 
-CHOICES: dict[str, tuple[type, ...]] = {"schedule": get_args(ScheduleChoice), "sampler": get_args(SamplerChoice)}
+CHOICES: dict[str, tuple[type, ...]] = {
+    "denoiser": get_args(DenoiserChoice),
+    "schedule": get_args(ScheduleChoice),
+    "sampler": get_args(SamplerChoice),
+}
 """The sections of an experiment that have kinds, and the settings class of each."""
 
 

@@ -13,7 +13,7 @@ from lab.configuration.checks import require_range
 from lab.configuration.data import DataConfig
 from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig, SamplerChoice, ScheduleChoice
 from lab.configuration.guidance import GuidanceConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig, DenoiserChoice, ImportedUNet2DConfig
 from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
 from lab.errors import LabError
@@ -46,7 +46,7 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     second_evaluator: SecondEvaluatorConfig = field(default_factory=SecondEvaluatorConfig)
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    denoiser: DenoiserChoice | ImportedUNet2DConfig = field(default_factory=ContextUnetConfig)
     schedule: ScheduleChoice = field(default_factory=CosineScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)

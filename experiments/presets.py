@@ -11,7 +11,7 @@ from experiments.configuration import Changes, Experiment
 from lab.configuration.data import DataConfig
 from lab.configuration.diffusion import AncestralConfig, DDIMConfig, DPMSolverConfig, LinearScheduleConfig
 from lab.configuration.guidance import GuidanceConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
 
@@ -31,7 +31,7 @@ ICLEVR_DATA = DataConfig(
 ICLEVR_EVALUATOR = EvaluatorConfig(
     kind="resnet18", epochs=40, learning_rate=1e-3, rotation_degrees=0, scaling=0, surroundings="edge", mirror=True
 )
-STRONG_DENOISER = DenoiserConfig(
+STRONG_DENOISER = ContextUnetConfig(
     n_feat=64, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects", prediction="x_0"
 )
 STRONG_TRAINING = TrainingConfig(
@@ -42,7 +42,7 @@ ICLEVR_COURSEWORK = Experiment(
     name="iclevr-coursework",
     data=replace(ICLEVR_DATA, label_sets=label_set_files("scenes")),
     evaluator=ICLEVR_EVALUATOR,
-    denoiser=DenoiserConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7),
+    denoiser=ContextUnetConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7),
     schedule=LinearScheduleConfig(timesteps=400, beta_start=1e-4, beta_end=0.02),
     training=TrainingConfig(
         epochs=600, batch_size=128, learning_rate=1e-4, warmup_steps=0, decay="linear", checkpoints=120
@@ -53,7 +53,7 @@ ICLEVR_COURSEWORK = Experiment(
 
 
 DIGITS = Experiment(
-    denoiser=DenoiserConfig(n_feat=32),
+    denoiser=ContextUnetConfig(n_feat=32),
     training=TrainingConfig(epochs=75, batch_size=64, learning_rate=2e-3),
 )
 
@@ -61,7 +61,7 @@ MNIST5K = Experiment(
     name="mnist5k",
     data=DataConfig(dataset="mnist5k", label_sets=label_set_files("mnist5k")),
     evaluator=EvaluatorConfig(epochs=30),
-    denoiser=DenoiserConfig(n_feat=32, conditioning="blocks", bottleneck="map", prediction="v"),
+    denoiser=ContextUnetConfig(n_feat=32, conditioning="blocks", bottleneck="map", prediction="v"),
     training=TrainingConfig(epochs=24, batch_size=32, learning_rate=1e-3, checkpoints=2),
     sampler=DPMSolverConfig(sampling_steps=10),
     sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 4.0), seeds=2),
@@ -70,7 +70,7 @@ MNIST5K = Experiment(
 MNIST = Experiment(
     name="mnist",
     data=DataConfig(dataset="mnist", label_sets=label_set_files("mnist")),
-    denoiser=DenoiserConfig(n_feat=64),
+    denoiser=ContextUnetConfig(n_feat=64),
     training=TrainingConfig(epochs=20),
     evaluator=EvaluatorConfig(epochs=10),
 )
@@ -110,7 +110,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         Experiment(
             name="cifar10",
             data=DataConfig(dataset="cifar10", label_sets=label_set_files("cifar10")),
-            denoiser=DenoiserConfig(n_feat=128),
+            denoiser=ContextUnetConfig(n_feat=128),
             training=TrainingConfig(epochs=100),
             evaluator=EvaluatorConfig(epochs=30),
         ),

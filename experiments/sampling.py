@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 from lab.configuration.checks import require_range
 from lab.configuration.diffusion import DPMSolverConfig, SamplerChoice
 from lab.configuration.guidance import GuidanceConfig
-from lab.configuration.networks import UNCONDITIONAL
 from lab.errors import LabError
 from lab.text import printable
 
@@ -104,7 +103,7 @@ def sample_pictures(asked: Sampling) -> None:
     require_new_folder(asked.out)
     computation = chosen_computation(asked.device, asked.precision, checkpoint.denoiser.width)
     weaker = _weaker(asked, checkpoint)
-    if any(label_sets) and checkpoint.denoiser.network in UNCONDITIONAL:
+    if any(label_sets) and not checkpoint.denoiser.conditional:
         print(f"warning: {asked.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     # Before the images are sampled, so that a folder that cannot be written to is reported at once.

@@ -27,7 +27,7 @@ from lab.configuration.diffusion import (
     DiffusersDDPMConfig,
     LinearScheduleConfig,
 )
-from lab.configuration.networks import UNCONDITIONAL, DenoiserConfig
+from lab.configuration.networks import BasicUNetConfig, ContextUnetConfig, ImportedUNet2DConfig, UNet2DConfig
 from lab.configuration.training import TrainingConfig
 
 if TYPE_CHECKING:
@@ -73,13 +73,17 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
     """
     # Nothing is selected here, so one label-set file tells all.
     base = replace(base, data=replace(base.data, label_sets=base.data.label_sets[:1]))
+    assert not isinstance(base.denoiser, ImportedUNet2DConfig)  # the command line has no such kind
+    n_feat = base.denoiser.n_feat
     once = replace(base.sweep, guidance_weights=(0.0,), newest=1)
     constant = TrainingConfig(
         epochs=base.training.epochs, learning_rate=1e-3, weight_decay=0, warmup_steps=0, decay="none", checkpoints=1
     )
-    basic = DenoiserConfig(network="basic_unet", n_feat=32, widths=(1, 2, 2), prediction="x_0")
-    unet2d = replace(basic, network="unet2d", time="none", attended_levels=2)
-    large = DenoiserConfig(network="unet2d", n_feat=64, widths=(1, 1, 2), attended_levels=1)
+    basic = BasicUNetConfig(n_feat=32, widths=(1, 2, 2), prediction="x_0")
+    unet2d = UNet2DConfig(
+        conditional=False, timed=False, n_feat=32, widths=(1, 2, 2), attended_levels=2, prediction="x_0"
+    )
+    large = UNet2DConfig(conditional=False, n_feat=64, widths=(1, 1, 2), attended_levels=1)
     squared_cosine = CosineScheduleConfig(timesteps=1000)
 
     def step(told: str, **changes: Any) -> TutorialStep:
@@ -120,7 +124,7 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
         ),
         "ddpm-by-hand": step(
             "DDPM by hand, T = 300",
-            denoiser=DenoiserConfig(n_feat=base.denoiser.n_feat),
+            denoiser=ContextUnetConfig(n_feat=n_feat),
             schedule=LinearScheduleConfig(timesteps=300),
             # As many steps as this lab's own recipe takes, so that the two differ in nothing but the recipe.
             training=replace(constant, batch_size=base.training.batch_size, context_dropout=0.0),
@@ -134,7 +138,7 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
         ),
         "diffusers-ddim": step(
             "DDIM with diffusers, told the label",
-            denoiser=replace(large, network="conditional_unet2d"),
+            denoiser=replace(large, conditional=True),
             sampler=DiffusersDDIMConfig(sampling_steps=50),
             sweep=replace(once, guidance_weights=(0.0, 2.0)),
             **diffusers,
@@ -206,7 +210,7 @@ def step_rows(
     seconds = sum(
         len(finished.evidence.splits.generator) / row["images_per_second"] for row in finished.evidence.training_log
     )
-    told_the_label = step.experiment.denoiser.network not in UNCONDITIONAL
+    told_the_label = step.experiment.denoiser.conditional
     parameters = sum(tensor.numel() for tensor in finished.checkpoint.weights.values())
     for result in finished.evidence.cells:
         conditions = vocabulary.conditions(result.cell.asked)

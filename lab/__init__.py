@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lab.configuration.diffusion import DDIMConfig, DPMSolverConfig
-    from lab.configuration.networks import DenoiserConfig
+    from lab.configuration.networks import BasicUNetConfig, ContextUnetConfig, UNet2DConfig
     from lab.configuration.training import TrainingConfig
     from lab.data.datasets import digits, mnist5k, stratified_splits
     from lab.data.image_folders import class_folders, scene_folder
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from lab.training.recipe import Recipe
 
 __all__ = [
+    "BasicUNetConfig",
+    "ContextUnetConfig",
     "DDIMConfig",
     "DPMSolverConfig",
-    "DenoiserConfig",
     "Recipe",
     "TrainingConfig",
+    "UNet2DConfig",
     "class_folders",
     "digits",
     "mnist5k",
@@ -52,7 +54,7 @@ __all__ = [
 
 _ROOMS = {
     "lab.configuration.diffusion": ("DDIMConfig", "DPMSolverConfig"),
-    "lab.configuration.networks": ("DenoiserConfig",),
+    "lab.configuration.networks": ("BasicUNetConfig", "ContextUnetConfig", "UNet2DConfig"),
     "lab.configuration.training": ("TrainingConfig",),
     "lab.data.datasets": ("digits", "mnist5k", "stratified_splits"),
     "lab.data.image_folders": ("class_folders", "scene_folder"),

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 
 from lab.configuration.diffusion import CosineScheduleConfig, DiffusersDDPMConfig, LinearScheduleConfig, ScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ImportedUNet2DConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.diffusers_samplers import scheduler
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError, lines_of
-from lab.networks.diffusers_unet import DiffusersUNet, unet2d_model
+from lab.networks.diffusers_unet import DiffusersUNet, ImportedUNet, unet2d_model
 from lab.text import printable, read_utf8
 from lab.training.checkpoints import Checkpoint
 
@@ -64,7 +64,9 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
         stepper = scheduler(DiffusersDDPMConfig(), schedule)
         stepper.register_to_config(prediction_type=prediction)
     network = checkpoint.network(torch.device("cpu"))
-    whole = isinstance(network, DiffusersUNet) and network.context is None and network.told_time
+    whole = not checkpoint.denoiser.conditional and (
+        isinstance(network, ImportedUNet) or (isinstance(network, DiffusersUNet) and network.timed)
+    )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as beside:
@@ -117,7 +119,7 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
     if not isinstance(side, int):
         raise LabError(f"{folder}: its images are of side {side}; allowed is one whole number")
     return Checkpoint(
-        denoiser=DenoiserConfig(network="unet2d", prediction=prediction, unet2d=json.dumps(config)),  # type: ignore[arg-type]  # one of the keys above
+        denoiser=ImportedUNet2DConfig(prediction=prediction, unet2d=json.loads(json.dumps(config))),  # type: ignore[arg-type]  # one of the keys above
         schedule=_schedule(folder, settings),
         image_shape=(config["in_channels"], side, side),
         vocabulary=vocabulary,

@@ -13,6 +13,7 @@ import run_experiments
 from evaluator.reporting.ablation import UNCHANGED, ablation_table, mean_interval
 from experiments.ablation import changed
 from experiments.presets import ABLATIONS, PRESETS
+from lab.configuration.networks import ContextUnetConfig
 from lab.errors import LabError
 
 PROJECT = Path(__file__).parents[1]
@@ -49,6 +50,7 @@ def test_variants_are_compared_seed_by_seed_and_the_best_stands_first() -> None:
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_change_of_an_ablation_changes_something(name: str) -> None:
     experiment = PRESETS[name][1]
+    assert isinstance(experiment.denoiser, ContextUnetConfig)
     for changes in ABLATIONS[name].values():
         assert changed(experiment, changes) != experiment
     with pytest.raises(LabError, match="which it has already"):

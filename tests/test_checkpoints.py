@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lab.configuration.diffusion import LinearScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.machine.files import load_tensors, save_tensors, whole_file
@@ -19,7 +19,7 @@ VOCABULARY = ClassVocabulary(("a", "b", "c"))
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    config, schedule = DenoiserConfig(n_feat=8), LinearScheduleConfig(timesteps=50)
+    config, schedule = ContextUnetConfig(n_feat=8), LinearScheduleConfig(timesteps=50)
     weights = build_denoiser(config, (1, 8, 8), 3, schedule, seed=3).state_dict()
     checkpoint = Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, 2, 20, {"seed": 3}, weights)
     save_checkpoint(tmp_path / "epoch0002.pt", checkpoint)

@@ -25,7 +25,7 @@ from evaluator.judging.scoring import score
 from experiments.configuration import Experiment
 from experiments.reporting import link_by_accuracy
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.datasets import digits, stratified_splits
 from lab.machine.computation import Computation
@@ -154,7 +154,7 @@ def test_what_was_trained_on_is_what_the_tables_say(finished: Path) -> None:
 def test_a_kept_checkpoint_is_the_ema_of_a_training_on_the_generators_split(finished: Path, precision: str) -> None:
     splits = stratified_splits(digits(), evaluator_share=0.3, held_out_share=0.2, seed=0)
     config = TrainingConfig(epochs=2, checkpoints=2, batch_size=128, warmup_steps=2, learning_rate=2e-3)
-    recipe = Recipe(DenoiserConfig(n_feat=8), CosineScheduleConfig(), config, seed=0)
+    recipe = Recipe(ContextUnetConfig(n_feat=8), CosineScheduleConfig(), config, seed=0)
     trainer = Trainer(recipe, splits.generator, Computation(precision=precision))
     list(trainer.steps())
     kept = load_checkpoint(finished / "checkpoints" / "digits" / "epoch0002.pt", digits().vocabulary)

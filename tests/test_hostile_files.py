@@ -22,7 +22,7 @@ from evaluator.classifiers.pictures import numbered_pictures
 from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.image_folders import scene_folder
 from lab.data.labelled_images import one_label_images
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config, schedule = DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
+    config, schedule = ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     network = build_denoiser(config, (1, 8, 8), len(VOCABULARY), schedule, 0)
     path = tmp_path_factory.mktemp("checkpoint") / "epoch0001.pt"
     weights = network.state_dict()
@@ -105,7 +105,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[], 
     folder = tmp_path_factory.mktemp("training")
     images = one_label_images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 3, VOCABULARY)
     config = TrainingConfig(epochs=3, batch_size=4, checkpoints=1)
-    recipe = Recipe(DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20), config)
+    recipe = Recipe(ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20), config)
 
     def opened() -> TrainingRun:
         return TrainingRun(folder, images, recipe, {"seed": 0}, Computation())

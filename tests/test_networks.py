@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.errors import LabError
 from lab.networks.blocks import Attention, ModulatedBlock, VectorBottleneck
 from lab.networks.context_unet import ContextUnet
 from lab.networks.registry import build_denoiser
 
-COURSEWORK = DenoiserConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7)
+COURSEWORK = ContextUnetConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7)
 
 
 def parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def small(config: DenoiserConfig | None = None, side: int = 8, channels: int = 1, classes: int = 10) -> ContextUnet:
-    config = config or DenoiserConfig(n_feat=8)
+def small(config: ContextUnetConfig | None = None, side: int = 8, channels: int = 1, classes: int = 10) -> ContextUnet:
+    config = config or ContextUnetConfig(n_feat=8)
     network = build_denoiser(config, (channels, side, side), classes, CosineScheduleConfig(), seed=0).eval()
     assert isinstance(network, ContextUnet)
     return network
@@ -39,7 +39,7 @@ def test_the_coursework_network_has_its_parameters() -> None:
 
 
 def test_a_learned_null_condition_adds_only_its_embeddings() -> None:
-    learned = ContextUnet(DenoiserConfig(n_feat=128, norm="batch", time="scalar", pool=7), (3, 64, 64), 24, 400)
+    learned = ContextUnet(ContextUnetConfig(n_feat=128, norm="batch", time="scalar", pool=7), (3, 64, 64), 24, 400)
     assert parameters(learned) == 7_578_627 + 256 + 128
 
 
@@ -54,17 +54,17 @@ def test_the_noise_is_shaped_like_the_image(side: int, channels: int, classes: i
 @pytest.mark.parametrize("shape", [(1, 8, 12), (1, 10, 10), (1, 0, 0)])
 def test_a_side_that_does_not_halve_twice_is_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(LabError, match="square side divisible by 4"):
-        ContextUnet(DenoiserConfig(), shape, 10, 400)
+        ContextUnet(ContextUnetConfig(), shape, 10, 400)
 
 
 def test_a_pool_that_does_not_fit_is_refused() -> None:
     with pytest.raises(LabError, match="--denoiser.pool is 7"):
-        small(DenoiserConfig(n_feat=8, pool=7))
+        small(ContextUnetConfig(n_feat=8, pool=7))
 
 
 @pytest.mark.parametrize("null_condition", ["learned", "zeros"])
 def test_the_condition_and_the_time_reach_the_output(null_condition: Any) -> None:
-    network = small(DenoiserConfig(n_feat=8, null_condition=null_condition))
+    network = small(ContextUnetConfig(n_feat=8, null_condition=null_condition))
     x_t = torch.randn(1, 1, 8, 8).expand(4, -1, -1, -1)
     conditions = torch.zeros(4, 10)
     conditions[1, 3] = conditions[2, 5] = 1
@@ -86,7 +86,7 @@ def test_the_learned_null_condition_is_not_the_embedding_of_zeros() -> None:
     torch.testing.assert_close(before[1], after[1])
 
 
-STRONG = DenoiserConfig(
+STRONG = ContextUnetConfig(
     n_feat=8, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects"
 )
 
@@ -114,7 +114,7 @@ def awake(network: ContextUnet) -> ContextUnet:
     ],
 )
 def test_each_option_stands_by_itself(options: dict[str, Any]) -> None:
-    plain, changed = small(side=16), awake(small(replace(DenoiserConfig(n_feat=8), **options), side=16))
+    plain, changed = small(side=16), awake(small(replace(ContextUnetConfig(n_feat=8), **options), side=16))
     assert parameters(changed) != parameters(plain)
     x_t = torch.randn(1, 1, 16, 16).expand(4, -1, -1, -1)
     conditions = torch.zeros(4, 10)
@@ -165,7 +165,7 @@ def test_attention_is_torch_s_own_over_the_map() -> None:
 
 
 def test_a_modulated_block_starts_as_its_skip() -> None:
-    block = ModulatedBlock(16, 16, 8, DenoiserConfig(n_feat=8))
+    block = ModulatedBlock(16, 16, 8, ContextUnetConfig(n_feat=8))
     features = torch.randn(2, 16, 4, 4)
     torch.testing.assert_close(block(features, torch.randn(2, 8)), features)
 
@@ -180,7 +180,7 @@ def test_a_modulated_block_starts_as_its_skip() -> None:
 )
 def test_choices_that_do_not_go_together_are_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(LabError, match=told):
-        DenoiserConfig(**options)
+        ContextUnetConfig(**options)
 
 
 def test_a_patch_asks_for_a_larger_divisor() -> None:
@@ -189,7 +189,7 @@ def test_a_patch_asks_for_a_larger_divisor() -> None:
 
 
 def test_scalar_time_is_the_coursework_t_over_t() -> None:
-    network = small(DenoiserConfig(n_feat=8, time="scalar"))
+    network = small(ContextUnetConfig(n_feat=8, time="scalar"))
     features = network._time_features(torch.tensor([0, 199, 399]))
     torch.testing.assert_close(features, torch.tensor([[1 / 400], [0.5], [1.0]]))
 
@@ -197,7 +197,7 @@ def test_scalar_time_is_the_coursework_t_over_t() -> None:
 def test_initialisation_belongs_to_the_seed_and_leaves_the_global_rng_alone() -> None:
     state = torch.random.get_rng_state()
     first, again = small(), small()
-    other = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 10, CosineScheduleConfig(), seed=1)
+    other = build_denoiser(ContextUnetConfig(n_feat=8), (1, 8, 8), 10, CosineScheduleConfig(), seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     weights = [network.state_dict()["out.0.weight"] for network in (first, again, other)]
     assert torch.equal(weights[0], weights[1])

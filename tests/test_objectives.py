@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
 from lab.diffusion.objectives import ERRORS, NOISES, TARGETS, WEIGHTINGS, AsNoisePredictor, loss_weights, target
 from lab.diffusion.schedules import noise_schedule
@@ -20,7 +20,7 @@ def images(seed: int) -> torch.Tensor:
 
 
 def test_every_prediction_that_can_be_chosen_is_there() -> None:
-    allowed = get_args(get_type_hints(DenoiserConfig)["prediction"])
+    allowed = get_args(get_type_hints(ContextUnetConfig)["prediction"])
     assert set(allowed) == set(TARGETS) == set(NOISES) == set(ERRORS)
     assert set(get_args(get_type_hints(TrainingConfig)["weighting"])) == {"as_predicted", *WEIGHTINGS}
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
 from lab.networks.registry import build_denoiser
 from lab.training.muon import Muon, orthogonalised
@@ -59,7 +59,7 @@ def test_a_convolution_is_stepped_as_its_matrix_in_every_memory_format() -> None
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_every_parameter_is_stepped_by_one_optimizer(kind: str) -> None:
-    config = DenoiserConfig(n_feat=32, patch=2, conditioning="blocks", bottleneck="map", attention="objects")
+    config = ContextUnetConfig(n_feat=32, patch=2, conditioning="blocks", bottleneck="map", attention="objects")
     network = build_denoiser(config, (3, 16, 16), 24, CosineScheduleConfig(), 0)
     optimizers = OPTIMIZERS[kind](network, TrainingConfig())
     stepped = [
@@ -69,7 +69,7 @@ def test_every_parameter_is_stepped_by_one_optimizer(kind: str) -> None:
 
 
 def test_the_ends_of_a_network_are_not_its_hidden_matrices() -> None:
-    config = DenoiserConfig(n_feat=32, conditioning="blocks", bottleneck="map", attention="objects")
+    config = ContextUnetConfig(n_feat=32, conditioning="blocks", bottleneck="map", attention="objects")
     network = build_denoiser(config, (3, 16, 16), 24, CosineScheduleConfig(), 0)
     hidden = {id(weight) for weight in hidden_matrices(network)}
     names = {name for name, parameter in network.named_parameters() if id(parameter) in hidden}

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import pytest
@@ -13,7 +12,7 @@ import torch
 
 from experiments.configuration import Experiment
 from lab.configuration.diffusion import DiffusersDDPMConfig, DPMSolverConfig, LinearScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig, DenoiserConfig, Prediction, UNet2DConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.denoising import timestep_grid
@@ -31,10 +30,10 @@ DIGITS = ClassVocabulary(tuple("0123456789"))
 SHAPE = (1, 8, 8)
 
 
-def checkpoint(**changes: Any) -> Checkpoint:
-    config = replace(DenoiserConfig(network="unet2d", n_feat=8, widths=(1, 1, 2)), **changes)
-    if config.network == "unet2d":
-        config = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 1, 2), prediction=config.prediction)
+UNET2D = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 1, 2))
+
+
+def checkpoint(config: DenoiserConfig = UNET2D) -> Checkpoint:
     schedule = LinearScheduleConfig(timesteps=100)
     network = build_denoiser(config, SHAPE, 10, schedule, 3)
     return Checkpoint(config, schedule, SHAPE, DIGITS, 2, 20, {}, network.state_dict())
@@ -66,8 +65,8 @@ def test_diffusers_samples_the_same_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prediction", ["noise", "x_0", "v"])
-def test_the_round_trip_predicts_the_same(tmp_path: Path, prediction: str) -> None:
-    before = checkpoint(prediction=prediction)
+def test_the_round_trip_predicts_the_same(tmp_path: Path, prediction: Prediction) -> None:
+    before = checkpoint(replace(UNET2D, prediction=prediction))
     export_pipeline(before, tmp_path / "pipeline")
     after = import_pipeline(tmp_path / "pipeline", DIGITS)
     save_checkpoint(tmp_path / "imported.pt", after)
@@ -85,7 +84,7 @@ def test_the_round_trip_predicts_the_same(tmp_path: Path, prediction: str) -> No
 
 
 def test_of_another_network_the_noise_schedule_is_written(tmp_path: Path) -> None:
-    assert not export_pipeline(checkpoint(network="context_unet"), tmp_path / "pipeline")
+    assert not export_pipeline(checkpoint(ContextUnetConfig(n_feat=8)), tmp_path / "pipeline")
     assert [path.name for path in (tmp_path / "pipeline").iterdir()] == ["scheduler"]
     scheduler = diffusers.DDPMScheduler.from_pretrained(tmp_path / "pipeline" / "scheduler")
     expected = noise_schedule(LinearScheduleConfig(timesteps=100)).alpha_bar

@@ -11,7 +11,7 @@ import torch
 
 from experiments.presets import PRESETS
 from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
@@ -68,7 +68,7 @@ def test_threads_spin_for_a_while_unless_the_user_says_otherwise() -> None:
 
 
 def test_bfloat16_makes_the_same_pictures() -> None:
-    config = DenoiserConfig(n_feat=16, conditioning="blocks", bottleneck="map", attention="objects", prediction="v")
+    config = ContextUnetConfig(n_feat=16, conditioning="blocks", bottleneck="map", attention="objects", prediction="v")
     network = build_denoiser(config, (3, 16, 16), 4, CosineScheduleConfig(), 0).eval()
     with torch.no_grad():
         # Fresh blocks begin at zero and would hide everything between.
@@ -91,7 +91,7 @@ def test_bfloat16_makes_the_same_pictures() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler on a CPU")
 def test_a_compiled_network_predicts_the_same() -> None:
-    network = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 4, CosineScheduleConfig(), 0).eval()
+    network = build_denoiser(ContextUnetConfig(n_feat=8), (1, 8, 8), 4, CosineScheduleConfig(), 0).eval()
     x_t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     inputs = x_t, torch.tensor([1, 50, 300]), torch.eye(4)[:3]
     with torch.no_grad():

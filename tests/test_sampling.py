@@ -21,7 +21,7 @@ from lab.configuration.diffusion import (
     DPMSolverConfig,
     LinearScheduleConfig,
 )
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.diffusion.denoising import Denoising, Point, timestep_grid
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.samplers import ancestral_step, ddim_step, moments, sample
@@ -137,7 +137,7 @@ def test_the_noise_of_an_image_is_its_own() -> None:
 
 @pytest.mark.parametrize("sampler", [AncestralConfig, DDIMConfig, DPMSolverConfig])
 def test_images_do_not_depend_on_the_batch_they_are_in(sampler: Any) -> None:
-    network = build_denoiser(DenoiserConfig(n_feat=8), (1, 8, 8), 3, CosineScheduleConfig(), seed=0).eval()
+    network = build_denoiser(ContextUnetConfig(n_feat=8), (1, 8, 8), 3, CosineScheduleConfig(), seed=0).eval()
     predictor = ClassifierFreeGuidance(network, 2.0)
     config = sampler(sampling_steps=4)
     conditions = torch.eye(3).repeat(4, 1)

@@ -16,7 +16,7 @@ import run_experiments
 from evaluator.classifiers.pictures import numbered_pictures
 from experiments.submissions import Scoring, score_submissions
 from lab.configuration.diffusion import CosineScheduleConfig, LinearScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig, UNet2DConfig
 from lab.data.labels import ClassVocabulary
 from lab.machine import memory
 from lab.networks.registry import build_denoiser
@@ -60,7 +60,7 @@ def finished_cell(root: Path, weight: str) -> CellResult:
 @pytest.fixture
 def colours(tmp_path: Path) -> Path:
     """A checkpoint of RGB images that lies alone in a folder."""
-    config, schedule = DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
+    config, schedule = ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     weights = build_denoiser(config, (3, 8, 8), 3, schedule, seed=1).state_dict()
     path = tmp_path / "alone" / "epoch0009.pt"
     save_checkpoint(path, Checkpoint(config, schedule, (3, 8, 8), COLOURS, 9, 90, {}, weights))
@@ -164,7 +164,7 @@ def test_autoguidance_by_a_weaker_checkpoint(finished: Path, tmp_path: Path) -> 
 
 
 def test_an_imported_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config, schedule = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 1, 2)), LinearScheduleConfig()
+    config, schedule = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 1, 2)), LinearScheduleConfig()
     weights = build_denoiser(config, (1, 8, 8), 10, schedule, seed=3).state_dict()
     digits = ClassVocabulary(tuple("0123456789"))
     export_pipeline(Checkpoint(config, schedule, (1, 8, 8), digits, 2, 20, {}, weights), tmp_path / "pipeline")

@@ -20,6 +20,7 @@ from lab.diffusion.samplers import SAMPLERS
 from lab.diffusion.schedules import SCHEDULES
 from lab.errors import LabError
 from lab.guidance.limited_interval import IntervalMethod
+from lab.networks.registry import NETWORKS
 from lab.sweep.cells import SweepCell
 from tests.cells import a_cell
 
@@ -80,7 +81,8 @@ def test_the_settings_of_every_preset_are_read_back_as_they_were(preset: str) ->
     experiment = PRESETS[preset][1]
     settings = experiment.evaluator_settings() | experiment.generator_settings()
     require_same_settings(OWNER, as_primitives(settings), settings)
-    stored = as_primitives({"schedule": experiment.schedule, "sampler": experiment.sampler})
+    stored = as_primitives({name: getattr(experiment, name) for name in ("denoiser", "schedule", "sampler")})
+    assert read_kind(NETWORKS, stored["denoiser"], "denoiser") == experiment.denoiser
     assert read_kind(SCHEDULES, stored["schedule"], "schedule") == experiment.schedule
     assert read_kind(SAMPLERS, stored["sampler"], "sampler") == experiment.sampler
 
@@ -148,7 +150,10 @@ def test_there_and_back_a_kind_is_what_it_was(data: st.DataObject) -> None:
 
 
 def test_every_kind_of_the_command_line_can_be_made_and_read() -> None:
-    for section, registry in (("schedule", SCHEDULES), ("sampler", SAMPLERS)):
-        assert by_kind(CHOICES[section]) == by_kind(registry)
+    unoffered = {"denoiser": {"imported_unet2d"}}
+    for section, registry in (("schedule", SCHEDULES), ("sampler", SAMPLERS), ("denoiser", NETWORKS)):
+        offered = {kind: one for kind, one in by_kind(registry).items() if kind not in unoffered.get(section, ())}
+        assert by_kind(CHOICES[section]) == offered
+        assert unoffered.get(section, set()) <= by_kind(registry).keys()
     assert {type(preset.schedule) for _, preset in PRESETS.values()} <= set(CHOICES["schedule"])
     assert get_args(DDIMConfig.__dataclass_fields__["kind"].type) == ("ddim",)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.samplers import sample
 from lab.errors import LabError
@@ -40,7 +40,7 @@ def engine(batch_size: int = 0) -> Engine:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    config, schedule = DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
+    config, schedule = ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     for epoch in (1, 2):
         weights = build_denoiser(config, SHAPE, 3, schedule, epoch).state_dict()
         checkpoint = Checkpoint(config, schedule, SHAPE, VOCABULARY, epoch, epoch, {}, weights)
@@ -176,7 +176,7 @@ def test_another_precision_is_another_cell(folder: Path) -> None:
 def test_a_network_is_shared_by_cells_of_one_checkpoint_and_precision_alone(
     folder: Path, change: dict[str, str]
 ) -> None:
-    config, schedule = DenoiserConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
+    config, schedule = ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     weights = build_denoiser(config, SHAPE, 3, schedule, 7).state_dict()
     # Another network of the same epoch and step.
     save_checkpoint(folder / "copy.pt", Checkpoint(config, schedule, SHAPE, VOCABULARY, 1, 1, {}, weights))

@@ -9,7 +9,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.datasets import digits
 from lab.errors import LabError
@@ -22,7 +22,7 @@ CONFIG = TrainingConfig(epochs=3, batch_size=40, learning_rate=1e-3, warmup_step
 
 def trainer(config: TrainingConfig = CONFIG, seed: int = 0, precision: str = "float32") -> Trainer:
     dataset = digits().subset(torch.arange(100))
-    recipe = Recipe(DenoiserConfig(n_feat=8), CosineScheduleConfig(), config, seed)
+    recipe = Recipe(ContextUnetConfig(n_feat=8), CosineScheduleConfig(), config, seed)
     return Trainer(recipe, dataset, Computation(precision=precision))
 
 

@@ -4,15 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from experiments.command_line import parse
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import BasicUNetConfig, DenoiserConfig, UNet2DConfig
 from lab.errors import LabError
 from lab.networks.diffusers_unet import DiffusersUNet
 from lab.networks.registry import build_denoiser
 
-BASIC = DenoiserConfig(network="basic_unet", n_feat=32, widths=(1, 2, 2), prediction="x_0")
-SMALL = DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 2, 2), attended_levels=2)
-LARGE = DenoiserConfig(network="unet2d", n_feat=64, widths=(1, 1, 2), attended_levels=1)
+BASIC = BasicUNetConfig(n_feat=32, widths=(1, 2, 2), prediction="x_0")
+SMALL = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 2, 2), attended_levels=2)
+LARGE = UNet2DConfig(conditional=False, n_feat=64, widths=(1, 1, 2), attended_levels=1)
 
 
 def size(network: nn.Module) -> int:
@@ -59,8 +60,8 @@ def test_unet2d_is_told_what_its_configuration_says() -> None:
     early, late = torch.tensor([1, 1]), torch.tensor([300, 300])
     nothing, asked = torch.zeros(2, 10), torch.eye(10)[:2]
     told_time = built(SMALL)
-    told_nothing = built(DenoiserConfig(network="unet2d", n_feat=32, widths=(1, 2, 2), time="none"))
-    told_all = built(DenoiserConfig(network="conditional_unet2d", n_feat=32, widths=(1, 2, 2)))
+    told_nothing = built(UNet2DConfig(conditional=False, n_feat=32, widths=(1, 2, 2), timed=False))
+    told_all = built(UNet2DConfig(n_feat=32, widths=(1, 2, 2)))
     with torch.no_grad():
         assert not torch.equal(told_time(x, early, nothing), told_time(x, late, nothing))
         assert torch.equal(told_time(x, early, nothing), told_time(x, early, asked))
@@ -69,7 +70,7 @@ def test_unet2d_is_told_what_its_configuration_says() -> None:
 
 
 def test_a_null_condition_adds_nothing_to_the_embedded_time() -> None:
-    config = DenoiserConfig(network="conditional_unet2d", n_feat=32, widths=(1, 2, 2), attended_levels=2)
+    config = UNet2DConfig(n_feat=32, widths=(1, 2, 2), attended_levels=2)
     conditional, plain = built(config), built(SMALL)
     assert isinstance(conditional, DiffusersUNet)
     assert isinstance(plain, DiffusersUNet)
@@ -85,8 +86,35 @@ def test_sides_that_cannot_be_halved_twice_are_refused(config: DenoiserConfig) -
         built(config, side=10)
 
 
-def test_a_field_of_another_network_is_refused() -> None:
-    with pytest.raises(LabError, match="--denoiser.patch is 2, which basic_unet does not use; leave it out"):
-        DenoiserConfig(network="basic_unet", patch=2)
-    with pytest.raises(LabError, match="--denoiser.attended-levels is 1, which context_unet does not use"):
-        DenoiserConfig(attended_levels=1)
+@pytest.mark.parametrize(
+    ("arguments", "kind", "flag"),
+    [
+        (["--denoiser.kind", "basic_unet", "--denoiser.patch", "2"], "basic_unet", "--denoiser.patch"),
+        (["--denoiser.attended-levels", "1"], "context_unet", "--denoiser.attended-levels"),
+        (["--denoiser.kind=unet2d", "--denoiser.time", "none"], "unet2d", "--denoiser.time"),
+        (["--denoiser.kind", "unet2d", "--denoiser.unet2d", "{}"], "unet2d", "--denoiser.unet2d"),
+    ],
+)
+def test_a_field_of_another_network_is_refused(
+    arguments: list[str], kind: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse("digits", arguments)
+    told = capsys.readouterr().err
+    assert "nrecognized" in told
+    assert flag in told
+    own = [word for word in arguments if word not in (flag, arguments[-1])]
+    assert parse("digits", own).denoiser.kind == kind
+
+
+def test_the_command_line_offers_no_imported_network() -> None:
+    with pytest.raises(LabError, match="--denoiser.kind is 'imported_unet2d'.*allowed are context_unet, basic_unet"):
+        parse("digits", ["--denoiser.kind", "imported_unet2d"])
+    assert parse("digits", ["--denoiser.kind", "unet2d", "--denoiser.no-conditional"]).denoiser == UNet2DConfig(
+        conditional=False, n_feat=32
+    )
+
+
+def test_unet2d_has_channels_for_its_groups() -> None:
+    with pytest.raises(LabError, match="--denoiser.n-feat is 40; allowed is a multiple of 32"):
+        UNet2DConfig(n_feat=40)

@@ -1,41 +1,69 @@
-"""Settings of the denoiser."""
+"""Settings of the denoiser, a class a kind of network."""
 
 import json
-from dataclasses import dataclass
-from typing import Literal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from lab.configuration.checks import require_range, require_types
 from lab.errors import LabError
 
-_OF_ALL = ("network", "n_feat", "widths", "prediction")
+Prediction = Literal["noise", "x_0", "v"]
+
+ANY_SIZE = range(sys.maxsize)
+"""Sizes of label sets, the empty one among them, which is the null condition."""
 
 
-_OF_CONTEXT_UNET = (
-    "activation", "norm", "null_condition", "time", "pool", "patch", "conditioning", "bottleneck", "attention"
-)  # fmt: skip
-DENOISER_FIELDS = {
-    "context_unet": (*_OF_ALL, *_OF_CONTEXT_UNET),
-    "basic_unet": _OF_ALL,
-    "unet2d": (*_OF_ALL, "time", "attended_levels", "unet2d"),
-    "conditional_unet2d": (*_OF_ALL, "time", "attended_levels", "unet2d"),
-}
-"""The fields of `DenoiserConfig` that each network uses."""
+@runtime_checkable
+class DenoiserConfig(Protocol):
+    """Settings of a denoiser, of any kind."""
+
+    @property
+    def kind(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def prediction(self) -> str:
+        """What the output is: noise, x_0 or v; see `lab/diffusion/objectives.py`."""
+        ...
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network is given the condition."""
+        ...
+
+    @property
+    def label_set_sizes(self) -> range:
+        """The sizes of label sets that the network can be given; 0 is the null condition."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Channels of its feature maps at full side, which decide what "auto" precision is."""
+        ...
 
 
-UNCONDITIONAL = ("basic_unet", "unet2d")
-"""The networks that ignore the condition."""
+def _require_widths(n_feat: int, widths: tuple[int, int, int], divisor: int) -> None:
+    require_range("denoiser.n_feat", n_feat, divisor, 1024)
+    for width in widths:
+        require_range("denoiser.widths", width, 1, 64)
+    if n_feat % divisor:
+        raise LabError(
+            f"--denoiser.n-feat is {n_feat}; allowed is a multiple of {divisor} (GroupNorm has {divisor} groups)"
+        )
 
 
 @dataclass(frozen=True)
-class DenoiserConfig:
-    """The network. ContextUnet with batch norm, zero null condition, scalar time and pool 7 is the coursework's.
+class ContextUnetConfig:
+    """ContextUnet. With batch norm, zero null condition, scalar time and pool 7 it is the coursework's.
 
-    Each field from `patch` to `attention` strengthens ContextUnet by itself; LOG.md says what was measured of them.
+    Each field from `patch` to `attention` strengthens it by itself; LOG.md has the measurements.
     """
 
-    network: Literal["context_unet", "basic_unet", "unet2d", "conditional_unet2d"] = "context_unet"
-    """ContextUnet; or the tutorials' networks: BasicUNet, which is told neither time nor condition, and diffusers'
-    UNet2DModel without and with the condition (extra [diffusers])."""
+    kind: Literal["context_unet"] = "context_unet"
+    """context_unet, basic_unet or unet2d; each has its own settings."""
     n_feat: int = 64
     """Channels that `widths` are multiples of."""
     activation: Literal["gelu", "relu"] = "gelu"
@@ -43,7 +71,7 @@ class DenoiserConfig:
     norm: Literal["group", "batch"] = "group"
     """Normalisation in the residual blocks: GroupNorm of 8 groups, or the coursework's BatchNorm."""
     null_condition: Literal["learned", "zeros"] = "learned"
-    """What "no label asked" looks like to the network: embeddings of its own, or the embedding of a row of zeros."""
+    """What the null condition looks like to the network: embeddings of its own, or the embedding of a row of zeros."""
     time: Literal["sinusoidal", "scalar", "none"] = "sinusoidal"
     """How time enters: sines and cosines of t, the coursework's single number (t + 1) / T, or not at all."""
     pool: int = 0
@@ -59,38 +87,141 @@ class DenoiserConfig:
     """What the quarter-sized map passes through: pooling to a vector (the coursework's), or one more block."""
     attention: Literal["none", "map", "objects"] = "none"
     """Attention after each down and before each up: none (the coursework's), over the map, or over the map and the
-    objects asked for."""
-    prediction: Literal["noise", "x_0", "v"] = "noise"
-    """What the output is taken for: the noise (the coursework's), the clean image, or v, between the two."""
-    attended_levels: int = 0
-    """How many of UNet2DModel's levels have attention, counted from the lowest."""
-    unet2d: str = ""
-    """All of UNet2DModel's own configuration as JSON, where it came with an imported pipeline."""
+    objects of the label set."""
+    prediction: Prediction = "noise"
+    """What the output is: the noise (the coursework's), the clean image, or v, between the two."""
+
+    def __post_init__(self) -> None:
+        require_types(self, "denoiser")
+        _require_widths(self.n_feat, self.widths, 8)
+        require_range("denoiser.pool", self.pool, 0)
+        if self.pool and self.bottleneck != "vector":
+            raise LabError(f"--denoiser.pool is {self.pool}, which only --denoiser.bottleneck vector uses; remove it")
+        require_range("denoiser.patch", self.patch, 1, 16)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network is given the condition: yes."""
+        return True
 
     @property
     def width(self) -> int:
         """Channels of the feature maps at full side."""
-        if self.unet2d:
-            return int(json.loads(self.unet2d)["block_out_channels"][0])
         return self.n_feat * self.widths[0]
+
+    @property
+    def label_set_sizes(self) -> range:
+        """The sizes of label sets that the network can be given: all."""
+        return ANY_SIZE
+
+
+@dataclass(frozen=True)
+class BasicUNetConfig:
+    """The tutorials' first network, which is given neither the timestep nor the condition."""
+
+    kind: Literal["basic_unet"] = "basic_unet"
+    """context_unet, basic_unet or unet2d; each has its own settings."""
+    n_feat: int = 64
+    """Channels that `widths` are multiples of."""
+    widths: tuple[int, int, int] = (1, 1, 2)
+    """Channels at full, half and quarter side, in multiples of n_feat."""
+    prediction: Prediction = "noise"
+    """What the output is: the noise, the clean image, or v, between the two."""
 
     def __post_init__(self) -> None:
         require_types(self, "denoiser")
-        for name, value in vars(self).items():
-            default = type(self).__dataclass_fields__[name].default
-            if name not in DENOISER_FIELDS[self.network] and value != default:
-                raise LabError(
-                    f"--denoiser.{name.replace('_', '-')} is {value}, which {self.network} does not use; leave it out"
-                )
+        _require_widths(self.n_feat, self.widths, 1)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network is given the condition: no."""
+        return False
+
+    @property
+    def width(self) -> int:
+        """Channels of the feature maps at full side."""
+        return self.n_feat * self.widths[0]
+
+    @property
+    def label_set_sizes(self) -> range:
+        """The sizes of label sets that the network can be given: all, and it ignores them."""
+        return ANY_SIZE
+
+
+@dataclass(frozen=True)
+class UNet2DConfig:
+    """diffusers' UNet2DModel (extra [diffusers]), with or without the condition."""
+
+    kind: Literal["unet2d"] = "unet2d"
+    """context_unet, basic_unet or unet2d; each has its own settings."""
+    conditional: bool = True
+    """Whether the network is given the condition."""
+    timed: bool = True
+    """Whether the network is given the timestep; if not, it is given 0."""
+    n_feat: int = 64
+    """Channels that `widths` are multiples of."""
+    widths: tuple[int, int, int] = (1, 1, 2)
+    """Channels at full, half and quarter side, in multiples of n_feat."""
+    attended_levels: int = 0
+    """How many of the three levels have attention, counted from the lowest."""
+    prediction: Prediction = "noise"
+    """What the output is: the noise, the clean image, or v, between the two."""
+
+    def __post_init__(self) -> None:
+        require_types(self, "denoiser")
         require_range("denoiser.attended_levels", self.attended_levels, 0, 3)
-        require_range("denoiser.n_feat", self.n_feat, 8, 1024)
-        if self.n_feat % 8:
-            raise LabError(f"--denoiser.n-feat is {self.n_feat}; allowed is a multiple of 8 (GroupNorm has 8 groups)")
-        require_range("denoiser.pool", self.pool, 0)
-        if self.pool and self.bottleneck != "vector":
-            raise LabError(
-                f"--denoiser.pool is {self.pool}, which only --denoiser.bottleneck vector uses; leave it out"
-            )
-        require_range("denoiser.patch", self.patch, 1, 16)
-        for width in self.widths:
-            require_range("denoiser.widths", width, 1, 64)
+        _require_widths(self.n_feat, self.widths, 32)
+
+    @property
+    def width(self) -> int:
+        """Channels of the feature maps at full side."""
+        return self.n_feat * self.widths[0]
+
+    @property
+    def label_set_sizes(self) -> range:
+        """The sizes of label sets that the network can be given: all."""
+        return ANY_SIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedUNet2DConfig:
+    """A UNet2DModel that `import-pipeline` read from a folder of diffusers.
+
+    Args:
+        unet2d: diffusers' own configuration of it, in primitives.
+        null_condition: whether it has an embedding of the null condition, after those of the classes.
+        prediction: what the output is.
+    """
+
+    kind: Literal["imported_unet2d"] = "imported_unet2d"
+    unet2d: Mapping[str, Any] = field(default_factory=dict)
+    null_condition: bool = False
+    prediction: Prediction = "noise"
+
+    def __post_init__(self) -> None:
+        require_types(self, "denoiser")
+        try:
+            same = isinstance(self.unet2d, dict) and json.loads(json.dumps(self.unet2d)) == self.unet2d
+        except (TypeError, ValueError, RecursionError):
+            same = False
+        if not same:
+            raise LabError("denoiser.unet2d is no mapping of primitives; import the pipeline again")
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network is given the condition: if it embeds classes."""
+        return self.unet2d.get("class_embed_type") is not None or self.unet2d.get("num_class_embeds") is not None
+
+    @property
+    def width(self) -> int:
+        """Channels of the feature maps at full side."""
+        return int(self.unet2d["block_out_channels"][0])
+
+    @property
+    def label_set_sizes(self) -> range:
+        """The sizes of label sets that the network can be given: one class and, if it has it, the null condition."""
+        return range(0 if self.null_condition else 1, 2) if self.conditional else ANY_SIZE
+
+
+DenoiserChoice = ContextUnetConfig | BasicUNetConfig | UNet2DConfig
+"""The kinds that the command line offers."""

@@ -21,9 +21,14 @@ Inputs = tuple[Images, Timesteps, Conditions]
 
 
 def blank_inputs(images: int, image_shape: tuple[int, int, int], classes: int, device: torch.device) -> Inputs:
-    """Return what a noise predictor takes, all of it zeros: its cost does not depend on what it is given."""
+    """Return what a noise predictor takes: blank images of class 0, a condition that every network accepts.
+
+    The cost does not depend on the values.
+    """
     x_t = torch.zeros(images, *image_shape, device=device)
-    return x_t, torch.zeros(images, dtype=torch.int64, device=device), torch.zeros(images, classes, device=device)
+    conditions = torch.zeros(images, classes, device=device)
+    conditions[:, :1] = 1
+    return x_t, torch.zeros(images, dtype=torch.int64, device=device), conditions
 
 
 @torch.inference_mode()

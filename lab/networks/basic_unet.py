@@ -6,7 +6,7 @@ channel of image it has 309,057 parameters. Source: unit 1 of Hugging Face's dif
 
 from torch import Tensor, nn
 
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import BasicUNetConfig
 from lab.errors import LabError
 from lab.types import Conditions, Images, Timesteps
 
@@ -22,7 +22,7 @@ class BasicUNet(nn.Module):
         LabError: it is not.
     """
 
-    def __init__(self, config: DenoiserConfig, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: BasicUNetConfig, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
         channels, height, width = image_shape
         if height % 4 or width % 4:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.errors import LabError
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
@@ -27,7 +27,7 @@ class ResidualBlock(nn.Module):
     Where the channels change, the skip starts after the first convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, config: DenoiserConfig, skip: bool = False) -> None:
+    def __init__(self, in_channels: int, out_channels: int, config: ContextUnetConfig, skip: bool = False) -> None:
         super().__init__()
         self.skip = skip
         self.same_channels = in_channels == out_channels
@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
         self.second = self._convolution(out_channels, out_channels, config)
 
     @staticmethod
-    def _convolution(in_channels: int, out_channels: int, config: DenoiserConfig) -> nn.Sequential:
+    def _convolution(in_channels: int, out_channels: int, config: ContextUnetConfig) -> nn.Sequential:
         return nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 3, padding=1),
             NORMS[config.norm](out_channels),
@@ -60,7 +60,7 @@ class ModulatedBlock(nn.Module):
     It starts as the skip alone: its last convolution begins at zero.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, embedded: int, config: DenoiserConfig) -> None:
+    def __init__(self, in_channels: int, out_channels: int, embedded: int, config: ContextUnetConfig) -> None:
         super().__init__()
         activation = ACTIVATIONS[config.activation]
         self.first = nn.Sequential(
@@ -157,7 +157,7 @@ class VectorBottleneck(nn.Module):
         LabError: the map made again would not be as large as the map.
     """
 
-    def __init__(self, channels: int, side: int, config: DenoiserConfig) -> None:
+    def __init__(self, channels: int, side: int, config: ContextUnetConfig) -> None:
         super().__init__()
         pool = config.pool or side
         if pool > side or side % (side // pool):
@@ -177,7 +177,7 @@ class VectorBottleneck(nn.Module):
         return out
 
 
-def embedding(in_features: int, out_features: int, config: DenoiserConfig) -> nn.Sequential:
+def embedding(in_features: int, out_features: int, config: ContextUnetConfig) -> nn.Sequential:
     """Two linear layers with an activation between them."""
     return nn.Sequential(
         nn.Linear(in_features, out_features),

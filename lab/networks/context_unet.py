@@ -4,7 +4,7 @@ Two downs to a vector, time and condition embedded at two scales, two ups with s
 
     up = cemb * up + temb        (multiply by context, add time)
 
-Its options strengthen that outline where it is weak, each on its own: see `DenoiserConfig`.
+Its options strengthen that outline where it is weak, each on its own: see `ContextUnetConfig`.
 """
 
 import math
@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig
 from lab.errors import LabError
 from lab.networks.blocks import Attention, ModulatedBlock, ResidualBlock, Up, VectorBottleneck, embedding
 from lab.types import Conditions, Images, Timesteps
@@ -29,7 +29,7 @@ class ConditionEmbedding(nn.Module):
         config: activation, and what the null condition is.
     """
 
-    def __init__(self, time_features: int, classes: int, out_features: int, config: DenoiserConfig) -> None:
+    def __init__(self, time_features: int, classes: int, out_features: int, config: ContextUnetConfig) -> None:
         super().__init__()
         self.time = embedding(time_features, out_features, config)
         self.context = embedding(classes, out_features, config)
@@ -48,7 +48,7 @@ class ContextUnet(nn.Module):
     """The coursework's U-Net as a noise predictor, with options.
 
     Args:
-        config: the choices; see `DenoiserConfig`.
+        config: the choices; see `ContextUnetConfig`.
         image_shape: (channels, height, width); height equals width and is divisible by 4 `patch`.
         classes: K, the length of a condition.
         timesteps: T of the noise schedule; only the scalar time embedding (t + 1) / T uses it.
@@ -57,7 +57,9 @@ class ContextUnet(nn.Module):
         LabError: the side is not square and divisible by 4 `patch`, or `pool` does not fit the map at the bottleneck.
     """
 
-    def __init__(self, config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int, timesteps: int) -> None:
+    def __init__(
+        self, config: ContextUnetConfig, image_shape: tuple[int, int, int], classes: int, timesteps: int
+    ) -> None:
         super().__init__()
         channels, height, width = image_shape
         if height != width or height % (4 * config.patch) or height == 0:

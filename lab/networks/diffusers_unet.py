@@ -1,17 +1,19 @@
-"""diffusers' UNet2DModel as a denoiser of this lab, unconditional or told a label set (extra [diffusers]).
+"""diffusers' UNet2DModel as a denoiser of this lab, with or without the condition (extra [diffusers]).
 
 With one channel of image and channels 32, 64, 64, attention in the lower two levels, it has 1,707,009 parameters; with
-three and 64, 64, 128, attention in the lowest, 4,654,723: the networks of the tutorials. Told a label set, it has one
+three and 64, 64, 128, attention in the lowest, 4,654,723: the networks of the tutorials. With the condition it has one
 more linear layer, whose output is added to the embedded time; a null condition adds nothing.
+
+An imported one may embed classes in diffusers' own way: its class number i is class i of the vocabulary, and number K,
+if it was trained with one more, the null condition.
 """
 
-import json
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ImportedUNet2DConfig, UNet2DConfig
 from lab.errors import LabError
 from lab.types import Conditions, Images, Timesteps
 
@@ -23,43 +25,92 @@ class DiffusersUNet(nn.Module):
     """A UNet2DModel.
 
     Args:
-        config: `n_feat` times `widths` are the channels, the lowest `attended_levels` of the three levels have
-            attention, and `time` "none" tells the network timestep 0 always; `unet2d`, where it is not empty, is the
-            whole of diffusers' own configuration as JSON.
-        image_shape: (channels, height, width); the side is divisible by 4.
-        classes: K, or None for a network that is not told the condition.
+        config: `n_feat` times `widths` are the channels, and the lowest `attended_levels` of the three levels have
+            attention.
+        image_shape: (channels, height, width); the sides are divisible by 4.
+        classes: K; a network without the condition does not use it.
 
     Raises:
         LabError: the images do not fit, or diffusers is not installed.
     """
 
-    def __init__(self, config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int | None) -> None:
+    def __init__(self, config: UNet2DConfig, image_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        channels, height, width = image_shape
-        self.told_time = config.time != "none"
-        settings = json.loads(config.unet2d) if config.unet2d else _settings(config, image_shape)
-        halvings = len(settings["block_out_channels"]) - 1
-        if height % 2**halvings or width % 2**halvings or settings["in_channels"] != channels:
-            raise LabError(
-                f"UNet2DModel of {settings['in_channels']} channels and {halvings + 1} levels got {channels} channels "
-                f"of {height}x{width}; allowed are sides divisible by {2**halvings}"
-            )
-        if classes is not None:
+        self.timed = config.timed
+        settings = _settings(config, image_shape)
+        _require_fit(settings, image_shape)
+        if config.conditional:
             settings["class_embed_type"] = "identity"
         self.unet = unet2d_model()(**settings)
-        self.context = nn.Linear(classes, 4 * settings["block_out_channels"][0], bias=False) if classes else None
+        embedded = 4 * settings["block_out_channels"][0]
+        self.context = nn.Linear(classes, embedded, bias=False) if config.conditional else None
 
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Return what is predicted of x_t, (B, C, H, W), shaped like it."""
         timesteps = timesteps.to(x_t.device, non_blocking=True)
-        if not self.told_time:
+        if not self.timed:
             timesteps = torch.zeros_like(timesteps)
         context = None if self.context is None else self.context(conditions)
         predicted: Tensor = self.unet(x_t, timesteps, class_labels=context).sample
         return predicted
 
 
-def _settings(config: DenoiserConfig, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+class ImportedUNet(nn.Module):
+    """A UNet2DModel of any configuration.
+
+    Args:
+        config: diffusers' own configuration of it, and whether it has an embedding of the null condition.
+        image_shape: (channels, height, width).
+        classes: K; a network without the condition does not use it.
+
+    Raises:
+        LabError: the images or the classes do not fit, or diffusers is not installed.
+    """
+
+    def __init__(self, config: ImportedUNet2DConfig, image_shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        settings = dict(config.unet2d)
+        _require_fit(settings, image_shape)
+        embedded = settings.get("num_class_embeds")
+        if config.conditional and embedded not in (None, classes + config.null_condition):
+            raise LabError(f"UNet2DModel embeds {embedded} classes; the vocabulary has {classes}")
+        self.conditional, self.null_condition = config.conditional, config.null_condition
+        self.unet = unet2d_model()(**settings)
+
+    def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return what is predicted of x_t, (B, C, H, W), shaped like it.
+
+        Raises:
+            LabError: a condition has several classes, or none, and the network has no null condition.
+        """
+        numbers = self._class_numbers(conditions) if self.conditional else None
+        predicted: Tensor = self.unet(x_t, timesteps.to(x_t.device, non_blocking=True), class_labels=numbers).sample
+        return predicted
+
+    def _class_numbers(self, conditions: Conditions) -> Tensor:
+        """Return diffusers' number of each condition's class, (B,)."""
+        asked = (conditions > 0).sum(dim=1)
+        if int(asked.max()) > 1:
+            raise LabError("the imported network takes one class an image; use --guidance.method composed for several")
+        if self.null_condition:
+            return torch.where(asked == 0, conditions.shape[1], conditions.argmax(dim=1))
+        if int(asked.min()) == 0:
+            raise LabError("the imported network has no null condition; allowed is one class an image at weight 0")
+        return conditions.argmax(dim=1)
+
+
+def _require_fit(settings: dict[str, Any], image_shape: tuple[int, int, int]) -> None:
+    """Raise LabError unless a UNet2DModel of these settings takes images of this shape."""
+    channels, height, width = image_shape
+    halvings = len(settings["block_out_channels"]) - 1
+    if height % 2**halvings or width % 2**halvings or settings["in_channels"] != channels:
+        raise LabError(
+            f"UNet2DModel of {settings['in_channels']} channels and {halvings + 1} levels got {channels} channels "
+            f"of {height}x{width}; allowed are sides divisible by {2**halvings}"
+        )
+
+
+def _settings(config: UNet2DConfig, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     channels = [config.n_feat * times for times in config.widths]
     attended = [level >= len(channels) - config.attended_levels for level in range(len(channels))]
     return {

@@ -4,23 +4,34 @@ Or the clean image, or v; `lab/diffusion/objectives.py` makes each a prediction 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from lab.configuration.diffusion import ScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import (
+    BasicUNetConfig,
+    ContextUnetConfig,
+    DenoiserConfig,
+    ImportedUNet2DConfig,
+    UNet2DConfig,
+)
+from lab.errors import LabError
 from lab.networks.basic_unet import BasicUNet
 from lab.networks.context_unet import ContextUnet
-from lab.networks.diffusers_unet import DiffusersUNet
+from lab.networks.diffusers_unet import DiffusersUNet, ImportedUNet
 
-NETWORKS: dict[str, Callable[[DenoiserConfig, tuple[int, int, int], int, int], nn.Module]] = {
-    "context_unet": ContextUnet,
-    "basic_unet": lambda config, image_shape, classes, timesteps: BasicUNet(config, image_shape),
-    "unet2d": lambda config, image_shape, classes, timesteps: DiffusersUNet(config, image_shape, None),
-    "conditional_unet2d": lambda config, image_shape, classes, timesteps: DiffusersUNet(config, image_shape, classes),
+NETWORKS: dict[type, Callable[[Any, tuple[int, int, int], int, int], nn.Module]] = {
+    ContextUnetConfig: ContextUnet,
+    BasicUNetConfig: lambda config, image_shape, classes, timesteps: BasicUNet(config, image_shape),
+    UNet2DConfig: lambda config, image_shape, classes, timesteps: DiffusersUNet(config, image_shape, classes),
+    ImportedUNet2DConfig: lambda config, image_shape, classes, timesteps: ImportedUNet(config, image_shape, classes),
 }
-"""The networks, of their configuration, the images' shape, the number of classes K, and T."""
+"""The networks: the settings class of each kind, and what makes the network of them.
+
+It is given the settings, the images' shape, the number of classes K, and T.
+"""
 
 
 def build_denoiser(
@@ -31,10 +42,12 @@ def build_denoiser(
     Its memory format is channels_last, which convolutions are faster in on a CPU as on a GPU.
 
     Raises:
-        LabError: the network does not fit the images, or needs a package that is not installed.
+        LabError: the network does not fit the images, needs a package that is not installed, or is not in `NETWORKS`.
     """
+    if type(config) not in NETWORKS:
+        raise LabError(f"{type(config).__name__} is not a network; add it to lab.networks.registry.NETWORKS")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = NETWORKS[config.network](config, image_shape, classes, schedule.timesteps)
+        network = NETWORKS[type(config)](config, image_shape, classes, schedule.timesteps)
     network.to(memory_format=torch.channels_last)
     return network

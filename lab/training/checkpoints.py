@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lab.configuration.checks import as_primitives
 from lab.configuration.diffusion import ScheduleConfig
-from lab.configuration.kinds import read_kind, read_settings
+from lab.configuration.kinds import read_kind
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.objectives import AsNoisePredictor
@@ -23,7 +23,7 @@ from lab.errors import LabError, lines_of, listed, nearest
 from lab.machine.computation import Computation
 from lab.machine.files import load_tensors, require_format, require_keys, save_tensors
 from lab.machine.precision import InPrecision, as_compiled
-from lab.networks.registry import build_denoiser
+from lab.networks.registry import NETWORKS, build_denoiser
 from lab.types import NoisePredictor
 
 FORMAT = 3
@@ -127,7 +127,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     require_keys(path, "checkpoint", content, KEYS)
     try:
         checkpoint = Checkpoint(
-            denoiser=read_settings(DenoiserConfig, content["denoiser"]),
+            denoiser=read_kind(NETWORKS, content["denoiser"], "denoiser"),
             schedule=read_kind(SCHEDULES, content["schedule"], "schedule"),
             image_shape=tuple(content["image_shape"]),
             vocabulary=ClassVocabulary(tuple(content["vocabulary"])),

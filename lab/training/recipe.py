@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from lab.configuration.diffusion import CosineScheduleConfig, ScheduleConfig
-from lab.configuration.networks import DenoiserConfig
+from lab.configuration.networks import ContextUnetConfig, DenoiserConfig
 from lab.configuration.training import TrainingConfig
 
 
@@ -18,7 +18,7 @@ class Recipe:
         seed: of the initial weights and all randomness of training.
     """
 
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    denoiser: DenoiserConfig = field(default_factory=ContextUnetConfig)
     schedule: ScheduleConfig = field(default_factory=CosineScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
