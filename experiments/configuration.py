@@ -104,6 +104,11 @@ class Experiment:
         return self.root / (self.data.folder or Path("data") / self.data.dataset)
 
     @property
+    def labels_folder(self) -> Path | None:
+        """Where objects.json and train.json are, if the experiment says so."""
+        return None if self.data.labels_folder is None else self.root / self.data.labels_folder
+
+    @property
     def cache(self) -> Path:
         """Where decoded images are kept, for all experiments."""
         return self.root / "data" / "cache"
@@ -120,5 +125,5 @@ class Experiment:
 
     @property
     def _deciding_data(self) -> DataConfig:
-        # Label sets decide cells, and no network; a folder of images may be moved.
-        return replace(self.data, label_sets=DataConfig.label_sets, folder=None)
+        # Label sets decide cells, and no network; a folder of images may be moved, or linked to.
+        return replace(self.data, label_sets=DataConfig.label_sets, folder=None, labels_folder=None, allow_links=False)

@@ -121,15 +121,17 @@ def require_guidance(experiment: Experiment, vocabulary: ClassVocabulary) -> Non
 def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
     """Return the dataset's classes, as `objects.json` beside the images or in data/DATASET names them.
 
-    Class folders are their own vocabulary.
+    Class folders are their own vocabulary; that of scenes lies with their `train.json`.
     """
-    from lab.data.image_folders import class_folder_vocabulary
+    from lab.data.image_folders import class_folder_vocabulary, scene_vocabulary
     from lab.data.labels import load_vocabulary
 
     if experiment.data.dataset == "class_folders":
         return class_folder_vocabulary(experiment.images)
+    if experiment.data.dataset == "scenes":
+        return scene_vocabulary(experiment.images, experiment.labels_folder)
     beside = experiment.images / "objects.json"
-    if beside.exists() or experiment.data.dataset == "scenes":
+    if beside.exists():
         return load_vocabulary(beside)
     return load_vocabulary(experiment.root / "data" / experiment.data.dataset / "objects.json")
 
@@ -150,7 +152,7 @@ def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     """Return the dataset's three splits, after checking that `objects.json` names its classes."""
     from lab.data.datasets import DATASETS, stratified_splits
 
-    data = experiment.data
+    data = replace(experiment.data, labels_folder=experiment.labels_folder)
     dataset = DATASETS[data.dataset](data, experiment.images, experiment.cache)
     dataset.vocabulary.require_same(vocabulary, Path(data.dataset))
     return stratified_splits(dataset, data.evaluator_share, data.held_out_share, data.seed)

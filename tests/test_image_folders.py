@@ -20,6 +20,7 @@ from torchvision import transforms
 import lab.data.image_folders
 from lab.configuration.data import DataConfig
 from lab.data.datasets import DATASETS, stratified_splits
+from lab.data.image_files import decoded_image
 from lab.data.image_folders import class_folders, scene_folder, scene_groups
 from lab.data.labelled_images import LabelledImages
 from lab.data.labels import ClassVocabulary, load_image_labels, load_vocabulary
@@ -31,9 +32,10 @@ CLASSES = ("red cube", "blue sphere", "green cylinder")
 
 
 def drawn(number: int, mode: str = "RGBA", size: tuple[int, int] = (320, 240)) -> Image.Image:
-    """Return an image of noise, for which any other way of resizing gives other pixels."""
+    """Return an opaque image of noise, for which any other way of resizing gives other pixels."""
     random = np.random.default_rng(number)
     pixels = random.integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    pixels[..., 3] = 255
     return Image.fromarray(pixels, "RGBA").convert(mode)
 
 
@@ -67,7 +69,7 @@ def read_labels(folder: Path) -> dict[str, list[str]]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows by the name of every file that is decoded from now on."""
     names: list[str] = []
-    decode = lab.data.image_folders.decoded_image
+    decode = decoded_image
 
     def counted(path: Path, image_size: int) -> object:
         names.append(path.name)

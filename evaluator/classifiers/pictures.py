@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from evaluator.classifiers.picture_names import beyond, file_names, instead, picture_names
+from lab.data.image_files import as_seen
 from lab.errors import LabError, lines_of, listed
 from lab.machine.file_kinds import other_kind
 from lab.types import PixelImages
@@ -17,8 +18,9 @@ def numbered_pictures(folder: Path, count: int, image_shape: tuple[int, int, int
     Args:
         folder: of the PNG files.
         count: how many there must be.
-        image_shape: (channels, height, width) that the evaluator takes; 1 channel reads grey, 3 reads RGB, and an
-            alpha channel is left out. Nothing is resized: how a picture is made small is its maker's to decide.
+        image_shape: (channels, height, width) that the evaluator takes; 1 channel reads grey, 3 reads RGB, each
+            turned and laid over white as a viewer shows it. Nothing is resized: how a picture is made small is its
+            maker's to decide.
 
     Raises:
         LabError: the folder is missing, has more pictures, or pictures are missing, misnamed, unreadable or of
@@ -69,9 +71,12 @@ def _pixels(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray | str:
             if picture.mode.startswith(("I", "F")):
                 # Pillow would clamp these to 255, and a picture would come out white.
                 return "has one channel of more than 8 bits"
-            if picture.size != (width, height):
+            if sorted(picture.size) != sorted((width, height)):  # turned, it may fit
                 return f"is {picture.size[0]}x{picture.size[1]} and not {width}x{height}"
-            content = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
+            seen = as_seen(picture)
+            if seen.size != (width, height):
+                return f"is {seen.size[0]}x{seen.size[1]} and not {width}x{height}"
+            content = np.asarray(seen.convert("RGB" if channels == 3 else "L"))
             return content.reshape(height, width, channels)
     except Exception as error:  # Pillow's readers raise nearly anything over a damaged file
         return f"cannot be read ({lines_of(error)[0]:.60})"

@@ -18,6 +18,11 @@ class DataConfig:
     cifar10: downloaded; scenes: a folder with objects.json, train.json and images; class_folders: a folder a class."""
     folder: Path | None = None
     """Where the images are, or are downloaded to; data/DATASET where it is left out."""
+    labels_folder: Path | None = None
+    """Where objects.json and train.json of scenes are; by default the first of the images' folder, the folder above it
+    and file/ beside it that holds train.json."""
+    allow_links: bool = False
+    """Follow symbolic links that lead out of the folder of scenes or class_folders, as to a shared copy of images."""
     image_size: int = 0
     """Side that the images of scenes and class_folders are resized to, in pixels; 0 for the others, which have one."""
     label_sets: tuple[Path, ...] = (Path("data/digits/test.json"), Path("data/digits/new_test.json"))
@@ -41,6 +46,16 @@ class DataConfig:
                 raise LabError(f"--data.label-sets holds two files called {name!r}; tables need distinct names")
         if self.dataset in ("digits", "mnist5k") and self.folder is not None:
             raise LabError(f"--data.folder is {self.folder}, but {self.dataset} come with a package; leave it out")
+        if self.dataset != "scenes" and self.labels_folder is not None:
+            raise LabError(
+                f"--data.labels-folder is {self.labels_folder}, but only scenes have objects.json and train.json; "
+                f"leave it out, or choose --data.dataset scenes"
+            )
+        if self.allow_links and self.dataset not in ("scenes", "class_folders"):
+            raise LabError(
+                f"--data.allow-links is for folders of image files, and {self.dataset} has none; leave it out, "
+                f"or choose --data.dataset scenes or class_folders"
+            )
         if self.dataset in ("scenes", "class_folders"):
             require_range("data.image_size", self.image_size, 4, 1024)
         elif self.image_size:

@@ -53,8 +53,10 @@ DATASETS: dict[str, Callable[[DataConfig, Path, Path], LabelledImages]] = {
     "mnist": lambda config, folder, cache: mnist(folder),
     "fashion_mnist": lambda config, folder, cache: fashion_mnist(folder),
     "cifar10": lambda config, folder, cache: cifar10(folder),
-    "scenes": lambda config, folder, cache: scene_folder(folder, config.image_size, cache),
-    "class_folders": lambda config, folder, cache: class_folders(folder, config.image_size, cache),
+    "scenes": lambda config, folder, cache: scene_folder(
+        folder, config.image_size, cache, config.labels_folder, config.allow_links
+    ),
+    "class_folders": lambda config, folder, cache: class_folders(folder, config.image_size, cache, config.allow_links),
 }
 """The call that loads each dataset, given the settings, the folder of its images and a folder for decoded pixels."""
 

@@ -1,9 +1,8 @@
 """Folders of image files as labelled images, decoded once into a cache of 8-bit pixels.
 
-A scene folder holds `objects.json`, `train.json` (file name to list of class names) and the images; i-CLEVR's is one.
-Class folders are a folder with one folder of images a class. Images become RGB, whatever they were (transparency is
-dropped), and are resized straight to a square without cropping: bilinear with antialiasing, as torchvision's
-`Resize((side, side))` does to an RGB image.
+A scene folder holds images, and `objects.json` and `train.json` (file name to list of class names) beside or above
+them; i-CLEVR's is one. Class folders are a folder with one folder of images a class. `image_files` says what becomes
+of an image.
 """
 
 import hashlib
@@ -11,82 +10,164 @@ import os
 import posixpath
 import re
 import stat
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import cache as remembered
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePath
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from tqdm import tqdm
 
+from lab.data.image_files import SUFFIXES, Refused, decoded_image
 from lab.data.labelled_images import LabelledImages, one_label_images
 from lab.data.labels import ClassVocabulary, load_image_labels, load_vocabulary
-from lab.errors import LabError, lines_of
+from lab.errors import LabError
 from lab.machine.files import remove_leftovers, whole_file
 from lab.machine.locks import locked
 from lab.text import printable
 from lab.types import ImageNumbers, PixelImages
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 """Raise it when the same files would be decoded to other pixels; every cache is made anew then."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# Named, because Pillow would start other programs for some of the formats it knows.
-PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-LARGEST_IMAGE = 50_000_000
-"""Pixels of the largest image decoded; a small file can claim to hold any number."""
 
-
-def scene_folder(folder: Path, image_size: int, cache: Path) -> LabelledImages:
+def scene_folder(
+    folder: Path, image_size: int, cache: Path, labels_folder: Path | None = None, allow_links: bool = False
+) -> LabelledImages:
     """Return the images that `train.json` names, in its order, with the label sets it gives them.
 
-    Images whose names differ only in the number after the last "_" show one scene and form a group.
+    Images whose names differ only in the number after the last "_" show one scene and form a group. Standard error
+    says how many images of the folder train.json does not name.
 
     Args:
-        folder: holds objects.json, train.json and the images.
+        folder: holds the images.
         image_size: side of the images returned, in pixels.
         cache: folder for the decoded pixels.
+        labels_folder: holds objects.json and train.json; None for the place that `scene_labels` returns.
+        allow_links: whether links out of the folder are followed.
 
     Raises:
         LabError: a JSON file is missing or wrong, or an image is missing, unreadable or outside the folder.
     """
-    vocabulary = load_vocabulary(folder / "objects.json")
-    if not (folder / "train.json").exists():
+    vocabulary = scene_vocabulary(folder, labels_folder)
+    place = scene_labels(folder, labels_folder)
+    if not _has(place, "train.json"):
         raise LabError(
-            f"{folder}: no train.json, which names the images; copy i-CLEVR's files, give --data.folder, or render:\n"
-            f"python run_experiments.py render-scenes --out {folder} --scenes 2000"
+            f"{place}: no train.json, which names the images; copy i-CLEVR's files, give --data.folder or "
+            f"--data.labels-folder, or render:\npython run_experiments.py render-scenes --out {folder} --scenes 2000"
         )
-    labels = load_image_labels(folder / "train.json", vocabulary)
-    pixels = cached_pixels(folder, tuple(labels), image_size, cache)
+    if place not in (folder, labels_folder):
+        _say(f"{folder}: objects.json and train.json are read from {place}")
+    labels = load_image_labels(place / "train.json", vocabulary)
+    if unnamed := _unnamed_images(folder, labels):
+        _say(f"{folder}: {_counted(unnamed, 'image')} that train.json does not name passed over")
+    pixels = cached_pixels(folder, tuple(labels), image_size, cache, allow_links)
     return LabelledImages(pixels, vocabulary.conditions(tuple(labels.values())), vocabulary, scene_groups(labels))
 
 
-def class_folders(folder: Path, image_size: int, cache: Path) -> LabelledImages:
+def scene_labels(folder: Path, labels_folder: Path | None = None) -> Path:
+    """Return the folder of a scene folder's JSON files: `labels_folder`, or where `train.json` is.
+
+    That is the first of the folder itself, the folder above it, and `file/` beside it that holds one, as the
+    coursework is handed out; the folder itself if none does.
+    """
+    if labels_folder is not None:
+        return labels_folder
+    # By its name, because the folder may be a link to a shared one; "." and ".." have names this way.
+    above = Path(os.path.abspath(folder)).parent  # noqa: PTH100  # resolve() would follow the link
+    return next((place for place in (folder, above, above / "file") if _has(place, "train.json")), folder)
+
+
+def _has(folder: Path, name: str) -> bool:
+    try:
+        return (folder / name).exists()
+    except OSError:  # a folder that may not be looked into
+        return False
+
+
+def scene_vocabulary(folder: Path, labels_folder: Path | None = None) -> ClassVocabulary:
+    """Return the classes in the `objects.json` that lies with a scene folder's `train.json`.
+
+    Raises:
+        LabError: the file is missing or wrong.
+    """
+    place = scene_labels(folder, labels_folder)
+    if labels_folder is None and not any(_has(place, name) for name in ("objects.json", "train.json")):
+        raise LabError(
+            f"{folder}: no objects.json and train.json in this folder, above it, or in file/ beside it;\n"
+            f"--data.folder says where the images are, --data.labels-folder where these two are"
+        )
+    return load_vocabulary(place / "objects.json")
+
+
+def _unnamed_images(folder: Path, names: Iterable[str]) -> int:
+    """Count the images that no name leads to, in the folders that the names lead to."""
+    named = {posixpath.normpath(name) for name in names}
+    heads = {""} | {posixpath.dirname(name) for name in named if not name.startswith(("/", ".."))}
+    count = 0
+    for head in heads:
+        with suppress(OSError, ValueError):  # a folder that is not there or cannot be: its images are missing
+            count += sum(
+                _is_image(entry.name) and posixpath.join(head, entry.name) not in named and entry.is_file()
+                for entry in os.scandir(folder / head)
+            )
+    return count
+
+
+def class_folders(folder: Path, image_size: int, cache: Path, allow_links: bool = False) -> LabelledImages:
     """Return the images of a folder with one folder a class, one label an image.
 
+    Standard error says what is passed over, apart from hidden files: files whose ending is no image's, folders in a
+    class folder, and images outside the class folders.
+
     Args:
-        folder: its folders are the classes; what is hidden, or has no image's suffix, is passed over.
+        folder: its folders are the classes.
         image_size: side of the images returned, in pixels.
         cache: folder for the decoded pixels.
+        allow_links: whether links out of the folder are followed.
 
     Raises:
         LabError: no class folder, one without images, or an image is unreadable or outside the folder.
     """
     vocabulary = class_folder_vocabulary(folder)
-    names, classes = [], []
+    names, classes, others = [], [], []
     for index, class_folder in enumerate(_class_folders(folder)):
-        files = [file.name for file in _visible(class_folder) if file.suffix.lower() in SUFFIXES]
+        entries = _visible(class_folder)
+        files = [file.name for file in entries if _is_image(file.name)]
         if not files:
             raise LabError(f"{class_folder}: no image in this class folder; allowed are {', '.join(SUFFIXES)}")
         names += [f"{class_folder.name}/{file}" for file in files]
         classes += [index] * len(files)
-    return one_label_images(cached_pixels(folder, names, image_size, cache), torch.tensor(classes), vocabulary)
+        others += [entry for entry in entries if not _is_image(entry.name)]
+    subfolders = sum(entry.is_dir() for entry in others)
+    endings = sorted({entry.suffix.lower() or "none" for entry in others if not entry.is_dir()})
+    outside = sum(_is_image(entry.name) and entry.is_file() for entry in _visible(folder))
+    passed_over = (
+        (len(others) - subfolders, "file", f" of other endings ({', '.join(endings[:5])})"),
+        (subfolders, "subfolder", ""),
+        (outside, "image", " outside the class folders"),
+    )
+    if told := [f"{_counted(count, noun)}{which}" for count, noun, which in passed_over if count]:
+        _say(f"{folder}: {' and '.join(told)} passed over")
+    pixels = cached_pixels(folder, names, image_size, cache, allow_links)
+    return one_label_images(pixels, torch.tensor(classes), vocabulary)
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and PurePath(name).suffix.lower() in SUFFIXES
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _say(line: str) -> None:
+    tqdm.write(printable(line), file=sys.stderr)
 
 
 def class_folder_vocabulary(folder: Path) -> ClassVocabulary:
@@ -125,15 +206,9 @@ def scene_groups(names: Iterable[str]) -> ImageNumbers:
     return torch.tensor([numbers.setdefault(scene, len(numbers)) for scene in scenes])
 
 
-@dataclass(frozen=True)
-class _Refused:
-    """Why an image cannot be used."""
-
-    kind: Literal["missing", "outside the folder", "unreadable"]
-    reason: str
-
-
-def cached_pixels(folder: Path, names: Sequence[str], image_size: int, cache: Path) -> PixelImages:
+def cached_pixels(
+    folder: Path, names: Sequence[str], image_size: int, cache: Path, allow_links: bool = False
+) -> PixelImages:
     """Return the images of these names as RGB pixels, memory-mapped from the cache, decoding them where it has none.
 
     The cache's file is named after a digest of the side, and of every file's name, size and time of change: what was
@@ -144,6 +219,7 @@ def cached_pixels(folder: Path, names: Sequence[str], image_size: int, cache: Pa
         names: of the images, relative to the folder.
         image_size: side of the images returned, in pixels.
         cache: folder for the decoded pixels.
+        allow_links: whether links out of the folder are followed. Names that lead out are refused all the same.
 
     Returns:
         (N, 3, image_size, image_size). Writing to them changes neither the cache nor other mappings of it.
@@ -151,7 +227,7 @@ def cached_pixels(folder: Path, names: Sequence[str], image_size: int, cache: Pa
     Raises:
         LabError: images are missing, unreadable or outside the folder; the message counts them and names the first.
     """
-    files = _inspected(folder, names)
+    files = _inspected(folder, names, allow_links)
     key = repr((CACHE_FORMAT, image_size, list(zip(names, files, strict=True))))
     path = cache / f"{hashlib.sha256(key.encode(errors='surrogatepass')).hexdigest()[:32]}.npy"
     shape = (len(names), 3, image_size, image_size)
@@ -177,55 +253,60 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> PixelImages | None:
     return torch.from_numpy(pixels) if (pixels.shape, pixels.dtype) == (shape, np.uint8) else None
 
 
-def _inspected(folder: Path, names: Sequence[str]) -> list[tuple[int, int] | _Refused]:
+OUT_BY_LINK = Refused("outside the folder", "it is behind a link out of the folder")
+
+
+def _inspected(folder: Path, names: Sequence[str], allow_links: bool) -> list[tuple[int, int] | Refused]:
     """Return each file's (size in bytes, time of change in ns), or why it is not to be read; opens no file."""
     root = folder.resolve()
 
-    def is_inside(path: Path) -> bool:
-        return path.resolve().is_relative_to(root)
+    def is_allowed(path: Path) -> bool:
+        return allow_links or path.resolve().is_relative_to(root)
 
     @remembered  # paths are slow, and thousands of images share their folder
-    def parent(head: str) -> Path | None:
+    def parent(head: str) -> Path | Refused:
         relative = PurePath(head)
-        refused = relative.is_absolute() or ".." in relative.parts or not is_inside(root / relative)
-        return None if refused else root / relative
+        if relative.is_absolute() or ".." in relative.parts:
+            return Refused("outside the folder", "it leads out of the folder")
+        return root / relative if is_allowed(root / relative) else OUT_BY_LINK
 
-    def inspected(name: str) -> tuple[int, int] | _Refused:
+    def inspected(name: str) -> tuple[int, int] | Refused:
         head, tail = posixpath.split(name)
         try:
-            if tail == ".." or os.sep in tail or parent(head) is None:
-                return _Refused("outside the folder", "it leads out of the folder")
-            path = f"{parent(head)}/{tail}"
+            within = parent(head if tail != ".." and os.sep not in tail else "..")
+            if isinstance(within, Refused):
+                return within
+            path = f"{within}/{tail}"
             status = os.lstat(path)
             if stat.S_ISLNK(status.st_mode):
-                if not is_inside(Path(path)):
-                    return _Refused("outside the folder", "it is a link out of the folder")
+                if not is_allowed(Path(path)):
+                    return OUT_BY_LINK
                 status = Path(path).stat()
         except (OSError, ValueError, RuntimeError) as error:  # also a name no file can have, and a link to itself
-            return _Refused("missing", (error.strerror if isinstance(error, OSError) else None) or str(error))
+            return Refused("missing", (error.strerror if isinstance(error, OSError) else None) or str(error))
         if not stat.S_ISREG(status.st_mode):
-            return _Refused("unreadable", "it is not a file")
+            return Refused("unreadable", "it is not a file")
         return status.st_size, status.st_mtime_ns
 
     return [inspected(name) for name in names]
 
 
 def _decode(
-    folder: Path, names: Sequence[str], files: Sequence[tuple[int, int] | _Refused], shape: tuple[int, ...], path: Path
+    folder: Path, names: Sequence[str], files: Sequence[tuple[int, int] | Refused], shape: tuple[int, ...], path: Path
 ) -> None:
     """Write the cache file of these images, whole or not at all; refused images are counted to the end."""
 
-    def decoded(name: str, file: tuple[int, int] | _Refused) -> UInt8[np.ndarray, "3 side side"] | _Refused:
-        return file if isinstance(file, _Refused) else decoded_image(folder / name, shape[-1])
+    def decoded(name: str, file: tuple[int, int] | Refused) -> UInt8[np.ndarray, "3 side side"] | Refused:
+        return file if isinstance(file, Refused) else decoded_image(folder / name, shape[-1])
 
-    refused: list[tuple[str, _Refused]] = []
+    refused: list[tuple[str, Refused]] = []
     # Threads, for Pillow lets go of Python's lock while it decodes. Written as they come, the pixels need no memory.
     with whole_file(path) as temporary, temporary.open("wb") as output, ThreadPool() as pool:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(output, header)
         images = pool.imap(lambda image: decoded(*image), zip(names, files, strict=True), chunksize=16)
         for name, image in zip(names, tqdm(images, desc="decoding", total=len(names), unit="image"), strict=True):
-            if isinstance(image, _Refused):
+            if isinstance(image, Refused):
                 refused.append((name, image))
             else:
                 output.write(image.tobytes())
@@ -235,21 +316,18 @@ def _decode(
             name, first = refused[0]
             raise LabError(
                 f"{folder}: {len(refused)} of {len(names)} images cannot be used: {told}\n"
-                f"the first is {name!r} ({first.reason}); put them right, or leave them out"
+                f"the first is {name!r} ({first.reason}); {_remedy(folder, refused)}"
             )
 
 
-def decoded_image(path: Path, image_size: int) -> UInt8[np.ndarray, "3 side side"] | _Refused:
-    """Return an image file as RGB pixels of this side, or why it cannot be read."""
-    try:
-        with Image.open(path, formats=PILLOW_FORMATS) as image:
-            width, height = image.size
-            if width * height > LARGEST_IMAGE:
-                return _Refused("unreadable", f"{width}x{height}; allowed are {LARGEST_IMAGE:,} pixels in all")
-            if image.mode.startswith(("I", "F")):
-                # Pillow would clamp these to 255, and a photograph would come out white.
-                return _Refused("unreadable", "it has one channel of more than 8 bits; allowed are 8")
-            square = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BILINEAR)
-            return np.asarray(square).transpose(2, 0, 1)
-    except Exception as error:  # Pillow's readers raise nearly anything over a damaged file
-        return _Refused("unreadable", lines_of(error)[0].replace(f" {str(path)!r}", ""))
+def _remedy(folder: Path, refused: Sequence[tuple[str, Refused]]) -> str:
+    """Return what to do about images that cannot be used."""
+    if any(why == OUT_BY_LINK for _, why in refused):
+        return "to follow links out of the folder, add --data.allow-links"
+    name, first = refused[0]
+    if first.kind == "missing":
+        with suppress(OSError, ValueError):
+            for place in sorted(folder.iterdir()):
+                if place.is_dir() and (place / name).is_file():
+                    return f"this one is in {place}: give that as --data.folder"
+    return "put them right, or leave them out"
