@@ -147,6 +147,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
         folder,
         experiment.name,
         results,
+        splits=split_sizes(splits, evaluators),
         evaluator=results.evaluator(evaluators.first.classifier, training_images=evaluators.images),
         training=pd.DataFrame(evidence.training_log),
         moments=moments,
@@ -157,6 +158,17 @@ def report(evidence: Evidence) -> pd.DataFrame:
     print(top_rows(results, 5))
     print(f"report: {folder / 'report.md'}")
     return results.ranking
+
+
+def split_sizes(splits: Splits, evaluators: Evaluators) -> dict[str, int]:
+    """Return the number of images in each split, by its name in a report."""
+    second = {"second evaluator": len(splits.evaluator) - evaluators.images} if evaluators.second is not None else {}
+    return {
+        "generator": len(splits.generator),
+        "evaluator": evaluators.images,
+        **second,
+        "held out": len(splits.held_out),
+    }
 
 
 def sampling_warnings(experiment: Experiment) -> list[str]:

@@ -1,6 +1,6 @@
 """The report of an experiment: every table, every figure, and the page that explains them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -47,6 +47,7 @@ def write_report(
     folder: Path,
     name: str,
     results: Results,
+    splits: Mapping[str, int],
     evaluator: pd.DataFrame,
     training: pd.DataFrame,
     moments: Sequence[PixelImages],
@@ -59,6 +60,7 @@ def write_report(
         folder: of the report.
         name: of the experiment.
         results: the sweep's.
+        splits: the number of images in each split, by its name.
         evaluator: the row of `evaluator.csv`.
         training: the rows of `training.csv`.
         moments: the first images of the best row at successive moments, from noise to image.
@@ -72,6 +74,7 @@ def write_report(
         "per_class": results.per_class,
         "accuracy_by_size": results.by_size,
         "baselines": results.baselines,
+        "splits": split_table(splits),
         "evaluator": evaluator,
         "training": training,
     } | ({} if quality is None else {"quality": quality})
@@ -79,7 +82,13 @@ def write_report(
         write_csv(folder / f"{table_name}.csv", table)
     _write_latex(folder, results)
     _write_figures(folder, name, results, training, moments, quality)
-    write_text(folder / "report.md", _page(name, results, evaluator, training, quality, warnings))
+    write_text(folder / "report.md", _page(name, results, splits, evaluator, training, quality, warnings))
+
+
+def split_table(splits: Mapping[str, int]) -> pd.DataFrame:
+    """Return the rows of `splits.csv`: how many images each split has, and which share of all."""
+    rows = pd.DataFrame(list(splits.items()), columns=["split", "images"])
+    return rows.assign(share=(rows["images"] / rows["images"].sum()).round(4))
 
 
 def _captions(results: Results, training: pd.DataFrame, quality: pd.DataFrame | None) -> dict[str, str]:
@@ -209,6 +218,7 @@ def _write_figures(
 def _page(
     name: str,
     results: Results,
+    splits: Mapping[str, int],
     evaluator: pd.DataFrame,
     training: pd.DataFrame,
     quality: pd.DataFrame | None,
@@ -250,6 +260,9 @@ def _page(
         "and images scored against what was asked of others, are the floor. They stand at chance where every class is "
         "asked for equally often, and above it where some are asked for more.",
         *_quality(results, quality),
+        "## Splits",
+        markdown(split_table(splits)),
+        "No image is in two splits, and no network here is trained on the held-out images.",
         "## Evaluator",
         markdown(with_intervals(evaluator)),
         "## Accuracy by checkpoint and guidance weight",
@@ -257,9 +270,9 @@ def _page(
         "## Files",
         "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
         f"`accuracy_by_size.csv`, {'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
-        "`evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), for LaTeX "
-        "`accuracy_by_checkpoint.tex` and `ranking.tex`, and the folder `images/` (the single images of the best row, "
-        "a folder for each label-set file, as scoring reads them).",
+        "`splits.csv`, `evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), for "
+        "LaTeX `accuracy_by_checkpoint.tex` and `ranking.tex`, and the folder `images/` (the single images of the best "
+        "row, a folder for each label-set file, as scoring reads them).",
     ]
     return "\n\n".join(parts) + "\n"
 
