@@ -1,11 +1,13 @@
 """Comparing methods of guidance on another experiment's checkpoints, as a user does."""
 
+import re
 import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from lab.data.datasets import digits
 from tests.command import TINY, new_root, run, table
 
 pytestmark = pytest.mark.long
@@ -37,6 +39,19 @@ def test_the_other_experiments_checkpoints_are_swept(compared: Path) -> None:
 def test_the_evaluators_share_no_image(compared: Path) -> None:
     whole = table(compared, "evaluator")["training_images"].item()
     assert table(compared, "evaluator", "compared")["training_images"].item() == pytest.approx(0.6 * whole, abs=2)
+
+
+def test_the_report_has_the_number_of_images_in_each_split(compared: Path) -> None:
+    sizes = table(compared, "splits", "compared").set_index("split")
+    assert list(sizes.index) == ["generator", "evaluator", "second evaluator", "held out"]
+    assert sizes["images"].sum() == len(digits())
+    assert sizes["share"].tolist() == pytest.approx([0.5, 0.18, 0.12, 0.2], abs=0.002)
+    page = (compared / "reports" / "compared" / "report.md").read_text(encoding="utf-8")
+    for split, images in sizes["images"].items():
+        assert re.search(rf"\| {split} +\| {images} +\|", page)
+    alone = table(compared, "splits")
+    assert alone["split"].tolist() == ["generator", "evaluator", "held out"]
+    assert alone["images"].sum() == len(digits())
 
 
 def test_quality_is_measured_of_every_cell_beside_real_images(compared: Path) -> None:

@@ -53,16 +53,22 @@ def test_a_photograph_is_turned_once_as_its_orientation_says(
     assert np.array_equal(np.asarray(seen), np.asarray(expected))
 
 
+def decoded(path: Path, side: int) -> np.ndarray:
+    pixels = decoded_image(path, side)
+    assert isinstance(pixels, np.ndarray)
+    return pixels
+
+
 def test_a_photograph_is_turned_before_it_is_resized(tmp_path: Path) -> None:
     noise(3).save(path := tmp_path / "a.png", exif=oriented(6))
     resized = transforms.Resize((9, 9))(noise(3).transpose(TURNS[6]))
-    assert np.array_equal(decoded_image(path, 9), np.asarray(resized).transpose(2, 0, 1))
+    assert np.array_equal(decoded(path, 9), np.asarray(resized).transpose(2, 0, 1))
 
 
 def test_damaged_exif_data_cost_no_image(tmp_path: Path) -> None:
     noise(3).save(path := tmp_path / "a.png", exif=b"Exif\0\0no EXIF data")
     expected = np.asarray(transforms.Resize((9, 9))(noise(3))).transpose(2, 0, 1)
-    assert np.array_equal(decoded_image(path, 9), expected)
+    assert np.array_equal(decoded(path, 9), expected)
 
 
 def palette() -> Image.Image:
@@ -108,7 +114,7 @@ def test_the_hidden_colour_of_a_cut_out_never_shows(tmp_path: Path) -> None:
     y, x = np.mgrid[:64, :64]
     pixels[(x - 32) ** 2 + (y - 32) ** 2 < 400] = (0, 0, 255, 255)
     Image.fromarray(pixels).save(path := tmp_path / "a.png")
-    red, green, _ = np.asarray(decoded_image(path, 16)).astype(int)
+    red, green, _ = decoded(path, 16).astype(int)
     assert np.array_equal(red, green)
     assert (red[0] == 255).all()
 
@@ -122,7 +128,7 @@ def test_the_coursework_s_pictures_keep_every_bit() -> None:
         if image.mode == "RGBA":
             assert image.getchannel("A").getextrema() == (255, 255)
         coursework = transforms.Resize((64, 64))(image.convert("RGB"))
-        assert np.array_equal(decoded_image(path, 64), np.asarray(coursework).transpose(2, 0, 1))
+        assert np.array_equal(decoded(path, 64), np.asarray(coursework).transpose(2, 0, 1))
 
 
 def test_pictures_to_be_scored_are_seen_alike(tmp_path: Path) -> None:
