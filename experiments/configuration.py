@@ -17,6 +17,7 @@ from lab.configuration.networks import ContextUnetConfig, DenoiserChoice, Import
 from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
 from lab.errors import LabError
+from lab.machine.files import digest
 
 Changes = dict[str, dict[str, Any]]
 """Values of fields by section of an experiment, like {"denoiser": {"activation": "relu"}}."""
@@ -115,8 +116,15 @@ class Experiment:
 
     def generator_settings(self) -> dict[str, Any]:
         """Return the settings that decide the checkpoints, by section; a checkpoint of others is refused."""
-        sections = {key: getattr(self, key) for key in ("denoiser", "schedule", "training")}
-        return {"data": self._deciding_data, "seed": self.seed, **sections}
+        settings = {
+            "data": self._deciding_data,
+            "seed": self.seed,
+            "denoiser": self.denoiser,
+            "schedule": self.schedule,
+        }
+        # Which weights a training starts from counts, not where their file lies.
+        start = {"start_from": digest(self.root / path)} if (path := self.training.start_from) is not None else {}
+        return settings | {"training": replace(self.training, start_from=None)} | start
 
     def evaluator_settings(self) -> dict[str, Any]:
         """Return the settings that decide the evaluator, by section; one trained with others is refused."""

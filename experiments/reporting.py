@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from lab.configuration.checks import as_primitives, require_same_settings
+from lab.configuration.checks import as_primitives
+from lab.configuration.training import require_same_training
 from lab.errors import LabError
 from lab.machine.files import require_writable
 
@@ -46,7 +47,7 @@ def refuse_other_report(experiment: Experiment) -> None:
         found_settings = json.loads(path.read_text(encoding="utf-8"))["networks"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise LabError(f"{path}: no configuration of this lab; choose another --name, or delete its folder") from None
-    require_same_settings(path, found_settings, experiment.evaluator_settings() | experiment.generator_settings())
+    require_same_training(path, found_settings, experiment.evaluator_settings() | experiment.generator_settings())
 
 
 def rehearse(experiment: Experiment, vocabulary: ClassVocabulary) -> None:
@@ -117,7 +118,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
     import pandas as pd
 
     from evaluator.classifiers.networks import logits_in_batches
-    from evaluator.reporting.report import top_rows, write_report
+    from evaluator.reporting.report import Report, top_rows, write_report
     from evaluator.reporting.results import Results
     from lab.sweep.run import denoising_strip
     from lab.training.checkpoints import load_checkpoint
@@ -143,8 +144,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
     moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, evidence.computation.device, experiment.denoisers)
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, evidence.computation)
-    write_report(
-        folder,
+    contents = Report(
         experiment.name,
         results,
         splits=split_sizes(splits, evaluators),
@@ -153,7 +153,9 @@ def report(evidence: Evidence) -> pd.DataFrame:
         moments=moments,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
         warnings=sampling_warnings(experiment),
+        start=None if experiment.training.start_from is None else str(experiment.training.start_from),
     )
+    write_report(folder, contents)
     link_by_accuracy(experiment, results.ranking)
     print(top_rows(results, 5))
     print(f"report: {folder / 'report.md'}")

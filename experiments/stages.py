@@ -109,9 +109,8 @@ def require_guidance(experiment: Experiment, vocabulary: ClassVocabulary) -> Non
 
     methods = named_methods(experiment.guidance.method)
     require_fit(experiment.sampler, methods, noise_schedule(experiment.schedule), vocabulary)
-    kept = min(experiment.training.checkpoints, max(1, experiment.training.epochs))
     for named in methods:
-        if named.method.facts.needs_weaker and kept == 1:
+        if named.method.facts.needs_weaker and len(experiment.training.kept_epochs) == 1:
             raise LabError(
                 f"--guidance.method {named.name} guides by an earlier checkpoint of the same training, and this one "
                 f"keeps a single checkpoint; raise --training.checkpoints to 2 or more"
@@ -163,7 +162,9 @@ def training_run(experiment: Experiment, dataset: LabelledImages, computation: C
     from lab.training.recipe import Recipe
     from lab.training.runs import TrainingRun
 
-    recipe = Recipe(experiment.denoiser, experiment.schedule, experiment.training, experiment.seed)
+    start = experiment.training.start_from
+    training = replace(experiment.training, start_from=None if start is None else experiment.root / start)
+    recipe = Recipe(experiment.denoiser, experiment.schedule, training, experiment.seed)
     return TrainingRun(experiment.denoisers, dataset, recipe, experiment.generator_settings(), computation)
 
 
@@ -201,6 +202,11 @@ def train(experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...],
     every = experiment.preview_every
     if run.steps_so_far == 0:
         remove_previews(experiment)
+    elif run.steps_so_far < run.total_steps and run.log.rows:
+        before = run.log.rows[-1]
+        for name, now in (("precision", computation.precision), ("device", str(computation.device))):
+            if before[name] != now:
+                print(f"warning: this training began in {name} {before[name]} and goes on in {now}", file=sys.stderr)
 
     with tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step") as progress:
         for step in run.steps():

@@ -1,6 +1,7 @@
 """The report of an experiment: every table, every figure, and the page that explains them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -43,30 +44,36 @@ CAPTIONS_OF_METHODS = {
 }
 
 
-def write_report(
-    folder: Path,
-    name: str,
-    results: Results,
-    splits: Mapping[str, int],
-    evaluator: pd.DataFrame,
-    training: pd.DataFrame,
-    moments: Sequence[PixelImages],
-    quality: pd.DataFrame | None,
-    warnings: Sequence[str],
-) -> None:
-    """Write everything in a report's folder but `config.json`.
+@dataclass(frozen=True)
+class Report:
+    """What a report is made of.
 
     Args:
-        folder: of the report.
         name: of the experiment.
         results: the sweep's.
         splits: the number of images in each split, by its name.
         evaluator: the row of `evaluator.csv`.
-        training: the rows of `training.csv`.
+        training: the rows of `training.csv`; none if nothing was trained.
         moments: the first images of the best row at successive moments, from noise to image.
-        quality: the rows of `quality.csv`, or None where there is no second evaluator.
+        quality: the rows of `quality.csv`, or None if there is no second evaluator.
         warnings: what the reader should know before believing anything.
+        start: the checkpoint that the training started from, or None if it started from random weights.
     """
+
+    name: str
+    results: Results
+    splits: Mapping[str, int]
+    evaluator: pd.DataFrame
+    training: pd.DataFrame
+    moments: Sequence[PixelImages]
+    quality: pd.DataFrame | None
+    warnings: Sequence[str]
+    start: str | None = None
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Write everything in a report's folder but `config.json`."""
+    results = report.results
     tables = {
         "sweep": results.sweep_with_earlier,
         "accuracy_by_checkpoint": results.by_checkpoint,
@@ -74,15 +81,15 @@ def write_report(
         "per_class": results.per_class,
         "accuracy_by_size": results.by_size,
         "baselines": results.baselines,
-        "splits": split_table(splits),
-        "evaluator": evaluator,
-        "training": training,
-    } | ({} if quality is None else {"quality": quality})
+        "splits": split_table(report.splits),
+        "evaluator": report.evaluator,
+        "training": report.training,
+    } | ({} if report.quality is None else {"quality": report.quality})
     for table_name, table in tables.items():
         write_csv(folder / f"{table_name}.csv", table)
     _write_latex(folder, results)
-    _write_figures(folder, name, results, training, moments, quality)
-    write_text(folder / "report.md", _page(name, results, splits, evaluator, training, quality, warnings))
+    _write_figures(folder, report)
+    write_text(folder / "report.md", _page(report))
 
 
 def split_table(splits: Mapping[str, int]) -> pd.DataFrame:
@@ -91,16 +98,16 @@ def split_table(splits: Mapping[str, int]) -> pd.DataFrame:
     return rows.assign(share=(rows["images"] / rows["images"].sum()).round(4))
 
 
-def _captions(results: Results, training: pd.DataFrame, quality: pd.DataFrame | None) -> dict[str, str]:
+def _captions(report: Report) -> dict[str, str]:
     """Return the caption of every figure that this report has, as Markdown."""
     return (
         {"samples.png": CAPTIONS["samples.png"]}
-        | {sheet.file: sheet.caption for sheet in contact_sheets(results)}
+        | {sheet.file: sheet.caption for sheet in contact_sheets(report.results)}
         | CAPTIONS
-        | (CAPTIONS_OF_TRAINING if len(training) else {})
-        | (CAPTIONS_OF_SIZES if results.has_sizes else {})
-        | (CAPTIONS_OF_METHODS if len(results.methods) > 1 else {})
-        | (CAPTIONS_OF_QUALITY if quality is not None else {})
+        | (CAPTIONS_OF_TRAINING if len(report.training) else {})
+        | (CAPTIONS_OF_SIZES if report.results.has_sizes else {})
+        | (CAPTIONS_OF_METHODS if len(report.results.methods) > 1 else {})
+        | (CAPTIONS_OF_QUALITY if report.quality is not None else {})
     )
 
 
@@ -133,14 +140,10 @@ def _write_latex(folder: Path, results: Results) -> None:
     write_text(folder / "ranking.tex", latex(best, f"The {len(best)} best rows. {note}", "tab:ranking"))
 
 
-def _write_figures(
-    folder: Path,
-    name: str,
-    results: Results,
-    training: pd.DataFrame,
-    moments: Sequence[PixelImages],
-    quality: pd.DataFrame | None,
-) -> None:
+def _write_figures(folder: Path, report: Report) -> None:
+    name, results, training, moments, quality = (
+        report.name, report.results, report.training, report.moments, report.quality,
+    )  # fmt: skip
     best, sweep = results.best, results.sweep
     title = f"{name}, {best['checkpoint']}"
     method = best["guidance_method"]
@@ -215,15 +218,8 @@ def _write_figures(
     )
 
 
-def _page(
-    name: str,
-    results: Results,
-    splits: Mapping[str, int],
-    evaluator: pd.DataFrame,
-    training: pd.DataFrame,
-    quality: pd.DataFrame | None,
-    warnings: Sequence[str],
-) -> str:
+def _page(report: Report) -> str:
+    results, quality = report.results, report.quality
     ranked, best = results.ranking, results.best
     files = list(dict.fromkeys(str(cell.settings["label_set"]) for cell in results.cells))
     told = [
@@ -233,8 +229,8 @@ def _page(
     ties, images = int(ranked["tied_with_best"].sum()) - 1, len(results.scored[0].labels)
     tied = "No other row is" if ties == 0 else "1 other row is" if ties == 1 else f"{ties} other rows are"
     parts = [
-        f"# {escape_markdown(name)}",
-        *(f"> **Warning.** {escape_markdown(warning)}" for warning in warnings),
+        f"# {escape_markdown(report.name)}",
+        *(f"> **Warning.** {escape_markdown(warning)}" for warning in report.warnings),
         f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} with "
         f"{escape_markdown(best['guidance_method'])} guidance at weight "
         f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
@@ -245,15 +241,17 @@ def _page(
         f"picking a maximum of {ties + 1} on {images} images.",
         "Accuracy is the coursework's: of an image asked for k labels, the evaluator's k highest-scoring classes "
         "count; it is the correct labels over all labels asked. Intervals are 95 %, resampling images.",
+        *(
+            []
+            if report.start is None
+            else [f"The training started from the weights of {escape_markdown(report.start)}."]
+        ),
         "## Ranking",
         markdown(_readable(ranked.head(SHOWN))),
         f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
         "## Figures",
         # A label-set file's name may hold a blank or a bracket.
-        *(
-            f"![{caption}]({quote(file)})\n\n*{caption}*"
-            for file, caption in _captions(results, training, quality).items()
-        ),
+        *(f"![{caption}]({quote(file)})\n\n*{caption}*" for file, caption in _captions(report).items()),
         "## Baselines",
         markdown(with_intervals(results.baselines)),
         "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "
@@ -261,10 +259,10 @@ def _page(
         "asked for equally often, and above it where some are asked for more.",
         *_quality(results, quality),
         "## Splits",
-        markdown(split_table(splits)),
+        markdown(split_table(report.splits)),
         "No image is in two splits, and no network here is trained on the held-out images.",
         "## Evaluator",
-        markdown(with_intervals(evaluator)),
+        markdown(with_intervals(report.evaluator)),
         "## Accuracy by checkpoint and guidance weight",
         markdown(_readable(results.by_checkpoint)),
         "## Files",

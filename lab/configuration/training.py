@@ -1,9 +1,12 @@
 """Settings of the training: optimizer, warm-up and decay, weights of the loss, gradient clipping, EMA."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from lab.configuration.checks import require_range, require_types
+from lab.configuration.checks import require_range, require_same_settings, require_types
+from lab.errors import LabError
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class TrainingConfig:
     ema_decay: float = 0.999
     """Decay of the EMA copy once warmed up; before that it is (1 + n) / (10 + n) after n updates."""
     checkpoints: int = 4
-    """How many checkpoints are kept, evenly spaced, the last at the end."""
+    """How many checkpoints are kept, evenly spaced, the last at the end; at most one an epoch."""
+    start_from: Path | None = None
+    """A checkpoint whose weights a new training starts from; by default it starts from random weights."""
 
     def __post_init__(self) -> None:
         require_types(self, "training")
@@ -51,4 +56,46 @@ class TrainingConfig:
         require_range("training.max_gradient_norm", self.max_gradient_norm, 1e-12)
         require_range("training.context_dropout", self.context_dropout, 0, 1)
         require_range("training.ema_decay", self.ema_decay, 0, 0.999999)
-        require_range("training.checkpoints", self.checkpoints, 1, max(1, self.epochs))
+        require_range("training.checkpoints", self.checkpoints, 1)
+        if self.weighting == "as_predicted" and self.largest_weight != TrainingConfig.largest_weight:
+            raise LabError(
+                f"--training.largest-weight is {self.largest_weight:g}, which --training.weighting as_predicted does "
+                f"not use; remove it, or take min_snr or min_snr_plus_one"
+            )
+        if self.start_from is not None and not self.epochs:
+            raise LabError(
+                "--training.start-from is for a new training, and --training.epochs is 0; remove one of them"
+            )
+
+    @property
+    def kept_epochs(self) -> list[int]:
+        """The epochs at whose end a checkpoint is kept."""
+        count = min(self.checkpoints, max(1, self.epochs))
+        return [round(self.epochs * (place + 1) / count) for place in range(count)]
+
+
+def require_same_training(owner: Path, stored: object, now: Mapping[str, Any]) -> None:
+    """Raise LabError unless a training was made with the settings of this run, or can go on to this run's end.
+
+    A training whose learning rate does not fall is the same up to any epoch, so it can go on for longer.
+
+    Args:
+        owner: the file that holds the settings.
+        stored: the settings it holds, as `as_primitives` returns them.
+        now: the settings of this run by name, the training's in "training".
+    """
+    training, before = now["training"], stored.get("training") if isinstance(stored, Mapping) else None
+    if isinstance(stored, Mapping) and isinstance(before, Mapping) and type(before.get("epochs")) is int:
+        longer, here = training.epochs - before["epochs"], f"{owner}: this training has {before['epochs']} epochs"
+        if longer and training.decay == before.get("decay") != "none":
+            raise LabError(
+                f"{here}, and {training.epochs} would need another learning rate at every step (--training.decay is "
+                f"{training.decay})\nchoose another --name, or start anew with --training.start-from and a checkpoint"
+            )
+        if training.decay == before.get("decay") == "none":
+            if longer < 0:
+                raise LabError(f"{here}, and --training.epochs is {training.epochs}; take as many, or another --name")
+            if longer:
+                planned = {"epochs": training.epochs, "checkpoints": training.checkpoints}
+                stored = {**stored, "training": {**before, **planned}}
+    require_same_settings(owner, stored, now)

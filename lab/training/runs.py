@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.configuration.checks import as_primitives, require_same_settings
+from lab.configuration.checks import as_primitives
+from lab.configuration.training import require_same_training
 from lab.data.labelled_images import LabelledImages
 from lab.errors import LabError, lines_of
 from lab.machine.computation import Computation
@@ -66,20 +67,33 @@ class TrainingRun:
         self.settings = settings | {"images": dataset.digest}
         # Builds the network, and so refuses images that do not fit it.
         self.untrained = Trainer(recipe, dataset).checkpoint(as_primitives(self.settings))
+        self.state: dict[str, Any] | None = None
         self.state = self._state_so_far()
         self._trainer: Trainer | None = None
 
     @property
     def kept(self) -> list[KeptCheckpoint]:
-        """The checkpoints that are kept: evenly spaced over the epochs, the last at the end."""
-        config, steps = self.config, steps_per_epoch(self.dataset, self.config)
-        epochs = [round(config.epochs * (i + 1) / config.checkpoints) for i in range(config.checkpoints)]
-        return [KeptCheckpoint(self.folder / kept_name(epoch), epoch, epoch * steps) for epoch in epochs]
+        """The checkpoints that are kept: evenly spaced over the epochs, the last at the end.
+
+        Those that a shorter training went past without keeping them are not among them.
+        """
+        steps = steps_per_epoch(self.dataset, self.config)
+        passed = range(1, self.steps_so_far // steps + 1)
+        return [
+            KeptCheckpoint(self.folder / kept_name(epoch), epoch, epoch * steps)
+            for epoch in self.config.kept_epochs
+            if epoch not in passed or epoch in self.kept_so_far
+        ]
+
+    @property
+    def kept_so_far(self) -> list[int]:
+        """The epochs whose checkpoints have been kept."""
+        return [] if self.state is None else list(self.state["kept_epochs"])
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of the whole training."""
-        return self.kept[-1].step
+        return self.config.epochs * steps_per_epoch(self.dataset, self.config)
 
     @property
     def steps_so_far(self) -> int:
@@ -114,15 +128,17 @@ class TrainingRun:
             except Exception as error:  # whatever torch raises of a state that is no state of these networks
                 told = f"this training state does not fit ({lines_of(error)[-1]:.120})"
                 raise LabError(f"{self._state_file}: {told}; {self._again}") from None
-        keep_at = {checkpoint.step: checkpoint.path for checkpoint in self.kept}
+        keep_at = {checkpoint.step: checkpoint for checkpoint in self.kept}
+        kept_epochs = self.kept_so_far
         saved_at = time.monotonic()
         with Interrupts() as interrupts:
             for step in trainer.steps():
                 if step.step in keep_at:
-                    save_checkpoint(keep_at[step.step], self.checkpoint())
+                    save_checkpoint(keep_at[step.step].path, self.checkpoint())
+                    kept_epochs.append(step.epoch)
                 waited = time.monotonic() - saved_at > SECONDS_BETWEEN_STATES
                 if step.step in keep_at or interrupts.noted or waited:
-                    self.state = trainer.state_dict()
+                    self.state = trainer.state_dict() | {"kept_epochs": list(kept_epochs)}
                     content = {
                         "format": FORMAT,
                         "versions": versions(),
@@ -152,30 +168,31 @@ class TrainingRun:
 
     def _state_so_far(self) -> dict[str, Any] | None:
         if self.config.epochs == 0:
-            self._require_imported(self.kept[0].path)
+            self._require_imported(self.folder / kept_name(0))
             return None
         path, settings, again = self._state_file, self.settings, self._again
         if not path.exists():
             # Killed between two writes, a run leaves its first checkpoint alone: made again, unless another run's.
-            for checkpoint in self.kept:
-                if checkpoint.path.exists():
-                    found = load_tensors(checkpoint.path, "checkpoint", again)
-                    require_same_settings(checkpoint.path, found.get("settings"), settings)
+            for checkpoint in (self.folder / kept_name(epoch) for epoch in self.config.kept_epochs):
+                if checkpoint.exists():
+                    stored = load_tensors(checkpoint, "checkpoint", again).get("settings")
+                    require_same_training(checkpoint, stored, settings)
             return None
         content = load_tensors(path, "training state", f"restore a copy, or {again}")
         require_format(path, content.get("format"), FORMAT)
-        require_same_settings(path, content.get("settings"), settings)
+        require_same_training(path, content.get("settings"), settings)
         state: Any = content.get("trainer")
         try:
             whole = 0 <= int(state["step"]) <= self.total_steps and {"denoiser", "ema", "optimizers"} <= state.keys()
             EpochLog(**state["log"])
+            kept_epochs = {int(epoch) for epoch in state["kept_epochs"]}
         except (KeyError, TypeError, ValueError, AttributeError):
             whole = False
         if not whole:
             raise LabError(f"{path}: this training state is incomplete; {again}")
-        for checkpoint in self.kept:
-            if checkpoint.step <= int(state["step"]) and not checkpoint.path.exists():
-                raise LabError(f"{checkpoint.path} is gone, though training went past it; restore it, or {again}")
+        for epoch in kept_epochs & set(self.config.kept_epochs):
+            if not (checkpoint := self.folder / kept_name(epoch)).exists():
+                raise LabError(f"{checkpoint} is gone, though training went past it; restore it, or {again}")
         return dict(state)
 
     def _require_imported(self, path: Path) -> None:

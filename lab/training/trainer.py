@@ -28,6 +28,7 @@ from lab.networks.registry import build_denoiser
 from lab.training.checkpoints import Checkpoint
 from lab.training.optimizers import OPTIMIZERS
 from lab.training.recipe import Recipe
+from lab.training.start import starting_weights
 from lab.types import Conditions
 
 EPOCH_STREAM, STEP_STREAM = 0, 1
@@ -157,7 +158,8 @@ class Trainer:
         recipe: what to train, and how.
         dataset: the generator's split.
         computation: where and how.
-        network: the network to train, in place; by default a fresh one that the recipe describes.
+        network: the network to train, in place; by default the one that the recipe describes, fresh or with the weights
+            that it starts from.
 
     Raises:
         LabError: the network does not fit the images.
@@ -174,6 +176,8 @@ class Trainer:
         if network is None:
             classes = len(dataset.vocabulary)
             network = build_denoiser(recipe.denoiser, dataset.image_shape, classes, recipe.schedule, recipe.seed)
+            if recipe.training.start_from is not None:
+                network.load_state_dict(starting_weights(recipe.training.start_from, recipe, dataset))
         self.recipe, self.config, self.seed = recipe, recipe.training, recipe.seed
         self.denoiser = network.to(computation.device)
         compiled = as_compiled(self.denoiser) if computation.compiled else self.denoiser
