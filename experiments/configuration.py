@@ -11,7 +11,13 @@ from typing import Any, Literal
 from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
 from lab.configuration.checks import require_range
 from lab.configuration.data import DataConfig
-from lab.configuration.diffusion import CosineScheduleConfig, DPMSolverConfig, SamplerChoice, ScheduleChoice
+from lab.configuration.diffusion import (
+    BetasScheduleConfig,
+    CosineScheduleConfig,
+    DPMSolverConfig,
+    SamplerChoice,
+    ScheduleChoice,
+)
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import ContextUnetConfig, DenoiserChoice, ImportedUNet2DConfig
 from lab.configuration.sweep import SweepConfig
@@ -48,7 +54,7 @@ class Experiment:
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     second_evaluator: SecondEvaluatorConfig = field(default_factory=SecondEvaluatorConfig)
     denoiser: DenoiserChoice | ImportedUNet2DConfig = field(default_factory=ContextUnetConfig)
-    schedule: ScheduleChoice = field(default_factory=CosineScheduleConfig)
+    schedule: ScheduleChoice | BetasScheduleConfig = field(default_factory=CosineScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     sampler: SamplerChoice = field(default_factory=DPMSolverConfig)

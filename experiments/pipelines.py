@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.configuration.networks import DenoiserConfig
 from lab.errors import LabError
 
 
@@ -23,11 +24,12 @@ class Import:
     """What is read into which experiment."""
 
     pipeline: Path
-    """The folder, with scheduler/ and unet/ in it."""
+    """The folder, with scheduler/ and unet/ or unet_ema/ in it; unet_ema/ is preferred."""
     name: str
     """The experiment whose checkpoint it becomes, to be swept with --training.epochs 0."""
     vocabulary: Path
-    """The `objects.json` of the label sets that it will be sampled for."""
+    """The `objects.json` of the label sets that it will be sampled for; class i is number i of a network that embeds
+    classes."""
     root: Path = Path()
     """The folder that holds checkpoints/."""
 
@@ -58,4 +60,13 @@ def read_pipeline(asked: Import) -> None:
         if found := sorted(path.parent.glob("*.pt")):
             raise LabError(f"{found[0]} is there already; choose another --name")
         save_checkpoint(path, imported)
-    print(f"{path}: sweep it with --name {asked.name} --training.epochs 0 --training.checkpoints 1")
+    print(f"{asked.pipeline / imported.settings['weights']}: read, {_condition(imported.denoiser)}")
+    weights = " --sweep.guidance-weights 0" if 0 not in imported.denoiser.label_set_sizes else ""
+    print(f"{path}: sweep it with --name {asked.name} --training.epochs 0 --training.checkpoints 1{weights}")
+
+
+def _condition(denoiser: DenoiserConfig) -> str:
+    """Say in words which conditions an imported network has."""
+    if not denoiser.conditional:
+        return "without a condition"
+    return f"class-conditional {'with' if 0 in denoiser.label_set_sizes else 'without'} the null condition"

@@ -65,7 +65,7 @@ def run(experiment: Experiment) -> Finished:
         for name, path in zip(experiment.data.label_set_names, label_set_files, strict=True)
     }
     computation = computation_of(experiment)
-    require_guidance(experiment, vocabulary)
+    require_guidance(experiment, vocabulary, label_sets)
     for warning in sampling_warnings(experiment):
         print(f"warning: {warning}", file=sys.stderr)
     refuse_other_report(experiment)
@@ -101,14 +101,26 @@ def computation_of(experiment: Experiment) -> Computation:
     return chosen_computation(experiment.device, experiment.precision, experiment.denoiser.width, experiment.compiled)
 
 
-def require_guidance(experiment: Experiment, vocabulary: ClassVocabulary) -> None:
-    """Raise LabError unless every method of guidance fits the sampler, the training and the vocabulary."""
+def require_guidance(
+    experiment: Experiment, vocabulary: ClassVocabulary, label_sets: dict[str, tuple[LabelSet, ...]]
+) -> None:
+    """Raise LabError unless every method of guidance fits the sampler, training, denoiser and label sets."""
     from lab.diffusion.schedules import noise_schedule
     from lab.guidance.methods import named_methods
-    from lab.sweep.fit import require_fit
+    from lab.sweep.fit import require_fit, require_known_conditions
 
     methods = named_methods(experiment.guidance.method)
-    require_fit(experiment.sampler, methods, noise_schedule(experiment.schedule), vocabulary)
+    schedule = noise_schedule(experiment.schedule)
+    require_fit(experiment.sampler, methods, schedule, vocabulary)
+    require_known_conditions(
+        experiment.denoiser,
+        methods,
+        experiment.sweep.guidance_weights,
+        experiment.sampler,
+        schedule,
+        vocabulary,
+        [label_set for sets in label_sets.values() for label_set in sets],
+    )
     for named in methods:
         if named.method.facts.needs_weaker and len(experiment.training.kept_epochs) == 1:
             raise LabError(

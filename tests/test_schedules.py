@@ -8,12 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.configuration.checks import as_primitives
 from lab.configuration.diffusion import (
+    BetasScheduleConfig,
     CorruptionScheduleConfig,
     CosineScheduleConfig,
     CyclicCosineScheduleConfig,
     LinearScheduleConfig,
 )
+from lab.configuration.kinds import read_kind
 from lab.diffusion.schedules import SCHEDULES, cyclic_cosine_betas, noise_schedule
 from lab.errors import LabError
 
@@ -27,9 +30,16 @@ def test_the_cyclic_cosine_has_a_period_of_50_between_its_ends() -> None:
     assert float(betas[8]) < 1e-4 + (0.02 - 1e-4) / 4 < float(betas[9])
 
 
+def of_timesteps(kind: Any, timesteps: int) -> Any:
+    """Return settings of a schedule with this many timesteps; a list of betas is the linear one's."""
+    if kind is not BetasScheduleConfig:
+        return kind(timesteps=timesteps)
+    return BetasScheduleConfig(betas=tuple(torch.linspace(1e-4, 0.02, timesteps, dtype=torch.float64).tolist()))
+
+
 @given(config=st.sampled_from(list(SCHEDULES)), timesteps=st.integers(2, 2000))
 def test_every_schedule_falls_inside_zero_and_one(config: Any, timesteps: int) -> None:
-    schedule = noise_schedule(config(timesteps=timesteps))
+    schedule = noise_schedule(of_timesteps(config, timesteps))
     alpha_bar = schedule.alpha_bar
     assert len(alpha_bar) == timesteps
     assert bool((schedule.alpha > 0).all())
@@ -41,7 +51,7 @@ def test_every_schedule_falls_inside_zero_and_one(config: Any, timesteps: int) -
 
 @pytest.mark.parametrize("config", list(SCHEDULES))
 def test_noising_gives_image_and_noise_their_amounts(config: Any) -> None:
-    schedule = noise_schedule(config())
+    schedule = noise_schedule(of_timesteps(config, 400))
     generator = torch.Generator().manual_seed(0)
     x_0, noise = torch.randn((2, 400, 1, 50, 50), generator=generator)
     x_t = schedule.noised(x_0, torch.arange(400), noise)
@@ -76,6 +86,22 @@ def test_the_coursework_schedule_is_warned_of_and_the_cosine_is_not() -> None:
 def test_ranges(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(LabError, match=told):
         LinearScheduleConfig(**settings)
+
+
+def test_a_list_of_betas_is_the_schedule_that_has_them() -> None:
+    for zero_terminal in (False, True):
+        linear = LinearScheduleConfig(timesteps=50, zero_terminal=zero_terminal)
+        listed = replace(of_timesteps(BetasScheduleConfig, 50), zero_terminal=zero_terminal)
+        assert listed.timesteps == 50
+        assert torch.equal(noise_schedule(listed).alpha, noise_schedule(linear).alpha)
+    stored = as_primitives({"schedule": listed})["schedule"]
+    assert read_kind(SCHEDULES, stored, "schedule") == listed
+
+
+@pytest.mark.parametrize("betas", [(0.1,), (0.1, 1.0), (0.0, 0.1), (0.1, float("nan"))])
+def test_betas_that_make_no_schedule_are_refused(betas: Any) -> None:
+    with pytest.raises(LabError):
+        BetasScheduleConfig(betas=betas)
 
 
 @given(linear=st.booleans(), timesteps=st.integers(2, 1000), beta_end=st.floats(1e-3, 0.5))

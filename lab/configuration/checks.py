@@ -67,7 +67,7 @@ def require_same_settings(owner: Path, stored: object, now: Mapping[str, Any]) -
         if before.get(key) != today.get(key):
             raise LabError(
                 f"{owner} is of another configuration: "
-                f"{key or 'it'} is {before.get(key)} there, {today.get(key)} here\n"
+                f"{key or 'it'} is {before.get(key)!s:.80} there, {today.get(key)!s:.80} here\n"
                 f"choose another --name, or delete {owner.parent} to start again"
             )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from lab.configuration.checks import require_range, require_types
+from lab.errors import LabError
 
 
 @runtime_checkable
@@ -115,6 +116,32 @@ class CorruptionScheduleConfig:
     def __post_init__(self) -> None:
         require_types(self, "schedule")
         _require_timesteps(self.timesteps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BetasScheduleConfig:
+    """A list of betas, as folders of diffusers may hold it; the command line does not offer it.
+
+    Args:
+        betas: beta_t for t = 0 ... T - 1, each between 0 and 1.
+        zero_terminal: shift and stretch sqrt(alpha_bar) so that the last timestep is noise alone (Lin 2024).
+    """
+
+    kind: Literal["betas"] = "betas"
+    betas: tuple[float, ...]
+    zero_terminal: bool = False
+
+    def __post_init__(self) -> None:
+        require_types(self, "schedule")
+        _require_timesteps(self.timesteps)
+        for t, beta in enumerate(self.betas):
+            if not 0 < beta < 1:
+                raise LabError(f"schedule.betas: beta {t} is {beta}; allowed are numbers between 0 and 1")
+
+    @property
+    def timesteps(self) -> int:
+        """T, the number of noise levels that the denoiser is trained on."""
+        return len(self.betas)
 
 
 ScheduleChoice = LinearScheduleConfig | CosineScheduleConfig | CyclicCosineScheduleConfig | CorruptionScheduleConfig

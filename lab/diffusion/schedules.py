@@ -18,6 +18,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from lab.configuration.diffusion import (
+    BetasScheduleConfig,
     CorruptionScheduleConfig,
     CosineScheduleConfig,
     CyclicCosineScheduleConfig,
@@ -143,6 +144,7 @@ SCHEDULES: dict[type, Callable[[Any], NoiseSchedule]] = {
     CosineScheduleConfig: lambda config: of_betas(cosine_betas(config), config.zero_terminal),
     CyclicCosineScheduleConfig: lambda config: of_betas(cyclic_cosine_betas(config), config.zero_terminal),
     CorruptionScheduleConfig: corruption,
+    BetasScheduleConfig: lambda config: of_betas(torch.tensor(config.betas, dtype=torch.float64), config.zero_terminal),
 }
 """The noise schedules: the settings class of each kind, and what makes the schedule of them."""
 

@@ -1,12 +1,16 @@
-"""Whether a sampler, methods of guidance, a noise schedule and a vocabulary go together, before any of them runs."""
+"""Whether sampler, methods of guidance, noise schedule, denoiser and classes go together, before any of them runs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+import torch
 
 from lab.configuration.diffusion import SamplerConfig
-from lab.data.labels import ClassVocabulary
+from lab.configuration.networks import ANY_SIZE, DenoiserConfig
+from lab.data.labels import ClassVocabulary, LabelSet
 from lab.diffusion.denoising import timestep_grid
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
 from lab.diffusion.schedules import NoiseSchedule
+from lab.errors import LabError
 from lab.guidance.method import Unguided
 from lab.guidance.methods import NamedMethod
 from lab.types import Conditions, Images, Timesteps
@@ -33,3 +37,57 @@ def require_fit(
     for named in methods:
         named.require_sampler(sampler)
         named.method.guide(Unguided(nothing, nothing, schedule, grid, vocabulary), 0.0)
+
+
+def require_known_conditions(
+    denoiser: DenoiserConfig,
+    methods: Sequence[NamedMethod],
+    weights: Sequence[float],
+    sampler: SamplerConfig,
+    schedule: NoiseSchedule,
+    vocabulary: ClassVocabulary,
+    label_sets: Collection[LabelSet],
+) -> None:
+    """Raise LabError unless the denoiser takes all conditions that guidance gives it.
+
+    Every method is called at every weight and timestep, with a predictor that looks at the conditions alone.
+
+    Args:
+        denoiser: its settings.
+        methods: the methods of guidance.
+        weights: the guidance weights.
+        sampler: its settings.
+        schedule: the noise schedule that the denoiser was trained on.
+        vocabulary: the classes of the conditions.
+        label_sets: those that are sampled for.
+    """
+    if (sizes := denoiser.label_set_sizes) == ANY_SIZE:
+        return
+    grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
+    conditions = vocabulary.conditions(sorted(set(label_sets)))
+    x_t = torch.zeros(len(conditions), 1, 2, 2)
+    given: set[int] = set()
+
+    def looking(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        given.update(conditions.count_nonzero(dim=1).tolist())
+        return x_t
+
+    def nothing(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        return x_t
+
+    for named in methods:
+        for weight in weights:
+            given.clear()
+            guided = named.method.guide(Unguided(looking, nothing, schedule, grid, vocabulary), weight)
+            for t in grid:
+                guided(x_t, torch.full((len(x_t),), t), conditions)
+            if 0 in given and 0 not in sizes:
+                raise LabError(
+                    f"the network has no null condition, which guidance method {named.label} at w = {weight:g} needs; "
+                    f"allowed is --guidance.method plain with --sweep.guidance-weights 0"
+                )
+            if given and max(given) >= sizes.stop:
+                raise LabError(
+                    f"a label set has {max(given)} classes, and the network takes {sizes.stop - 1} an image; "
+                    f"allowed are label sets of one class, or --guidance.method composed"
+                )
