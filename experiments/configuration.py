@@ -38,6 +38,8 @@ class Experiment:
     generator: str = ""
     """The experiment whose checkpoints are swept, which are trained there where they are not yet; this one's own where
     left out."""
+    evaluator_of: str = ""
+    """The experiment whose evaluator scores the images, and must have been trained; this one's own by default."""
     root: Path = Path()
     """The folder that holds data/, checkpoints/ and reports/."""
     seed: int = 0
@@ -61,9 +63,9 @@ class Experiment:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
-        for field_name, found in (("name", self.name), ("generator", self.generator or self.name)):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", found):
-                raise LabError(f"--{field_name} is {found!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
+        for flag, name in (("name", self.name), ("generator", self.generator), ("evaluator-of", self.evaluator_of)):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name or self.name):
+                raise LabError(f"--{flag} is {name!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
         require_range("seed", self.seed, 0, 1_000_000)
         require_range("preview_every", self.preview_every, 0, 1_000_000)
         # Where nothing is trained, the noise schedule is the imported checkpoint's, and not known yet.
@@ -73,11 +75,38 @@ class Experiment:
                 f"allowed is at most --schedule.timesteps, which is {self.schedule.timesteps}"
             )
 
+        self._require_shares()
         if self.second_evaluator.share and self.second_evaluator.kind == self.evaluator.kind:
             raise LabError(
                 f"--second-evaluator.kind is {self.second_evaluator.kind}, as --evaluator.kind is; "
                 f"choose another, or their mistakes are the same"
             )
+
+    def _require_shares(self) -> None:
+        given, held_out = self.evaluator.weights is not None, self.data.held_out_share
+        if given and self.evaluator_of:
+            raise LabError("--evaluator.weights and --evaluator-of both name an evaluator; give one of them")
+        if not given:
+            for flag, share in (("evaluator-share", self.data.evaluator_share), ("held-out-share", held_out)):
+                if not share:
+                    raise LabError(
+                        f"--data.{flag} is 0, which is allowed with --evaluator.weights only: an evaluator that is "
+                        f"trained here needs images, and others to be measured on"
+                    )
+        if self.second_evaluator.share and not held_out:
+            raise LabError(
+                "--data.held-out-share is 0, and the measures of quality (--second-evaluator.share) compare with "
+                "held-out images; raise one or set the other to 0"
+            )
+
+    @property
+    def evaluator_share(self) -> float:
+        """Share of the images that evaluators are trained on.
+
+        An evaluator that is given as a file needs none, and a second one beside it its own share alone.
+        """
+        share = self.data.evaluator_share
+        return share if self.evaluator.weights is None else share * self.second_evaluator.share
 
     @property
     def checkpoints(self) -> Path:
@@ -91,9 +120,10 @@ class Experiment:
 
     @property
     def evaluator_file(self) -> Path:
-        """The evaluator: the one that was asked for, or the one this experiment trains."""
-        weights = self.evaluator.weights
-        return self.checkpoints / "evaluator.pt" if weights is None else self.root / weights
+        """The evaluator: the one that is given, another experiment's, or the one that this experiment trains."""
+        if self.evaluator.weights is not None:
+            return self.root / self.evaluator.weights
+        return self.root / "checkpoints" / (self.evaluator_of or self.name) / "evaluator.pt"
 
     @property
     def second_evaluator_file(self) -> Path:
@@ -140,4 +170,6 @@ class Experiment:
     @property
     def _deciding_data(self) -> DataConfig:
         # Label sets decide cells, and no network; a folder of images may be moved, or linked to.
-        return replace(self.data, label_sets=DataConfig.label_sets, folder=None, labels_folder=None, allow_links=False)
+        deciding = {"evaluator_share": self.evaluator_share, "held_out_share": self.data.held_out_share}
+        where = {"folder": None, "labels_folder": None, "allow_links": False}
+        return replace(self.data, label_sets=DataConfig.label_sets, **where, **deciding)  # type: ignore[arg-type]  # its fields

@@ -23,33 +23,49 @@ class Evaluators:
 
     Args:
         first: the one that ranks.
-        images: how many images it was trained on, or would have been, were it not there already.
+        images: how many images it was trained on, or None if it came as a file.
         second: the one that measures quality, or None.
     """
 
     first: Evaluator
-    images: int
+    images: int | None
     second: Evaluator | None
 
 
-def trained_evaluators(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluators:
-    """Return the evaluators, trained on disjoint parts of the evaluator's split where there are none yet."""
+def evaluator_parts(
+    experiment: Experiment, images: LabelledImages
+) -> tuple[LabelledImages | None, LabelledImages | None]:
+    """Return the parts of the evaluators' split that train the first and the second; None if none is trained."""
     from lab.data.datasets import stratified_parts
 
     share = experiment.second_evaluator.share
+    if experiment.evaluator.weights is not None:
+        return None, images if share else None
     if not share:
-        return Evaluators(first_evaluator(experiment, images, device), len(images), None)
-    parts = {"evaluator": 1 - share, "second evaluator": share}
-    own, others = stratified_parts(images, parts, experiment.data.seed)
-    first = first_evaluator(experiment, own, device)
-    return Evaluators(first, len(own), second_evaluator(experiment, others, device))
+        return images, None
+    own, others = stratified_parts(images, {"evaluator": 1 - share, "second evaluator": share}, experiment.data.seed)
+    return own, others
+
+
+def trained_evaluators(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluators:
+    """Return the evaluators, trained on disjoint parts of the evaluators' split if they are not there yet.
+
+    Args:
+        experiment: whose evaluators.
+        images: the evaluators' split; it may be empty if the evaluator is given as a file.
+        device: where to put them.
+    """
+    own, others = evaluator_parts(experiment, images)
+    first = first_evaluator(experiment, images if own is None else own, device)
+    second = None if others is None else second_evaluator(experiment, others, device)
+    return Evaluators(first, None if own is None else len(own), second)
 
 
 def first_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
     """Return the evaluator: the file that was asked for, or this experiment's own, trained where there is none yet."""
     from evaluator.classifiers.weights import load_evaluator
 
-    if experiment.evaluator.weights is None:
+    if experiment.evaluator.weights is None and not experiment.evaluator_of:
         path, settings = experiment.evaluator_file, experiment.evaluator_settings()
         return trained_once(path, experiment.evaluator, images, experiment.seed, settings, device)
     evaluator = load_evaluator(experiment.evaluator_file, images.vocabulary, device)

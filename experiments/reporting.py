@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.configuration import Experiment
 from lab.configuration.checks import as_primitives
 from lab.configuration.training import require_same_training
-from lab.errors import LabError
+from lab.errors import LabError, listed
 from lab.machine.files import require_writable
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from evaluator.reporting.results import Results
     from experiments.evaluators import Evaluators
     from lab.data.datasets import Splits
-    from lab.data.labels import ClassVocabulary
+    from lab.data.labelled_images import LabelledImages
+    from lab.data.labels import ClassVocabulary, LabelSet
     from lab.machine.computation import Computation
     from lab.sweep.cells import CellResult, SweepCell
 
@@ -132,6 +134,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
         held_out_logits=logits_in_batches(evaluators.first.classifier, held_out.pixels),
         held_out_conditions=held_out.conditions,
         trained_conditions=splits.generator.conditions,
+        splits_without=splits_without_classes(splits_by_name(experiment, splits)),
     )
     best = results.best
     best_cell = next(
@@ -147,12 +150,16 @@ def report(evidence: Evidence) -> pd.DataFrame:
     contents = Report(
         experiment.name,
         results,
-        splits=split_sizes(splits, evaluators),
+        splits={name: len(images) for name, images in splits_by_name(experiment, splits).items()},
         evaluator=results.evaluator(evaluators.first.classifier, training_images=evaluators.images),
         training=pd.DataFrame(evidence.training_log),
         moments=moments,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
-        warnings=sampling_warnings(experiment),
+        warnings=[
+            *sampling_warnings(experiment),
+            *split_warnings(experiment, splits),
+            *quality_warnings(experiment, {cell.cell.label_set_file: cell.cell.label_sets for cell in evidence.cells}),
+        ],
         start=None if experiment.training.start_from is None else str(experiment.training.start_from),
     )
     write_report(folder, contents)
@@ -162,15 +169,56 @@ def report(evidence: Evidence) -> pd.DataFrame:
     return results.ranking
 
 
-def split_sizes(splits: Splits, evaluators: Evaluators) -> dict[str, int]:
-    """Return the number of images in each split, by its name in a report."""
-    second = {"second evaluator": len(splits.evaluator) - evaluators.images} if evaluators.second is not None else {}
-    return {
-        "generator": len(splits.generator),
-        "evaluator": evaluators.images,
-        **second,
-        "held out": len(splits.held_out),
-    }
+def splits_by_name(experiment: Experiment, splits: Splits) -> dict[str, LabelledImages]:
+    """Return the splits that have images by their name in a report, the second evaluator's among them."""
+    from experiments.evaluators import evaluator_parts
+
+    own, second = evaluator_parts(experiment, splits.evaluator)
+    named = {"generator": splits.generator, "evaluator": own, "second evaluator": second, "held out": splits.held_out}
+    return {name: images for name, images in named.items() if images is not None and len(images)}
+
+
+def splits_without_classes(splits: Mapping[str, LabelledImages]) -> dict[str, list[str]]:
+    """Return the names of the splits that have no image of a class, by the class."""
+    from lab.data.datasets import classes_without_images
+
+    without: dict[str, list[str]] = {}
+    for name, images in splits.items():
+        for class_name in classes_without_images(images):
+            without.setdefault(class_name, []).append(name)
+    return without
+
+
+CONSEQUENCES = {
+    "generator": "it cannot have learned them",
+    "evaluator": "it cannot judge them",
+    "second evaluator": "it cannot judge them",
+    "held out": "the ceiling says nothing of them",
+}
+
+
+def split_warnings(experiment: Experiment, splits: Splits) -> list[str]:
+    """Say in words which classes a split has no image of."""
+    from lab.data.datasets import classes_without_images
+
+    return [
+        f"the split {name!r} has no image of {listed(lacking)}, so {CONSEQUENCES[name]}"
+        for name, images in splits_by_name(experiment, splits).items()
+        if (lacking := classes_without_images(images))
+    ]
+
+
+def quality_warnings(experiment: Experiment, label_sets: Mapping[str, Sequence[LabelSet]]) -> list[str]:
+    """Say in words which label-set files have too few images for the measures of quality."""
+    from evaluator.quality.measures import SMALLEST_SAMPLE
+
+    seeds = experiment.sweep.seeds
+    return [
+        f"{name}.json has {len(sets) * seeds} images a cell, and the measures of quality need {SMALLEST_SAMPLE}; its "
+        f"cells of quality.csv stay empty (raise --sweep.seeds)"
+        for name, sets in label_sets.items()
+        if experiment.second_evaluator.share and len(sets) * seeds < SMALLEST_SAMPLE
+    ]
 
 
 def sampling_warnings(experiment: Experiment) -> list[str]:
@@ -222,6 +270,7 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
         label_sets=cell.asked,
         pixels=result.pixels,
         logits=result.logits,
+        unconditional=cell.guidance_weight == cell.method.facts.unconditional_at,
     )
 
 
@@ -229,10 +278,13 @@ def quality(second: Evaluator, splits: Splits, results: Results) -> pd.DataFrame
     """Return the rows of `quality.csv`, of the best row's checkpoint."""
     from tqdm import tqdm
 
-    from evaluator.quality.measures import QualityMeasures
+    from evaluator.quality.measures import SMALLEST_SAMPLE, QualityMeasures
 
     cells = results.cells_of_best_checkpoint
-    smallest = min(len(cell.pixels) for cell in cells)
+    # Those that are too few for their neighbours have no measures, and cost the others nothing.
+    smallest = min(
+        [len(cell.pixels) for cell in cells if len(cell.pixels) >= SMALLEST_SAMPLE], default=len(splits.held_out)
+    )
     measures = QualityMeasures(second.classifier, splits.generator, splits.held_out, smallest)
     return measures.table(tqdm(cells, desc="quality", unit="cell"))
 

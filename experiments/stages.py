@@ -10,13 +10,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
 from experiments.evaluators import trained_evaluators
 from experiments.previews import remove_previews, write_preview
-from experiments.reporting import CELLS, Evidence, refuse_other_report, rehearse, report, sampling_warnings
+from experiments.reporting import (
+    CELLS,
+    Evidence,
+    quality_warnings,
+    refuse_other_report,
+    rehearse,
+    report,
+    sampling_warnings,
+    split_warnings,
+)
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -66,10 +76,14 @@ def run(experiment: Experiment) -> Finished:
     }
     computation = computation_of(experiment)
     require_guidance(experiment, vocabulary, label_sets)
-    for warning in sampling_warnings(experiment):
-        print(f"warning: {warning}", file=sys.stderr)
     refuse_other_report(experiment)
     splits = load_splits(experiment, vocabulary)
+    require_quality(experiment, splits)
+    warnings = (
+        sampling_warnings(experiment), split_warnings(experiment, splits), quality_warnings(experiment, label_sets)
+    )  # fmt: skip
+    for warning in chain(*warnings):
+        print(f"warning: {warning}", file=sys.stderr)
 
     # Whatever can be wrong with the generator is told before anything is written, or minutes spent on the evaluator.
     training_run(experiment, splits.generator, computation)
@@ -129,6 +143,19 @@ def require_guidance(
             )
 
 
+def require_quality(experiment: Experiment, splits: Splits) -> None:
+    """Raise LabError if the splits have too few images for the measures of quality that the experiment wants."""
+    from evaluator.quality.measures import SMALLEST_SAMPLE
+
+    sizes = {"generator": len(splits.generator), "held out": len(splits.held_out)}
+    for name, size in sizes.items():
+        if experiment.second_evaluator.share and size < SMALLEST_SAMPLE:
+            raise LabError(
+                f"the split {name!r} has {size} images, and the measures of quality need {SMALLEST_SAMPLE} for their "
+                f"neighbours; add images, or set --second-evaluator.share to 0"
+            )
+
+
 def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
     """Return the dataset's classes, as `objects.json` beside the images or in data/DATASET names them.
 
@@ -166,7 +193,7 @@ def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     data = replace(experiment.data, labels_folder=experiment.labels_folder)
     dataset = DATASETS[data.dataset](data, experiment.images, experiment.cache)
     dataset.vocabulary.require_same(vocabulary, Path(data.dataset))
-    return stratified_splits(dataset, data.evaluator_share, data.held_out_share, data.seed)
+    return stratified_splits(dataset, experiment.evaluator_share, data.held_out_share, data.seed)
 
 
 def training_run(experiment: Experiment, dataset: LabelledImages, computation: Computation) -> TrainingRun:
@@ -203,8 +230,7 @@ def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.devi
     if experiment.evaluator.weights is not None:
         return experiment
     trained_evaluators(experiment, splits.evaluator, device)
-    weights = experiment.evaluator_file.relative_to(experiment.root)
-    return replace(experiment, evaluator=replace(experiment.evaluator, weights=weights))
+    return replace(experiment, evaluator_of=experiment.evaluator_of or experiment.name)
 
 
 def train(experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...], computation: Computation) -> None:

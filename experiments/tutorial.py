@@ -29,6 +29,7 @@ from lab.configuration.diffusion import (
 )
 from lab.configuration.networks import BasicUNetConfig, ContextUnetConfig, ImportedUNet2DConfig, UNet2DConfig
 from lab.configuration.training import TrainingConfig
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,6 +166,8 @@ def _run_tutorial(base: Experiment) -> None:
     vocabulary = class_vocabulary(base)
     splits = load_splits(base, vocabulary)
     rehearse(base, vocabulary)
+    if not len(splits.held_out):
+        raise LabError("--data.held-out-share is 0, and the tutorial compares with held-out images; raise it")
     finished: dict[str, Finished] = {}
     # Made twice, so that choices that do not go together are told before minutes are spent on the evaluator.
     tutorial_steps(base)

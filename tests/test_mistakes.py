@@ -41,7 +41,11 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("no train.json, which names the images; copy i-CLEVR's files, give --data.folder", "iclevr-small"),
         ("no such label-set file; did you mean 'test.json'?", "--data.label-sets data/digits/tset.json"),
         ("two files called 'test'", "--data.label-sets a/test.json b/test.json"),
-        ("config.json is of another configuration: training.epochs is 2 there, 7 here", "--training.epochs 7"),
+        ("this training has 2 epochs, and 7 would need another learning rate at every step", "--training.epochs 7"),
+        (
+            "config.json is of another configuration: training.batch_size is 128 there, 7 here",
+            "--training.batch-size 7",
+        ),
     ],
 )
 def test_mistakes_are_told_in_two_lines_and_change_nothing(

@@ -16,7 +16,7 @@ from lab.types import ClassLogits, Conditions
 
 
 def baseline_row(name: str, label_set: str, logits: ClassLogits, conditions: Conditions) -> dict[str, Any]:
-    """Return a row of `baselines.csv`.
+    """Return a row of `baselines.csv`; of no images, one without numbers.
 
     Args:
         name: of the baseline.
@@ -24,15 +24,12 @@ def baseline_row(name: str, label_set: str, logits: ClassLogits, conditions: Con
         logits: what the evaluator said of the images, (N, K).
         conditions: what they are scored against, (N, K).
     """
+    row = {"baseline": name, "label_set": label_set, "images": len(logits)}
+    if not len(logits):
+        return row
     columns = score(logits, conditions).columns()
     del columns["labels"], columns["correct_labels"]
-    return {
-        "baseline": name,
-        "label_set": label_set,
-        "images": len(logits),
-        "chance": round(chance(conditions), 6),
-        **columns,
-    }
+    return row | {"chance": round(chance(conditions), 6), **columns}
 
 
 def shuffled_row(label_set: str, logits: ClassLogits, conditions: Conditions) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class JudgedCell:
         label_sets: what was asked of each image.
         pixels: the images, (N, C, H, W).
         logits: the evaluator's, (N, K).
+        unconditional: whether its guidance method at its weight makes images without a condition.
     """
 
     settings: dict[str, Any]
@@ -28,3 +29,4 @@ class JudgedCell:
     label_sets: Sequence[LabelSet]
     pixels: PixelImages
     logits: ClassLogits
+    unconditional: bool = False

@@ -18,11 +18,13 @@ from evaluator.judging.cells import CELL, JudgedCell
 from evaluator.judging.intervals import bootstrap_mean, interval_columns, ratio_interval
 from evaluator.judging.scoring import score
 from evaluator.quality.feature_distances import FrechetDistance, KernelDistance, frechet_interval, kernel_interval
-from evaluator.quality.neighbours import intra_set_distances, nearest_distances, neighbour_measures, radii
+from evaluator.quality.neighbours import NEIGHBOURS, intra_set_distances, nearest_distances, neighbour_measures, radii
 from lab.data.labelled_images import LabelledImages, spread_evenly
 from lab.types import PixelImages
 
 LARGEST_SAMPLE = 10_000
+SMALLEST_SAMPLE = NEIGHBOURS + 1
+"""Images that have enough neighbours among themselves."""
 SEED = 0
 """Of all resampling: the same images get the same intervals."""
 CELL_WITH_COST = (*CELL, "network_evaluations")
@@ -53,11 +55,14 @@ class QualityMeasures:
         self.kernel = KernelDistance.to(self.real.double().numpy())
 
     def row(self, pixels: PixelImages, conditions: Tensor) -> dict[str, Any]:
-        """Return every measure of images and what was asked of them, with intervals, as columns of a table.
+        """Return every measure of images and their label sets, with intervals, as columns of a table.
 
-        The second evaluator's accuracy is over all of the images, the rest over `images` of them, evenly spaced.
+        The second evaluator's accuracy is over all of the images, the rest over `images` of them, evenly spaced. Images
+        that are too few for their neighbours have that accuracy alone.
         """
         accuracy = score(logits_in_batches(self.second, pixels), conditions).accuracy()
+        if len(pixels) < SMALLEST_SAMPLE:
+            return {"images": len(pixels)} | interval_columns("second_accuracy", accuracy)
         chosen = spread_evenly(self.images, len(pixels))
         pixels, conditions = pixels[chosen], conditions[chosen]
         features = features_in_batches(self.second, pixels)

@@ -86,7 +86,9 @@ def _curve(axis: "Axes", place: int, x: pd.Series, rows: pd.DataFrame, label: st
     axis.plot(x, rows["accuracy"], color=colour, marker=marker, markersize=4, linewidth=1.3, label=label)
 
 
-def accuracy_against_weight(path: Path, rows: pd.DataFrame, ceiling: Interval, chance: float, title: str) -> None:
+def accuracy_against_weight(
+    path: Path, rows: pd.DataFrame, ceiling: Interval | None, chance: float, title: str
+) -> None:
     """Save accuracy against guidance weight, a curve and 95 % band for each label-set file, between chance and ceiling.
 
     The left axes show all of it, the right ones the weights above 0 on a scale of their own.
@@ -94,7 +96,7 @@ def accuracy_against_weight(path: Path, rows: pd.DataFrame, ceiling: Interval, c
     Args:
         path: of the PNG file.
         rows: the sweep rows of one checkpoint.
-        ceiling: accuracy of real held-out images.
+        ceiling: accuracy of real held-out images, or None if it was not measured.
         chance: accuracy of guessing.
         title: above the axes.
     """
@@ -103,8 +105,9 @@ def accuracy_against_weight(path: Path, rows: pd.DataFrame, ceiling: Interval, c
         _entitle(figure, title)
         panels = [("all weights", rows), ("guided, enlarged", guided)][: 2 if len(guided) else 1]
         for axis, (name, shown) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            axis.axhspan(ceiling.low, ceiling.high, color="0.5", alpha=0.25, linewidth=0)
-            axis.axhline(ceiling.value, color="0.3", linewidth=1, linestyle="--", label="real held-out images")
+            if ceiling is not None:
+                axis.axhspan(ceiling.low, ceiling.high, color="0.5", alpha=0.25, linewidth=0)
+                axis.axhline(ceiling.value, color="0.3", linewidth=1, linestyle="--", label="real held-out images")
             for place, (file, group) in enumerate(shown.groupby("label_set", sort=False)):
                 ordered = group.sort_values("guidance_weight")
                 _curve(axis, place, ordered["guidance_weight"], ordered, f"{file}.json")
@@ -252,7 +255,7 @@ def accuracy_against_coverage(path: Path, rows: pd.DataFrame, title: str) -> Non
         rows: the rows of `quality.csv` with their accuracy, the reference row first, of one label-set file.
         title: above the axes.
     """
-    reference, generated = rows.iloc[0], rows.iloc[1:]
+    reference, generated = rows.iloc[0], rows.iloc[1:].dropna(subset=["coverage"])
     with saved_figure(path, height=4.4) as figure:
         _entitle(figure, title)
         left, right = figure.subplots(1, 2)

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from evaluator.judging.cells import CELL
-from evaluator.judging.intervals import Interval
 from evaluator.reporting import figures
 from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
 from evaluator.reporting.results import Results
@@ -70,6 +69,13 @@ class Report:
     warnings: Sequence[str]
     start: str | None = None
 
+    @property
+    def has_coverage(self) -> bool:
+        """Whether any images of the file that ranks were enough for the measures of quality."""
+        if self.quality is None:
+            return False
+        return bool(self.results.with_accuracy(self.quality)["coverage"].iloc[1:].notna().any())
+
 
 def write_report(folder: Path, report: Report) -> None:
     """Write everything in a report's folder but `config.json`."""
@@ -107,7 +113,7 @@ def _captions(report: Report) -> dict[str, str]:
         | (CAPTIONS_OF_TRAINING if len(report.training) else {})
         | (CAPTIONS_OF_SIZES if report.results.has_sizes else {})
         | (CAPTIONS_OF_METHODS if len(report.results.methods) > 1 else {})
-        | (CAPTIONS_OF_QUALITY if report.quality is not None else {})
+        | (CAPTIONS_OF_QUALITY if report.has_coverage else {})
     )
 
 
@@ -158,11 +164,10 @@ def _write_figures(folder: Path, report: Report) -> None:
     )
     of_best = f"{title}, {method} guidance, w = {best['guidance_weight']:g}"
     write_contact_sheets(folder, of_best, contact_sheets(results))
-    ceiling = results.baselines.iloc[0]
     figures.accuracy_against_weight(
         folder / "accuracy_vs_weight.png",
         sweep[(sweep["checkpoint"] == best["checkpoint"]) & (sweep["guidance_method"] == method)],
-        ceiling=Interval(ceiling["accuracy"], ceiling["accuracy_low"], ceiling["accuracy_high"]),
+        ceiling=results.ceiling,
         chance=results.chance,
         title=f"{title}, {method} guidance",
     )
@@ -183,7 +188,7 @@ def _write_figures(folder: Path, report: Report) -> None:
             results.by_size_of_best,
             of_best,
         )
-    if quality is not None:
+    if quality is not None and report.has_coverage:
         figures.accuracy_against_coverage(
             folder / "accuracy_vs_coverage.png",
             results.with_accuracy(quality),
@@ -254,6 +259,7 @@ def _page(report: Report) -> str:
         *(f"![{caption}]({quote(file)})\n\n*{caption}*" for file, caption in _captions(report).items()),
         "## Baselines",
         markdown(with_intervals(results.baselines)),
+        *(["The ceiling was not measured: no image is held out."] if results.ceiling is None else []),
         "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "
         "and images scored against what was asked of others, are the floor. They stand at chance where every class is "
         "asked for equally often, and above it where some are asked for more.",

@@ -1,7 +1,7 @@
 """Results: the finished cells of a sweep, scored, and the tables made of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from evaluator.judging.baselines import baseline_row, shuffled_row
 from evaluator.judging.cells import CELL, JudgedCell
-from evaluator.judging.intervals import interval_columns, ratio_interval
+from evaluator.judging.intervals import Interval, interval_columns, ratio_interval
 from evaluator.judging.ranking import accuracy_by_checkpoint, ranking
 from evaluator.judging.scoring import MEASURES, ScoredImages, chance, score
 from lab.data.labels import ClassVocabulary
@@ -30,6 +30,7 @@ class Results:
         held_out_logits: the evaluator's, of real held-out images.
         held_out_conditions: what those images show.
         trained_conditions: what the images show that the generator was trained on.
+        splits_without: the splits that have no image of a class, by the class.
     """
 
     vocabulary: ClassVocabulary
@@ -38,6 +39,7 @@ class Results:
     held_out_logits: ClassLogits
     held_out_conditions: Conditions
     trained_conditions: Float[Tensor, "trained class"]
+    splits_without: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @cached_property
     def scored(self) -> list[ScoredImages]:
@@ -69,12 +71,17 @@ class Results:
 
     @cached_property
     def per_class(self) -> pd.DataFrame:
-        """The rows of `per_class.csv`: a row for every cell and every class it asked for."""
+        """The rows of `per_class.csv`: a row for every cell and every class of its label sets."""
         return pd.DataFrame(
-            {column: cell.settings[column] for column in CELL} | row
+            {column: cell.settings[column] for column in CELL} | row | {"warning": self._warning(row["class"])}
             for cell, images in zip(self.cells, self.scored, strict=True)
             for row in images.per_class(self.vocabulary.names)
         )
+
+    def _warning(self, class_name: str) -> str:
+        """Return what makes a class's accuracy doubtful, or nothing."""
+        without = self.splits_without.get(class_name, ())
+        return f"no image in: {', '.join(without)}" if without else ""
 
     @cached_property
     def by_size(self) -> pd.DataFrame:
@@ -191,17 +198,31 @@ class Results:
             (cell.settings, cell.logits, self.vocabulary.conditions(cell.label_sets))
             for cell in self.cells_of_best_checkpoint
         ]
-        for settings, logits, conditions in cells:
-            # At w = -1 a method may still see the condition; plain guidance does not.
-            if (settings["guidance_method"], settings["guidance_weight"]) == ("plain", -1):
-                rows.append(baseline_row("unconditional", settings["label_set"], logits, conditions))
+        # Several methods may be unconditional at some weight; the first one's images do for all.
+        unconditional = {
+            cell.settings["label_set"]: cell for cell in reversed(self.cells_of_best_checkpoint) if cell.unconditional
+        }
+        for label_set, cell in reversed(unconditional.items()):
+            conditions = self.vocabulary.conditions(cell.label_sets)
+            rows.append(baseline_row("unconditional", label_set, cell.logits, conditions))
         for settings, logits, conditions in cells:
             if all(settings[name] == self.best[name] for name in ("guidance_method", "guidance_weight")):
                 rows.append(shuffled_row(settings["label_set"], logits, conditions))
         return pd.DataFrame(rows)
 
-    def evaluator(self, network: nn.Module, training_images: int) -> pd.DataFrame:
-        """Return the row of `evaluator.csv`: the classifier, and its accuracy on the held-out images."""
+    @property
+    def ceiling(self) -> Interval | None:
+        """The accuracy of real held-out images, or None if there are none."""
+        row = self.baselines.iloc[0]
+        return Interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]) if row["images"] else None
+
+    def evaluator(self, network: nn.Module, training_images: int | None) -> pd.DataFrame:
+        """Return the row of `evaluator.csv`: the classifier, and its accuracy on the held-out images.
+
+        Args:
+            network: the classifier.
+            training_images: how many it was trained on, or None if nobody knows.
+        """
         held_out = self.baselines.iloc[0]
         parameters = sum(parameter.numel() for parameter in network.parameters())
         row = {

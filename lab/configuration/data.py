@@ -28,9 +28,11 @@ class DataConfig:
     label_sets: tuple[Path, ...] = (Path("data/digits/test.json"), Path("data/digits/new_test.json"))
     """Label-set files. The first one ranks; the others have no say in the ranking and are reported beside it."""
     evaluator_share: float = 0.3
-    """Share of the images that trains the evaluator. The generator trains on what the other two leave."""
+    """Share of the images that trains the evaluator; none with --evaluator.weights. The generator trains on what the
+    other two leave."""
     held_out_share: float = 0.2
-    """Share of the images that nothing is trained on."""
+    """Share of the images that nothing is trained on. 0 is allowed with --evaluator.weights; no ceiling is measured
+    then."""
     seed: int = 0
     """Decides which images are in which split."""
 
@@ -64,8 +66,8 @@ class DataConfig:
                 f"leave it out, or choose --data.dataset scenes or class_folders"
             )
         require_range("data.seed", self.seed, 0, 1_000_000)
-        require_range("data.evaluator_share", self.evaluator_share, 0.01, 0.98)
-        require_range("data.held_out_share", self.held_out_share, 0.01, 0.98)
+        require_range("data.evaluator_share", self.evaluator_share, 0, 0.98)
+        require_range("data.held_out_share", self.held_out_share, 0, 0.98)
         if self.evaluator_share + self.held_out_share > 0.99:
             raise LabError(
                 f"--data.evaluator-share {self.evaluator_share:g} and --data.held-out-share {self.held_out_share:g} "

@@ -63,7 +63,10 @@ DATASETS: dict[str, Callable[[DataConfig, Path, Path], LabelledImages]] = {
 
 @dataclass(frozen=True)
 class Splits:
-    """Three disjoint parts of a dataset: what the generator sees, what the evaluator sees, what neither sees."""
+    """Three disjoint parts of a dataset: what the generator sees, what evaluators see, what neither sees.
+
+    The last two may be empty.
+    """
 
     generator: LabelledImages
     evaluator: LabelledImages
@@ -89,11 +92,11 @@ def stratified_parts(dataset: LabelledImages, shares: dict[str, float], seed: in
 
     Args:
         dataset: at least as many groups as it takes to give each part one.
-        shares: of all images for each part, by its name in an error, each in (0, 1); together 1.
+        shares: of all images for each part, by its name in an error, each in [0, 1]; together 1.
         seed: of the order; the same seed gives the same parts.
 
     Raises:
-        LabError: a part gets no image.
+        LabError: a part whose share is above 0 gets no image.
     """
     random = np.random.default_rng(seed)
     label_sets = np.unique(dataset.conditions.numpy(), axis=0, return_inverse=True)[1].ravel()
@@ -112,11 +115,17 @@ def stratified_parts(dataset: LabelledImages, shares: dict[str, float], seed: in
         taken[part] += sizes[group]
         part_of[group] = part
 
-    for name, images in zip(shares, taken, strict=True):
-        if not images:
+    for (name, share), images in zip(shares.items(), taken, strict=True):
+        if share and not images:
             raise LabError(
                 f"{len(dataset)} images in {len(sizes)} groups leave none for the {name}; raise its share or add images"
                 f"\nimages whose file names differ only in the number after the last '_' show one scene, a group"
             )
     image_parts = torch.from_numpy(part_of[group_of])
     return [dataset.subset((image_parts == part).nonzero().flatten()) for part in range(len(shares))]
+
+
+def classes_without_images(images: LabelledImages) -> list[str]:
+    """Return the classes that no image shows, in the vocabulary's order."""
+    shown = (images.conditions > 0).any(dim=0).tolist()
+    return [name for name, there in zip(images.vocabulary.names, shown, strict=True) if not there]
