@@ -165,9 +165,9 @@ def _network(folder: Path) -> tuple[Any, Path]:
         unet = UNet2DModel.from_pretrained(folder, local_files_only=True, variant=variant)
     except Exception as error:  # diffusers, huggingface_hub and safetensors each raise their own
         raise LabError(f"{folder}: cannot be read ({lines_of(error)[0]:.120})") from None
-    # Of two forms, diffusers reads safetensors.
+    # Of two forms, diffusers reads safetensors; of several parts, the index is named.
     read = [name for name, of in other if of == variant] if variant else plain
-    return unet.float(), folder / max(read, key=lambda name: "safetensors" in name)
+    return unet.float(), folder / max(read, key=lambda name: ("safetensors" in name, name))
 
 
 def _own_configuration(unet: Any) -> dict[str, Any]:

@@ -279,6 +279,14 @@ def test_half_precision_is_read_where_there_is_nothing_else(tmp_path: Path, safe
         assert torch.equal(both.weights[f"unet.{name}"], tensor)
 
 
+def test_weights_in_parts_are_read_by_their_index(tmp_path: Path) -> None:
+    whole = unet()
+    ours = import_pipeline(write(tmp_path, whole, max_shard_size="20KB"), DIGITS)
+    assert ours.settings["weights"] == "unet/diffusion_pytorch_model.safetensors.index.json"
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(ours.weights[f"unet.{name}"], tensor)
+
+
 def with_ema(folder: Path) -> tuple[Any, Any]:
     """Write what diffusers' training example leaves: unet/, and unet_ema/ with settings of the EMA in its config."""
     trained, averaged = unet(1), unet(2)

@@ -21,8 +21,8 @@ from evaluator.classifiers.networks import build_classifier
 from evaluator.classifiers.pictures import numbered_pictures
 from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
-from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import ContextUnetConfig
+from lab.configuration.diffusion import BetasScheduleConfig, CosineScheduleConfig
+from lab.configuration.networks import ContextUnetConfig, ImportedUNet2DConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.image_folders import scene_folder
 from lab.data.labelled_images import one_label_images
@@ -89,6 +89,8 @@ def test_damaged_files_of_old_torch(checkpoint: Path, seed: int) -> None:
     torch.save({"model": {"weight": torch.zeros(2, 3)}, "told": ["a"]}, path, _use_new_zipfile_serialization=False)
     content = bytearray(path.read_bytes())
     for _ in range(draw.randrange(1, 4)):
+        if len(content) == len(LEGACY_MAGIC):
+            break  # nothing is left to damage
         if draw.randrange(2):
             content[draw.randrange(len(LEGACY_MAGIC), len(content))] = draw.randrange(256)
         else:
@@ -150,7 +152,7 @@ def test_evaluators_of_another_content(tmp_path_factory: pytest.TempPathFactory,
 
 FIELDS = [
     "format", "denoiser", "schedule", "image_shape", "vocabulary", "epoch", "step", "settings", "weights",
-    "denoiser.n_feat", "denoiser.widths", "denoiser.unet2d", "denoiser.attention",
+    "denoiser.n_feat", "denoiser.widths", "denoiser.kind", "denoiser.attention",
     "schedule.timesteps", "schedule.kind", "schedule.zero_terminal",
 ]  # fmt: skip
 
@@ -163,6 +165,42 @@ def test_checkpoints_of_another_content(checkpoint: Path, field: str, value: obj
     inside = content[outer[0]] if outer else content
     inside.pop(last) if gone else inside.update({last: value})
     path = checkpoint.with_name("other.pt")
+    torch.save(content, path)
+    ended_well(lambda: load_checkpoint(path, VOCABULARY).network(torch.device("cpu")), path)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint as `import-pipeline` writes it, of a class-conditional network and a list of betas."""
+    settings = {
+        "sample_size": 8, "in_channels": 1, "out_channels": 1, "layers_per_block": 1, "block_out_channels": [8, 16],
+        "down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2, "norm_num_groups": 4,
+        "add_attention": False, "num_class_embeds": len(VOCABULARY) + 1,
+    }  # fmt: skip
+    config = ImportedUNet2DConfig(unet2d=settings, null_condition=True)
+    schedule = BetasScheduleConfig(betas=(0.1, 0.2, 0.3))
+    weights = build_denoiser(config, (1, 8, 8), len(VOCABULARY), schedule, 0).state_dict()
+    path = tmp_path_factory.mktemp("imported") / "epoch0000.pt"
+    save_checkpoint(path, Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, 0, 0, {}, weights))
+    load_checkpoint(path, VOCABULARY)
+    return path
+
+
+@cases(100)
+@given(
+    field=st.sampled_from([
+        "denoiser.kind", "denoiser.unet2d", "denoiser.null_condition", "denoiser.prediction", "schedule.betas",
+        *(f"denoiser.unet2d.{name}" for name in ("in_channels", "block_out_channels", "num_class_embeds", "act_fn")),
+    ]),
+    value=values,
+    gone=st.booleans(),
+)  # fmt: skip
+def test_imported_checkpoints_of_another_content(imported: Path, field: str, value: object, gone: bool) -> None:
+    content = load_tensors(imported, "checkpoint", "")
+    *outer, last = field.split(".")
+    inside = reduce(lambda folder, name: folder[name], outer, content)
+    inside.pop(last, None) if gone else inside.update({last: value})
+    path = imported.with_name("other.pt")
     torch.save(content, path)
     ended_well(lambda: load_checkpoint(path, VOCABULARY).network(torch.device("cpu")), path)
 
