@@ -161,6 +161,7 @@ def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
 
     Class folders are their own vocabulary; that of scenes lies with their `train.json`.
     """
+    from lab.data.datasets import load_dataset
     from lab.data.image_folders import class_folder_vocabulary, scene_vocabulary
     from lab.data.labels import load_vocabulary
 
@@ -168,10 +169,12 @@ def class_vocabulary(experiment: Experiment) -> ClassVocabulary:
         return class_folder_vocabulary(experiment.images)
     if experiment.data.dataset == "scenes":
         return scene_vocabulary(experiment.images, experiment.labels_folder)
-    beside = experiment.images / "objects.json"
-    if beside.exists():
-        return load_vocabulary(beside)
-    return load_vocabulary(experiment.root / "data" / experiment.data.dataset / "objects.json")
+    places = (experiment.images / "objects.json", experiment.root / "data" / experiment.data.dataset / "objects.json")
+    for place in places:
+        if place.exists():
+            return load_vocabulary(place)
+    # A dataset without such a file is its own vocabulary; one that nobody knows is refused here.
+    return load_dataset(experiment.data, experiment.images, experiment.cache).vocabulary
 
 
 def with_imported_network(experiment: Experiment, vocabulary: ClassVocabulary) -> Experiment:
@@ -188,10 +191,10 @@ def with_imported_network(experiment: Experiment, vocabulary: ClassVocabulary) -
 
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
     """Return the dataset's three splits, after checking that `objects.json` names its classes."""
-    from lab.data.datasets import DATASETS, stratified_splits
+    from lab.data.datasets import load_dataset, stratified_splits
 
     data = replace(experiment.data, labels_folder=experiment.labels_folder)
-    dataset = DATASETS[data.dataset](data, experiment.images, experiment.cache)
+    dataset = load_dataset(data, experiment.images, experiment.cache)
     dataset.vocabulary.require_same(vocabulary, Path(data.dataset))
     return stratified_splits(dataset, experiment.evaluator_share, data.held_out_share, data.seed)
 

