@@ -193,6 +193,23 @@ def test_noise_schedules(tmp_path: Path, case: str) -> None:
     )
 
 
+@pytest.mark.parametrize("case", SCHEDULERS)
+def test_on_every_noise_schedule_the_images_are_diffusers_own(tmp_path: Path, case: str) -> None:
+    network, settings = unet(), SCHEDULERS[case][0] | {"prediction_type": "v_prediction", "clip_sample": False}
+    scheduler = diffusers.DDIMScheduler(num_train_timesteps=100, timestep_spacing="trailing", **settings)
+    ours = import_pipeline(write(tmp_path, network, scheduler=scheduler), DIGITS)
+    scheduler.set_timesteps(10)
+    x_t = NoiseSource([(1,), (2,)], (1, 8, 8)).draw()
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x_t = scheduler.step(network(x_t, t).sample, t, x_t).prev_sample
+        found = sample(
+            ours.noise_predictor(), noise_schedule(ours.schedule), DDIMConfig(sampling_steps=10, clamp=False),
+            torch.zeros(2, 10), NoiseSource([(1,), (2,)], (1, 8, 8)),
+        )  # fmt: skip
+    torch.testing.assert_close(found, x_t, atol=3e-3 if "rescaled" in case else 1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
     "schedule",
     [

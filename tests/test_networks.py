@@ -1,17 +1,27 @@
 """ContextUnet: the coursework's network parameter for parameter, and what its options change."""
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
 
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import ContextUnetConfig
+from lab.configuration.networks import (
+    ANY_SIZE,
+    BasicUNetConfig,
+    ContextUnetConfig,
+    DenoiserConfig,
+    ImportedUNet2DConfig,
+    UNet2DConfig,
+)
+from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.networks.blocks import Attention, ModulatedBlock, VectorBottleneck
 from lab.networks.context_unet import ContextUnet
-from lab.networks.registry import build_denoiser
+from lab.networks.registry import NETWORKS, build_denoiser
+from lab.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 
 COURSEWORK = ContextUnetConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7)
 
@@ -202,3 +212,58 @@ def test_initialisation_belongs_to_the_seed_and_leaves_the_global_rng_alone() ->
     weights = [network.state_dict()["out.0.weight"] for network in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@dataclass(frozen=True)
+class OfAPlugIn:
+    """Settings of a network that stands outside of the lab."""
+
+    kind: Literal["one_layer"] = "one_layer"
+    kernel: int = 3
+    prediction: str = "noise"
+    conditional: bool = False
+    label_set_sizes: ClassVar[range] = ANY_SIZE
+
+
+class OneLayer(torch.nn.Module):
+    def __init__(self, config: OfAPlugIn, image_shape: tuple[int, int, int], classes: int, timesteps: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Conv2d(image_shape[0], image_shape[0], config.kernel, padding="same")
+
+    def forward(self, x_t: torch.Tensor, timesteps: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(x_t)
+        return out
+
+
+def test_a_network_is_a_settings_class_and_a_line_of_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, schedule, classes = OfAPlugIn(kernel=5), CosineScheduleConfig(), ClassVocabulary(("a", "b"))
+    assert isinstance(config, DenoiserConfig)
+    with pytest.raises(LabError, match="OfAPlugIn is not a network; add it to lab.networks.registry.NETWORKS"):
+        build_denoiser(config, (1, 8, 8), 2, schedule, seed=0)
+    monkeypatch.setitem(NETWORKS, OfAPlugIn, OneLayer)
+    weights = build_denoiser(config, (1, 8, 8), 2, schedule, seed=0).state_dict()
+    save_checkpoint(tmp_path / "one.pt", Checkpoint(config, schedule, (1, 8, 8), classes, 1, 1, {}, weights))
+    assert load_checkpoint(tmp_path / "one.pt", classes).denoiser == config
+    monkeypatch.delitem(NETWORKS, OfAPlugIn)
+    with pytest.raises(LabError, match="denoiser is 'one_layer'"):
+        load_checkpoint(tmp_path / "one.pt", classes)
+
+
+def test_what_a_network_knows_of_itself_stands_with_it() -> None:
+    imported = {"block_out_channels": [8, 16]}
+    classes = imported | {"num_class_embeds": 4}
+    cases: list[tuple[DenoiserConfig, bool, range]] = [
+        (ContextUnetConfig(), True, ANY_SIZE),
+        (BasicUNetConfig(), False, ANY_SIZE),
+        (UNet2DConfig(), True, ANY_SIZE),
+        (UNet2DConfig(conditional=False), False, ANY_SIZE),
+        (ImportedUNet2DConfig(unet2d=imported), False, ANY_SIZE),
+        (ImportedUNet2DConfig(unet2d=classes), True, range(1, 2)),
+        (ImportedUNet2DConfig(unet2d=classes, null_condition=True), True, range(2)),
+    ]
+    for config, conditional, sizes in cases:
+        assert (config.conditional, config.label_set_sizes) == (conditional, sizes)
+    with pytest.raises(LabError, match="denoiser.unet2d is no mapping of primitives"):
+        ImportedUNet2DConfig(unet2d={"block_out_channels": (8, 16)})
