@@ -38,7 +38,7 @@ def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
 
     What is finished is not run again, so the same command goes on where it stopped.
     """
-    # Before any minute is spent: whatever is wrong with a variant is told.
+    # A mistake in a variant is reported before any training.
     for changes in variants.values():
         changed(experiment, changes)
     with whole_comparison(experiment):
@@ -60,7 +60,9 @@ def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
         rankings[name] = []
         for seed in range(variant.seed, variant.seed + SEEDS):
             # Each trains a denoiser of its own.
-            one = replace(variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", generator="", seed=seed)
+            one = replace(
+                variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", checkpoints_of="", seed=seed
+            )
             print(f"{one.name}:", file=sys.stderr)
             rankings[name].append(run(one).ranking)
     label_sets = experiment.data.label_set_names

@@ -35,9 +35,8 @@ class Experiment:
 
     name: str = "digits"
     """The experiment's folder in checkpoints/ and in reports/."""
-    generator: str = ""
-    """The experiment whose checkpoints are swept, which are trained there where they are not yet; this one's own where
-    left out."""
+    checkpoints_of: str = ""
+    """The experiment whose checkpoints are swept, and trained if they are not there yet; this one's own by default."""
     evaluator_of: str = ""
     """The experiment whose evaluator scores the images, and must have been trained; this one's own by default."""
     root: Path = Path()
@@ -47,7 +46,7 @@ class Experiment:
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the denoiser is computed in: bfloat16 where the device has units for it, float32 elsewhere; or as told."""
+    """The denoiser's arithmetic. auto: bfloat16 if the device has units for it and the network is wide, or float32."""
     compiled: bool = False
     """Have torch compile the denoiser, on a GPU into CUDA graphs: minutes before the first step, faster ones then."""
     preview_every: int = 0
@@ -63,12 +62,16 @@ class Experiment:
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
     def __post_init__(self) -> None:
-        for flag, name in (("name", self.name), ("generator", self.generator), ("evaluator-of", self.evaluator_of)):
+        for flag, name in (
+            ("name", self.name),
+            ("checkpoints-of", self.checkpoints_of),
+            ("evaluator-of", self.evaluator_of),
+        ):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name or self.name):
                 raise LabError(f"--{flag} is {name!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
         require_range("seed", self.seed, 0, 1_000_000)
         require_range("preview_every", self.preview_every, 0, 1_000_000)
-        # Where nothing is trained, the noise schedule is the imported checkpoint's, and not known yet.
+        # If nothing is trained, the noise schedule is the imported checkpoint's, which is not known yet.
         if self.training.epochs and self.sampler.sampling_steps > self.schedule.timesteps:
             raise LabError(
                 f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "
@@ -110,13 +113,13 @@ class Experiment:
 
     @property
     def checkpoints(self) -> Path:
-        """Where this experiment's evaluators and cells are kept, and its denoisers where they are its own."""
+        """Where this experiment keeps its evaluators, its cells and, unless they are another's, its checkpoints."""
         return self.root / "checkpoints" / self.name
 
     @property
-    def denoisers(self) -> Path:
+    def swept_checkpoints(self) -> Path:
         """Where the checkpoints that are swept are kept."""
-        return self.root / "checkpoints" / (self.generator or self.name)
+        return self.root / "checkpoints" / (self.checkpoints_of or self.name)
 
     @property
     def evaluator_file(self) -> Path:

@@ -62,7 +62,7 @@ def trained_evaluators(experiment: Experiment, images: LabelledImages, device: t
 
 
 def first_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
-    """Return the evaluator: the file that was asked for, or this experiment's own, trained where there is none yet."""
+    """Return the evaluator: a given file's, another experiment's, or this one's own, trained if it is not there yet."""
     from evaluator.classifiers.weights import load_evaluator
 
     if experiment.evaluator.weights is None and not experiment.evaluator_of:

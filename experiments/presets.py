@@ -83,7 +83,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         replace(
             DIGITS,
             name="digits-guidance",
-            generator="digits",
+            checkpoints_of="digits",
             second_evaluator=SecondEvaluatorConfig(share=0.4),
             guidance=GuidanceConfig(
                 ("plain", "interval", "schedule", "rescale", "projected", "plus_plus", "auto", "composed")

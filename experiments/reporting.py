@@ -143,8 +143,10 @@ def report(evidence: Evidence) -> pd.DataFrame:
         if (result.cell.checkpoint, result.cell.named_method.label, result.cell.guidance_weight)
         == (best["checkpoint"], best["guidance_method"], best["guidance_weight"])
     )
-    checkpoint = load_checkpoint(experiment.denoisers / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
-    moments = denoising_strip(checkpoint, best_cell, STRIP_ROWS, evidence.computation.device, experiment.denoisers)
+    checkpoint = load_checkpoint(experiment.swept_checkpoints / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
+    moments = denoising_strip(
+        checkpoint, best_cell, STRIP_ROWS, evidence.computation.device, experiment.swept_checkpoints
+    )
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, evidence.computation)
     contents = Report(
@@ -308,7 +310,7 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
     for _, row in ranked.drop_duplicates("checkpoint").iterrows():
         accuracies = "_".join(f"{row[name]:.4f}" for name in experiment.data.label_set_names)
         named = folder / f"epoch{row['epoch']}_{accuracies}.pt"
-        checkpoint = experiment.denoisers / f"{row['checkpoint']}.pt"
+        checkpoint = experiment.swept_checkpoints / f"{row['checkpoint']}.pt"
         try:
             named.hardlink_to(checkpoint)  # a second name of the same file takes no room
         except OSError:  # on a file system that has no second names

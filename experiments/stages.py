@@ -85,13 +85,13 @@ def run(experiment: Experiment) -> Finished:
     for warning in chain(*warnings):
         print(f"warning: {warning}", file=sys.stderr)
 
-    # Whatever can be wrong with the generator is told before anything is written, or minutes spent on the evaluator.
+    # A mistake in the generator's settings is reported before anything is written or minutes go into the evaluator.
     training_run(experiment, splits.generator, computation)
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     with ExitStack() as locks:
-        for folder in sorted({experiment.checkpoints, experiment.denoisers}):
+        for folder in sorted({experiment.checkpoints, experiment.swept_checkpoints}):
             locks.enter_context(locked(folder))
-        for folder in (experiment.checkpoints, experiment.denoisers, experiment.reports):
+        for folder in (experiment.checkpoints, experiment.swept_checkpoints, experiment.reports):
             remove_leftovers(folder)
         rehearse(experiment, vocabulary)
         # Read again: before the lock was had, another run may have trained further.
@@ -182,7 +182,7 @@ def with_imported_network(experiment: Experiment, vocabulary: ClassVocabulary) -
     from lab.training.checkpoints import load_checkpoint
     from lab.training.runs import kept_name
 
-    path = experiment.denoisers / kept_name(0)
+    path = experiment.swept_checkpoints / kept_name(0)
     if experiment.training.epochs or not path.exists():
         return experiment
     imported = load_checkpoint(path, vocabulary)
@@ -207,7 +207,7 @@ def training_run(experiment: Experiment, dataset: LabelledImages, computation: C
     start = experiment.training.start_from
     training = replace(experiment.training, start_from=None if start is None else experiment.root / start)
     recipe = Recipe(experiment.denoiser, experiment.schedule, training, experiment.seed)
-    return TrainingRun(experiment.denoisers, dataset, recipe, experiment.generator_settings(), computation)
+    return TrainingRun(experiment.swept_checkpoints, dataset, recipe, experiment.generator_settings(), computation)
 
 
 @contextmanager
@@ -229,7 +229,7 @@ def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.devi
         LabError: it has a second evaluator, which each of the others would train for itself.
     """
     if experiment.second_evaluator.share:
-        raise LabError("--second-evaluator.share is for one experiment; leave it out where several are compared")
+        raise LabError("--second-evaluator.share is for one experiment; set it to 0 for a comparison of several")
     if experiment.evaluator.weights is not None:
         return experiment
     trained_evaluators(experiment, splits.evaluator, device)
@@ -313,7 +313,7 @@ def swept(
         for name, sets in label_sets.items()
     ]
     engine = Engine(judge, computation.device, computation.compiled, experiment.sweep.batch_size)
-    results = run_sweep(cells, experiment.denoisers, evaluator.vocabulary, engine, folder / CELLS)
+    results = run_sweep(cells, experiment.swept_checkpoints, evaluator.vocabulary, engine, folder / CELLS)
     finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
     earlier, unreadable = earlier_results(folder / CELLS, cells)
     if unreadable:

@@ -110,7 +110,7 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
             "the same, 40 steps",
             denoiser=basic,
             sampler=mixing(40),
-            generator=f"{base.name}-corruption-basic-5",
+            checkpoints_of=f"{base.name}-corruption-basic-5",
             **corruption,
         ),
         "corruption-unet2d-5": step(
@@ -120,7 +120,7 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
             "the same, 40 steps",
             denoiser=unet2d,
             sampler=mixing(40),
-            generator=f"{base.name}-corruption-unet2d-5",
+            checkpoints_of=f"{base.name}-corruption-unet2d-5",
             **of_unet2d,
         ),
         "ddpm-by-hand": step(
@@ -255,7 +255,7 @@ def grids(finished: dict[str, Finished], splits: "Splits") -> dict[str, "Grid"]:
     shown = {name: step.evidence.cells[-1].cell.guidance_weight for name, step in finished.items()}
     asked = [", ".join(label_set) for label_set in first[0].cell.asked[:10]]
     by_hand = finished["ddpm-by-hand"]
-    folder = by_hand.evidence.experiment.denoisers
+    folder = by_hand.evidence.experiment.swept_checkpoints
     strip = denoising_strip(
         by_hand.checkpoint, by_hand.evidence.cells[-1].cell, 4, by_hand.evidence.computation.device, folder
     )

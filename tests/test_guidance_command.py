@@ -13,7 +13,7 @@ from tests.command import TINY, new_root, run, table
 pytestmark = pytest.mark.long
 
 COMPARED = shlex.split(
-    "digits --name compared --generator digits --second-evaluator.share 0.4 --guidance.method plain interval "
+    "digits --name compared --checkpoints-of digits --second-evaluator.share 0.4 --guidance.method plain interval "
     "--sweep.newest 1"
 )
 
@@ -80,7 +80,7 @@ def test_at_its_neutral_weight_a_method_makes_the_images_of_the_plain_one(compar
     ("message", "arguments"),
     [
         ("--second-evaluator.kind is conv, as --evaluator.kind is", "--second-evaluator.kind conv"),
-        ("--generator is '../digits'; allowed are", "--generator ../digits"),
+        ("--checkpoints-of is '../digits'; allowed are", "--checkpoints-of ../digits"),
         ("--second-evaluator.share is 0.95; allowed is", "--second-evaluator.share 0.95"),
         ("is of another configuration: denoiser.n_feat is 8 there, 16 here", "--denoiser.n-feat 16"),
     ],

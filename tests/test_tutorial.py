@@ -21,11 +21,11 @@ def test_every_step_is_an_experiment_of_its_own_or_of_an_earlier_training() -> N
     steps = tutorial_steps(PRESETS[NAME][1])
     names = [f"{NAME}-{name}" for name in steps]
     for place, step in enumerate(steps.values()):
-        assert step.experiment.generator in ["", *names[:place]]
+        assert step.experiment.checkpoints_of in ["", *names[:place]]
     trainings = [
         json.dumps(as_primitives(step.experiment.generator_settings()), sort_keys=True) for step in steps.values()
     ]
-    assert len(set(trainings)) == sum(not step.experiment.generator for step in steps.values())
+    assert len(set(trainings)) == sum(not step.experiment.checkpoints_of for step in steps.values())
 
 
 @pytest.mark.slow

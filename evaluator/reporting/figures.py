@@ -237,7 +237,7 @@ def accuracy_of_sizes(path: Path, rows: pd.DataFrame, title: str) -> None:
             )
         axis.set_xticks(range(len(sizes)), [str(size) for size in sizes])
         axis.set_xlim(-0.5, len(sizes) - 0.5)
-        axis.set_xlabel("labels asked of an image")
+        axis.set_xlabel("labels in the label set")
         axis.set_ylabel("accuracy (95 % interval)")
         axis.set_ylim(0, 1.03)
         axis.grid(alpha=0.25, axis="y")

@@ -24,12 +24,12 @@ CAPTIONS = {
     "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval; the accuracy that real "
     "held-out images reach for what they show, under the same evaluator; and chance.",
     "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
-    "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that ask for it.",
+    "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that should show it.",
     "denoising_strip.png": "From noise to image: moments of the sampler, at the best row.",
 }
 CAPTIONS_OF_TRAINING = {"loss.png": "Training loss and learning rate."}
 CAPTIONS_OF_SIZES = {
-    "accuracy_by_size.png": "Accuracy by the number of labels asked, and by whether an image that the generator was "
+    "accuracy_by_size.png": "Accuracy by the size of the label set, and by whether an image that the generator was "
     "trained on shows them all together.",
 }
 CAPTIONS_OF_QUALITY = {
@@ -227,10 +227,10 @@ def _page(report: Report) -> str:
     results, quality = report.results, report.quality
     ranked, best = results.ranking, results.best
     files = list(dict.fromkeys(str(cell.settings["label_set"]) for cell in results.cells))
-    told = [
+    accuracies = [
         f"{best[f]:.3f} ({best[f'{f}_low']:.3f} to {best[f'{f}_high']:.3f}) on {escape_markdown(f)}.json" for f in files
     ]
-    honest = f", and {', '.join(told[1:])}, which had no say in the ranking" if told[1:] else ""
+    others = f", and {', '.join(accuracies[1:])}, which had no say in the ranking" if accuracies[1:] else ""
     ties, images = int(ranked["tied_with_best"].sum()) - 1, len(results.scored[0].labels)
     tied = "No other row is" if ties == 0 else "1 other row is" if ties == 1 else f"{ties} other rows are"
     parts = [
@@ -239,13 +239,14 @@ def _page(report: Report) -> str:
         f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} with "
         f"{escape_markdown(best['guidance_method'])} guidance at weight "
         f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
-        f"{told[0]}{honest}. {tied} tied with it: over the same pairs of label set and seed, the 95 % interval of "
-        "the difference reaches 0.",
-        "Were the best and those tied with it equally good, the one picked would still be expected to score "
-        f"{results.optimism:.3f} above the truth on {escape_markdown(files[0])}.json, by luck alone: the price of "
-        f"picking a maximum of {ties + 1} on {images} images.",
-        "Accuracy is the coursework's: of an image asked for k labels, the evaluator's k highest-scoring classes "
-        "count; it is the correct labels over all labels asked. Intervals are 95 %, resampling images.",
+        f"{accuracies[0]}{others}. {tied} tied with it: over the same pairs of label set and seed, the 95 % interval "
+        "of the difference includes 0.",
+        "If the best row and those tied with it were equally good, the one picked would still be expected to "
+        f"score {results.optimism:.3f} above the truth on {escape_markdown(files[0])}.json by luck alone, because it "
+        f"is the maximum of {ties + 1} rows on {images} images.",
+        "Accuracy follows the coursework's rule: if an image's label set has k classes, the evaluator's k "
+        "highest-scoring classes count, and accuracy is the correct labels over all labels. Intervals are 95 % and "
+        "resample images.",
         *(
             []
             if report.start is None
@@ -260,9 +261,9 @@ def _page(report: Report) -> str:
         "## Baselines",
         markdown(with_intervals(results.baselines)),
         *(["The ceiling was not measured: no image is held out."] if results.ceiling is None else []),
-        "Real images are the ceiling: no generator can be seen to be better than the evaluator. Unconditional images, "
-        "and images scored against what was asked of others, are the floor. They stand at chance where every class is "
-        "asked for equally often, and above it where some are asked for more.",
+        "Real held-out images are the ceiling: a generator cannot be shown to be better than the evaluator. "
+        "Unconditional images, and images scored against the label sets of others, are the floor. The floor is chance "
+        "if all classes occur equally often in the label sets, and higher if some occur more often.",
         *_quality(results, quality),
         "## Splits",
         markdown(split_table(report.splits)),
@@ -296,10 +297,10 @@ def _quality(results: Results, quality: pd.DataFrame | None) -> list[str]:
     return [
         "## Quality beside accuracy",
         markdown(with_intervals(rows[["images of", "w", *shown]])),
-        f"In the features of the second evaluator, which has no say in the ranking: {int(rows['images'].iloc[0])} "
-        "images a row against those that the generator was trained on. The first row is what real images reach that "
-        "no network has seen. Coverage: real images with a generated one among their nearest. Density and precision: "
-        "generated images among the real ones. Recall: real images among the generated ones. The best row of each "
-        "method is shown; all rows, and the distances within a label set and to the nearest training image, are in "
-        "`quality.csv`.",
+        f"The measures use the features of the second evaluator, which has no say in the ranking. Each row compares "
+        f"{int(rows['images'].iloc[0])} images with those that the generator was trained on. The first row is real "
+        "images that no network has seen. Coverage is the share of real images with a generated one among their "
+        "nearest; density and precision say how far generated images lie among real ones, recall how far real images "
+        "lie among generated ones. The table has the best row of each method; `quality.csv` has all rows, and the "
+        "distances within a label set and to the nearest training image.",
     ]

@@ -18,7 +18,7 @@ CAPTIONS = {
     "clean image, of which each step mixes in one more share.",
     "losses.png": "Mean squared error of the predicted clean image, of pixels from 0 to 1, against images seen.",
     "denoising_strip.png": "DDPM by hand: ten moments from noise to image.",
-    "samples.png": "Samples of every step, each column asked for the same class where the step can be told one.",
+    "samples.png": "Samples of every step, a class a column; steps without a condition ignore it.",
 }
 
 
@@ -112,7 +112,7 @@ def write_tutorial(
     loss_curves(folder / "losses.png", losses, on_mnist)
     page = [
         f"# {name}",
-        "Every step has the same images, label sets and evaluator. Accuracy is told where the network is told a label. "
+        "Every step has the same images, label sets and evaluator. Accuracy is given for networks with a condition. "
         "Coverage and Frechet distance are taken in the evaluator's features, against the images that "
         "were trained on; the last row is what real images reach that no network has seen. Intervals are 95 %.",
         *(f"> **Warning.** {escape_markdown(f'{step}: {warning}')}" for step, warning in warnings.items()),

