@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,13 +50,20 @@ class Finished:
 
     Args:
         evidence: what its report is made of.
-        checkpoint: the newest.
+        newest: the newest checkpoint's file.
         ranking: the rows of `ranking.csv`.
     """
 
     evidence: Evidence
-    checkpoint: Checkpoint
+    newest: Path
     ranking: pd.DataFrame
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The newest checkpoint."""
+        from lab.training.checkpoints import load_checkpoint
+
+        return load_checkpoint(self.newest, self.evidence.splits.generator.vocabulary)
 
 
 def run(experiment: Experiment) -> Finished:
@@ -64,7 +72,6 @@ def run(experiment: Experiment) -> Finished:
     from lab.data.labels import load_label_sets
     from lab.machine.files import remove_leftovers
     from lab.machine.locks import locked
-    from lab.training.checkpoints import load_checkpoint
 
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
     require_column_names(experiment.data.label_set_names)
@@ -101,7 +108,7 @@ def run(experiment: Experiment) -> Finished:
         cells, earlier = swept(experiment, evaluators.first, training.kept, label_sets, computation)
         evidence = Evidence(experiment, computation, splits, evaluators, training.log.rows, cells, earlier)
         ranking = report(evidence)
-    return Finished(evidence, load_checkpoint(training.kept[-1].path, vocabulary), ranking)
+    return Finished(evidence, training.kept[-1].path, ranking)
 
 
 def computation_of(experiment: Experiment) -> Computation:
