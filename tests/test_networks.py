@@ -222,6 +222,7 @@ class OfAPlugIn:
     kernel: int = 3
     prediction: str = "noise"
     conditional: bool = False
+    width: int = 1
     label_set_sizes: ClassVar[range] = ANY_SIZE
 
 
