@@ -110,7 +110,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Callable[[], 
     recipe = Recipe(ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20), config)
 
     def opened() -> TrainingRun:
-        return TrainingRun(folder, images, recipe, {"seed": 0}, Computation())
+        return TrainingRun(folder, images, recipe, {"seed": 0, "training": config}, Computation())
 
     trainer = Trainer(recipe, images)
     next(trainer.steps())
