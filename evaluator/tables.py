@@ -56,16 +56,20 @@ def _cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def _words(column: object) -> str:
+    """Return a column's name as words. Only in a CSV is it an identifier."""
+    return str(column).replace("_", " ")
+
+
 def markdown(table: pd.DataFrame) -> str:
-    """Return the table as Markdown, every cell a piece of text in which nothing is markup."""
-    texts = table.map(_cell).map(escape_markdown).rename(columns=lambda name: escape_markdown(str(name)))
+    """Return the table as Markdown, its column names as words, every cell as text in which nothing is markup."""
+    texts = table.map(_cell).map(escape_markdown).rename(columns=lambda name: escape_markdown(_words(name)))
     return str(texts.to_markdown(index=False, disable_numparse=True))
 
 
 def latex(table: pd.DataFrame, caption: str, label: str) -> str:
     """Return the table as a LaTeX table in booktabs style, every special character escaped."""
-    texts = table.map(_cell).rename(columns=lambda name: str(name).replace("_", " ")).map(escape_latex)
-    texts.columns = [escape_latex(str(name)) for name in texts.columns]
+    texts = table.map(_cell).map(escape_latex).rename(columns=lambda name: escape_latex(_words(name)))
     return texts.to_latex(index=False, escape=False, caption=escape_latex(caption), label=label, position="htbp")
 
 
