@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
 from experiments.evaluators import trained_evaluators
@@ -76,7 +76,7 @@ def run(experiment: Experiment) -> Finished:
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
     require_column_names(experiment.data.label_set_names)
     vocabulary = class_vocabulary(experiment)
-    experiment = with_imported_network(experiment, vocabulary)
+    experiment = starting_from_imported(with_imported_network(experiment, vocabulary))
     label_sets = {
         name: load_label_sets(path, vocabulary)
         for name, path in zip(experiment.data.label_set_names, label_set_files, strict=True)
@@ -93,7 +93,7 @@ def run(experiment: Experiment) -> Finished:
         print(f"warning: {warning}", file=sys.stderr)
 
     # A mistake in the generator's settings is reported before anything is written or minutes go into the evaluator.
-    training_run(experiment, splits.generator, computation)
+    require_weaker(experiment, len(training_run(experiment, splits.generator, computation).kept))
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     with ExitStack() as locks:
         for folder in sorted({experiment.checkpoints, experiment.swept_checkpoints}):
@@ -142,11 +142,25 @@ def require_guidance(
         vocabulary,
         [label_set for sets in label_sets.values() for label_set in sets],
     )
-    for named in methods:
-        if named.method.facts.needs_weaker and len(experiment.training.kept_epochs) == 1:
+    require_weaker(experiment, len(experiment.training.kept_epochs))
+
+
+def require_weaker(experiment: Experiment, kept: int) -> None:
+    """Raise LabError if a method of guidance needs an earlier checkpoint, and the training keeps only one.
+
+    A training that goes on for longer keeps fewer than its settings say, because it does not go back for those that
+    it has passed.
+    """
+    from lab.guidance.methods import named_methods
+
+    for named in named_methods(experiment.guidance.method):
+        if named.method.facts.needs_weaker and kept == 1:
+            planned = len(experiment.training.kept_epochs)
+            passed = "" if planned == 1 else f", since it was shorter when it passed the other {planned - 1}"
+            remedy = "raise --training.checkpoints to 2 or more" if planned == 1 else "choose another method or --name"
             raise LabError(
                 f"--guidance.method {named.name} guides by an earlier checkpoint of the same training, and this one "
-                f"keeps a single checkpoint; raise --training.checkpoints to 2 or more"
+                f"keeps a single checkpoint{passed}; {remedy}"
             )
 
 
@@ -194,6 +208,25 @@ def with_imported_network(experiment: Experiment, vocabulary: ClassVocabulary) -
         return experiment
     imported = load_checkpoint(path, vocabulary)
     return replace(experiment, denoiser=imported.denoiser, schedule=imported.schedule)  # type: ignore[arg-type]  # a file may hold any kind
+
+
+def starting_from_imported(experiment: Experiment) -> Experiment:
+    """Return an experiment that starts from an imported checkpoint with that checkpoint's network.
+
+    Its noise schedule stays the experiment's own: a training may use another one than the weights were trained on.
+    """
+    from lab.configuration.networks import ImportedUNet2DConfig
+    from lab.training.checkpoints import read_checkpoint
+
+    if experiment.training.start_from is None:
+        return experiment
+    path = experiment.root / experiment.training.start_from
+    denoiser = read_checkpoint(path).denoiser
+    if not isinstance(denoiser, ImportedUNet2DConfig):
+        return experiment
+    # No option describes an imported network.
+    print(f"the network is that of {path}; --denoiser options are not used", file=sys.stderr)
+    return replace(experiment, denoiser=denoiser)
 
 
 def load_splits(experiment: Experiment, vocabulary: ClassVocabulary) -> Splits:
@@ -250,11 +283,8 @@ def train(experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...],
     every = experiment.preview_every
     if run.steps_so_far == 0:
         remove_previews(experiment)
-    elif run.steps_so_far < run.total_steps and run.log.rows:
-        before = run.log.rows[-1]
-        for name, now in (("precision", computation.precision), ("device", str(computation.device))):
-            if before[name] != now:
-                print(f"warning: this training began in {name} {before[name]} and goes on in {now}", file=sys.stderr)
+    elif run.steps_so_far < run.total_steps and (warning := computation_warning(run.log.rows, computation)):
+        print(f"warning: {warning}", file=sys.stderr)
 
     with tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step") as progress:
         for step in run.steps():
@@ -263,6 +293,23 @@ def train(experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...],
             if every and step.step % every == 0:
                 weak = run.kept[0].path if run.kept[0].step <= step.step else None
                 write_preview(experiment, run.checkpoint(), weak, shown, computation)
+
+
+def computation_warning(rows: list[dict[str, Any]], computation: Computation) -> str | None:
+    """Say in words that a training goes on in another precision, or on a device of another type, than before.
+
+    Args:
+        rows: those of `training.csv` so far.
+        computation: where and how the training goes on.
+    """
+    if not rows:
+        return None
+    before = rows[-1]["precision"], str(rows[-1]["device"]).partition(":")[0]
+    now = computation.precision, computation.device.type
+    if before == now:
+        return None
+    epoch = rows[-1]["epoch"]
+    return f"epoch {epoch} was trained in {before[0]} on {before[1]}; training goes on in {now[0]} on {now[1]}"
 
 
 def swept(

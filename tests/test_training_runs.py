@@ -1,5 +1,6 @@
 """Trainings in a folder: how many checkpoints they keep, how they go on for longer, and what they start from."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.stages import computation_warning
 from lab.configuration.diffusion import CosineScheduleConfig
-from lab.configuration.networks import ContextUnetConfig
+from lab.configuration.networks import (
+    BasicUNetConfig,
+    ContextUnetConfig,
+    DenoiserConfig,
+    ImportedUNet2DConfig,
+)
 from lab.configuration.training import TrainingConfig
 from lab.data.datasets import digits
+from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.machine.computation import Computation
-from lab.training.checkpoints import read_checkpoint, save_checkpoint
+from lab.networks.registry import build_denoiser
+from lab.training.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
 from lab.training.trainer import Trainer
@@ -142,6 +151,75 @@ def test_what_does_not_fit_is_no_start(start: Path, tmp_path: Path) -> None:
         Trainer(Recipe(NETWORK, training=replace(CONFIG, start_from=tmp_path / "gone.pt")), IMAGES)
 
 
+def test_a_start_of_another_vocabulary_is_refused_by_the_first_class_that_differs(start: Path, tmp_path: Path) -> None:
+    # A difference far behind, where a list of all names would be cut.
+    names = [*(f"a class with a long name {number}" for number in range(9)), "last"]
+    for path, vocabulary, message in (
+        ("swapped.pt", ClassVocabulary((*"012345678", "last")), "class 9 is 'last', but objects.json calls it '9'"),
+        ("long.pt", ClassVocabulary(tuple(names)), "class 0 is 'a class with a long name 0'"),
+        ("fewer.pt", ClassVocabulary(tuple("012")), "has 3 classes, but objects.json names 10"),
+    ):
+        other = replace(read_checkpoint(start), vocabulary=vocabulary)
+        network = build_denoiser(NETWORK, IMAGES.image_shape, len(vocabulary), other.schedule, seed=0)
+        save_checkpoint(tmp_path / path, replace(other, weights=network.state_dict()))
+        with pytest.raises(LabError, match=message):
+            Trainer(Recipe(NETWORK, training=replace(CONFIG, start_from=tmp_path / path)), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (replace(NETWORK, n_feat=16, activation="relu", prediction="v"), "n_feat is 8 there, 16 here"),
+        (replace(NETWORK, activation="relu", attention="map"), "activation is gelu there, relu here"),
+        (BasicUNetConfig(n_feat=16, prediction="v"), "kind is context_unet there, basic_unet here"),
+    ],
+)
+def test_of_several_differences_the_first_setting_is_named(start: Path, network: DenoiserConfig, told: str) -> None:
+    with pytest.raises(LabError, match=told):
+        Trainer(Recipe(network, training=replace(CONFIG, start_from=start)), IMAGES)
+
+
+def write_imported(path: Path, num_class_embeds: int | None, null_condition: bool = False) -> ImportedUNet2DConfig:
+    """Write a checkpoint as `import-pipeline` does, and return the settings of its network."""
+    settings: dict[str, Any] = {"in_channels": 1, "out_channels": 1, "layers_per_block": 1, "norm_num_groups": 4}
+    settings |= {"block_out_channels": [8, 16], "add_attention": False, "num_class_embeds": num_class_embeds}
+    settings |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
+    denoiser, schedule = ImportedUNet2DConfig(unet2d=settings, null_condition=null_condition), CosineScheduleConfig()
+    weights = build_denoiser(denoiser, IMAGES.image_shape, 10, schedule, seed=3).state_dict()
+    imported = {"imported": "theirs"}
+    save_checkpoint(
+        path, Checkpoint(denoiser, schedule, IMAGES.image_shape, IMAGES.vocabulary, 0, 0, imported, weights)
+    )
+    return denoiser
+
+
+@pytest.mark.parametrize(
+    ("null_condition", "dropout", "several", "told"),
+    [
+        (False, 0.1, False, "--training.context-dropout is 0.1, and the network of .* has no null condition"),
+        (False, 0.0, True, "images have 2 classes, and its network takes 1 to 1"),
+        (True, 0.1, True, "images have 2 classes, and its network takes 0 to 1"),
+        (False, 0.0, False, None),
+        (True, 0.1, False, None),
+    ],
+)
+def test_an_imported_network_is_trained_on_the_conditions_that_it_has(
+    tmp_path: Path, null_condition: bool, dropout: float, several: bool, told: str | None
+) -> None:
+    path, images = tmp_path / "imported.pt", IMAGES
+    denoiser = write_imported(path, num_class_embeds=10 + null_condition, null_condition=null_condition)
+    if several:
+        conditions = IMAGES.conditions.clone()
+        conditions[-1] = torch.eye(10)[:2].sum(dim=0)
+        images = replace(IMAGES, conditions=conditions)
+    recipe = Recipe(denoiser, training=replace(CONFIG, context_dropout=dropout, start_from=path))
+    if told is None:
+        assert math.isfinite(next(Trainer(recipe, images).steps()).loss)
+        return
+    with pytest.raises(LabError, match=told):
+        Trainer(recipe, images)
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -180,5 +258,61 @@ def test_the_command_starts_from_a_checkpoint_and_goes_on_for_longer(
     assert table(root, "training", "second")["epoch"].tolist() == [1, 2, 3]
     capsys.readouterr()
     assert run(root, *start, "moved.pt", "--training.epochs", "4", "--precision", "bfloat16") == 0
-    assert "warning: this training began in precision float32 and goes on in bfloat16" in capsys.readouterr().err
+    told = "warning: epoch 3 was trained in float32 on cpu; training goes on in bfloat16 on cpu"
+    assert capsys.readouterr().err.count(told) == 1
     assert set(table(root, "training", "second")["precision"]) == {"float32", "bfloat16"}
+
+
+@pytest.mark.long
+def test_a_longer_training_that_keeps_one_checkpoint_is_not_guided_by_an_earlier_one(
+    tmp_path: Path, mistake: Mistake
+) -> None:
+    root = new_root(tmp_path)
+    constant = ["digits", *TINY, "--training.decay", "none"]
+    assert run(root, *constant, "--training.epochs", "4", "--training.checkpoints", "1") == 0
+    longer = [*constant, "--training.epochs", "5"]
+    # The training passed epoch 2, the first of the two, when it was shorter.
+    told = "keeps a single checkpoint, since it was shorter when it passed the other 1; choose another method or --name"
+    mistake(root, told, *longer, "--guidance.method", "auto")
+    assert run(root, *longer) == 0
+    assert set(table(root)["checkpoint"]) == {"epoch0005"}
+    assert (root / "checkpoints" / "digits" / "epoch0004.pt").exists()
+    mistake(root, told, *longer, "--guidance.method", "auto")
+
+
+@pytest.mark.long
+def test_the_command_starts_from_an_imported_checkpoint_with_its_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = new_root(tmp_path)
+    start = root / "checkpoints" / "theirs" / "epoch0000.pt"
+    write_imported(start, num_class_embeds=None)
+    tuned = ["digits", *TINY, "--name", "tuned", "--training.start-from", "checkpoints/theirs/epoch0000.pt"]
+    tuned += ["--training.learning-rate", "0", "--training.weight-decay", "0", "--sweep.guidance-weights", "0"]
+    tuned += ["--training.epochs", "1"]
+    capsys.readouterr()
+    for _ in range(2):  # trained, then found finished
+        assert run(root, *tuned) == 0
+        assert f"the network is that of {start}; --denoiser options are not used" in capsys.readouterr().err
+    # At a learning rate of 0 they are the imported weights, up to the rounding of the EMA.
+    for name, tensor in read_checkpoint(root / "checkpoints" / "tuned" / "epoch0001.pt").weights.items():
+        torch.testing.assert_close(tensor, read_checkpoint(start).weights[name])
+
+
+@pytest.mark.parametrize(
+    ("in_precision", "device", "told"),
+    [
+        ("float32", "cuda:1", None),
+        ("float32", "cuda", None),
+        ("bfloat16", "cuda:0", "epoch 7 was trained in float32 on cuda; training goes on in bfloat16 on cuda"),
+        ("float32", "cpu", "epoch 7 was trained in float32 on cuda; training goes on in float32 on cpu"),
+        ("bfloat16", "mps", "epoch 7 was trained in float32 on cuda; training goes on in bfloat16 on mps"),
+    ],
+)
+def test_a_training_that_goes_on_in_other_arithmetic_says_so(in_precision: str, device: str, told: str | None) -> None:
+    # The last epoch counts, not the first.
+    rows = [{"epoch": 6, "precision": "float16", "device": "mps"}]
+    rows += [{"epoch": 7, "precision": "float32", "device": "cuda:0"}]
+    computation = Computation(torch.device(device), in_precision)
+    assert computation_warning(rows, computation) == told
+    assert computation_warning([], computation) is None
