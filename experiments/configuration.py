@@ -96,6 +96,12 @@ class Experiment:
                         f"--data.{flag} is 0, which is allowed with --evaluator.weights only: an evaluator that is "
                         f"trained here needs images, and others to be measured on"
                     )
+        # With an evaluator that is given, less than data.evaluator_share is taken.
+        if self.evaluator_share + held_out > 0.99:
+            raise LabError(
+                f"--data.evaluator-share {self.data.evaluator_share:g} and --data.held-out-share {held_out:g} "
+                f"leave no image for the generator; their sum may be 0.99 at most"
+            )
         if self.second_evaluator.share and not held_out:
             raise LabError(
                 "--data.held-out-share is 0, and the measures of quality (--second-evaluator.share) compare with "

@@ -67,11 +67,6 @@ class DataConfig:
         require_range("data.seed", self.seed, 0, 1_000_000)
         require_range("data.evaluator_share", self.evaluator_share, 0, 0.98)
         require_range("data.held_out_share", self.held_out_share, 0, 0.98)
-        if self.evaluator_share + self.held_out_share > 0.99:
-            raise LabError(
-                f"--data.evaluator-share {self.evaluator_share:g} and --data.held-out-share {self.held_out_share:g} "
-                f"leave no image for the generator; their sum may be 0.99 at most"
-            )
 
     @property
     def label_set_names(self) -> tuple[str, ...]:
