@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
 from lab.configuration.checks import as_primitives, require_same_settings
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +71,24 @@ def first_evaluator(experiment: Experiment, images: LabelledImages, device: torc
         return trained_once(path, experiment.evaluator, images, experiment.seed, settings, device)
     evaluator = load_evaluator(experiment.evaluator_file, images.vocabulary, device)
     evaluator.require_image_shape(images.image_shape, experiment.evaluator_file)
+    if experiment.evaluator_of:
+        require_same_images(experiment, evaluator, images)
     return evaluator
+
+
+def require_same_images(experiment: Experiment, evaluator: Evaluator, images: LabelledImages) -> None:
+    """Raise LabError unless another experiment's evaluator was trained on exactly these images.
+
+    Otherwise it may have seen this experiment's held-out images, and the ceiling would be too high.
+    """
+    settings = evaluator.settings if isinstance(evaluator.settings, dict) else {}
+    if settings.get("images") != images.digest:
+        raise LabError(
+            f"{experiment.evaluator_file} was trained on other images than this experiment leaves to its evaluator; "
+            f"it may have seen the held-out ones\n"
+            f"give {experiment.evaluator_of} and {experiment.name} the same --data settings and the same "
+            f"--second-evaluator.share, or leave out --evaluator-of"
+        )
 
 
 def second_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
