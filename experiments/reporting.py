@@ -211,15 +211,21 @@ def split_warnings(experiment: Experiment, splits: Splits) -> list[str]:
 
 
 def quality_warnings(experiment: Experiment, label_sets: Mapping[str, Sequence[LabelSet]]) -> list[str]:
-    """Say in words which label-set files have too few images for the measures of quality."""
+    """Say in words which label-set files have too few images for `quality.csv`, if the experiment has one."""
+    return (
+        too_few_images(experiment.sweep.seeds, label_sets, "quality.csv") if experiment.second_evaluator.share else []
+    )
+
+
+def too_few_images(seeds: int, label_sets: Mapping[str, Sequence[LabelSet]], table: str) -> list[str]:
+    """Say in words which label-set files have too few images for the measures of quality in a table."""
     from evaluator.quality.measures import SMALLEST_SAMPLE
 
-    seeds = experiment.sweep.seeds
     return [
         f"{name}.json has {len(sets) * seeds} images a cell, and the measures of quality need {SMALLEST_SAMPLE}; its "
-        f"cells of quality.csv stay empty (raise --sweep.seeds)"
+        f"cells of {table} stay empty (raise --sweep.seeds)"
         for name, sets in label_sets.items()
-        if experiment.second_evaluator.share and len(sets) * seeds < SMALLEST_SAMPLE
+        if len(sets) * seeds < SMALLEST_SAMPLE
     ]
 
 
@@ -280,14 +286,11 @@ def quality(second: Evaluator, splits: Splits, results: Results) -> pd.DataFrame
     """Return the rows of `quality.csv`, of the best row's checkpoint."""
     from tqdm import tqdm
 
-    from evaluator.quality.measures import SMALLEST_SAMPLE, QualityMeasures
+    from evaluator.quality.measures import QualityMeasures, sample_size
 
     cells = results.cells_of_best_checkpoint
-    # Those that are too few for their neighbours have no measures, and cost the others nothing.
-    smallest = min(
-        [len(cell.pixels) for cell in cells if len(cell.pixels) >= SMALLEST_SAMPLE], default=len(splits.held_out)
-    )
-    measures = QualityMeasures(second.classifier, splits.generator, splits.held_out, smallest)
+    images = sample_size([len(cell.pixels) for cell in cells], len(splits.held_out))
+    measures = QualityMeasures(second.classifier, splits.generator, splits.held_out, images)
     return measures.table(tqdm(cells, desc="quality", unit="cell"))
 
 

@@ -85,7 +85,8 @@ def run(experiment: Experiment) -> Finished:
     require_guidance(experiment, vocabulary, label_sets)
     refuse_other_report(experiment)
     splits = load_splits(experiment, vocabulary)
-    require_quality(experiment, splits)
+    if experiment.second_evaluator.share:
+        require_quality(splits, "add images, or set --second-evaluator.share to 0")
     warnings = (
         sampling_warnings(experiment), split_warnings(experiment, splits), quality_warnings(experiment, label_sets)
     )  # fmt: skip
@@ -164,16 +165,16 @@ def require_weaker(experiment: Experiment, kept: int) -> None:
             )
 
 
-def require_quality(experiment: Experiment, splits: Splits) -> None:
-    """Raise LabError if the splits have too few images for the measures of quality that the experiment wants."""
+def require_quality(splits: Splits, remedy: str) -> None:
+    """Raise LabError, with what to do, if the splits have too few images for the measures of quality."""
     from evaluator.quality.measures import SMALLEST_SAMPLE
 
     sizes = {"generator": len(splits.generator), "held out": len(splits.held_out)}
     for name, size in sizes.items():
-        if experiment.second_evaluator.share and size < SMALLEST_SAMPLE:
+        if size < SMALLEST_SAMPLE:
             raise LabError(
                 f"the split {name!r} has {size} images, and the measures of quality need {SMALLEST_SAMPLE} for their "
-                f"neighbours; add images, or set --second-evaluator.share to 0"
+                f"neighbours; {remedy}"
             )
 
 

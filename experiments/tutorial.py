@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from experiments.reporting import refuse_other_report, rehearse, write_config
+from experiments.reporting import refuse_other_report, rehearse, too_few_images, write_config
 from experiments.stages import (
     Finished,
     class_vocabulary,
     computation_of,
     load_splits,
+    require_quality,
     run,
     sharing_evaluator,
     whole_comparison,
@@ -157,8 +158,9 @@ def run_tutorial(base: Experiment) -> None:
 def _run_tutorial(base: Experiment) -> None:
     import pandas as pd
 
-    from evaluator.quality.measures import QualityMeasures
+    from evaluator.quality.measures import QualityMeasures, sample_size
     from evaluator.reporting.tutorial import write_tutorial
+    from lab.data.labels import load_label_sets
     from lab.diffusion.schedules import noise_schedule
 
     computation = computation_of(base)
@@ -168,6 +170,11 @@ def _run_tutorial(base: Experiment) -> None:
     rehearse(base, vocabulary)
     if not len(splits.held_out):
         raise LabError("--data.held-out-share is 0, and the tutorial compares with held-out images; raise it")
+    require_quality(splits, "add images, or raise --data.held-out-share")
+    label_sets = {base.data.label_set_names[0]: load_label_sets(base.root / base.data.label_sets[0], vocabulary)}
+    too_few = too_few_images(base.sweep.seeds, label_sets, "tutorial.csv")
+    for line in too_few:
+        print(f"warning: {line}", file=sys.stderr)
     finished: dict[str, Finished] = {}
     # Made twice, so that choices that do not go together are told before minutes are spent on the evaluator.
     tutorial_steps(base)
@@ -178,7 +185,8 @@ def _run_tutorial(base: Experiment) -> None:
 
     any_step = next(iter(finished.values()))
     classifier = any_step.evidence.evaluators.first.classifier
-    images = min(len(cell.pixels) for step in finished.values() for cell in step.evidence.cells)
+    sizes = [len(cell.pixels) for step in finished.values() for cell in step.evidence.cells]
+    images = sample_size(sizes, len(splits.held_out))
     measures = QualityMeasures(classifier, splits.generator, splits.held_out, images)
     rows = [row for name, step in finished.items() for row in step_rows(steps[name], step, splits, measures)]
     reference = measures.row(splits.held_out.pixels, splits.held_out.conditions)
@@ -192,7 +200,8 @@ def _run_tutorial(base: Experiment) -> None:
         grids(finished, splits),
         {told: losses(finished[name]) for name, told in CORRUPTION.items()},
         MNIST_LOSSES if base.data.dataset in ("mnist", "mnist5k") else {},
-        {
+        ({"measures of quality": "; ".join(too_few)} if too_few else {})
+        | {
             step.told: warning
             for step in steps.values()
             if (warning := noise_schedule(step.experiment.schedule).warning()) is not None
@@ -287,7 +296,7 @@ def corruption_grid(finished: dict[str, Finished], splits: "Splits") -> "Grid":
 
     images = to_float(splits.held_out.pixels[spread_evenly(SHOWN, len(splits.held_out))])
     schedule = noise_schedule(finished["corruption-basic-5"].evidence.experiment.schedule)
-    timesteps = torch.linspace(0, schedule.timesteps - 1, SHOWN).round().long()
+    timesteps = torch.linspace(0, schedule.timesteps - 1, len(images)).round().long()
     noise = schedule.noise(tuple(images.shape), torch.Generator().manual_seed(0))
     x_t = schedule.noised(images, timesteps, noise)
     rows = {"image": images, "corrupted": x_t}

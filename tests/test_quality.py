@@ -9,7 +9,7 @@ import torch
 from evaluator.classifiers.networks import CLASSIFIERS, build_classifier, features_in_batches, logits_in_batches
 from evaluator.configuration import EvaluatorConfig
 from evaluator.judging.cells import JudgedCell
-from evaluator.quality.measures import QualityMeasures
+from evaluator.quality.measures import SMALLEST_SAMPLE, QualityMeasures, sample_size
 from lab.data.datasets import Splits, digits, stratified_splits
 from lab.data.labelled_images import spread_evenly
 from lab.data.labels import LabelSet
@@ -38,6 +38,12 @@ def cell(pixels: PixelImages, weight: float = 1.0) -> JudgedCell:
 
 def table(measures: QualityMeasures, pixels: PixelImages) -> dict[Hashable, float]:
     return dict(measures.table([cell(pixels)]).iloc[1])
+
+
+def test_cells_of_too_few_images_do_not_decide_how_many_the_others_use() -> None:
+    assert sample_size([2, 40, SMALLEST_SAMPLE, 90], 300) == SMALLEST_SAMPLE
+    assert sample_size([2, SMALLEST_SAMPLE - 1], 300) == 300
+    assert sample_size([], 300) == 300
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)

@@ -31,6 +31,16 @@ CELL_WITH_COST = (*CELL, "network_evaluations")
 SHARES = ("precision", "recall", "coverage")
 
 
+def sample_size(sizes: Iterable[int], held_out: int) -> int:
+    """Return how many images every row uses: as many as the smallest cell that has enough for its neighbours.
+
+    Args:
+        sizes: the number of images of each cell.
+        held_out: the number of held-out images, which decides if no cell has enough.
+    """
+    return min([size for size in sizes if size >= SMALLEST_SAMPLE], default=held_out)
+
+
 class QualityMeasures:
     """The measures of quality against one set of real images.
 
