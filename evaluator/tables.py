@@ -51,7 +51,7 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value is pd.NA or (isinstance(value, float) and np.isnan(value)):
+    if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 

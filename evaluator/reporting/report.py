@@ -106,10 +106,14 @@ def split_table(splits: Mapping[str, int]) -> pd.DataFrame:
 
 def _captions(report: Report) -> dict[str, str]:
     """Return the caption of every figure that this report has, as Markdown."""
+    without_ceiling = {
+        "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval; and chance."
+    }
     return (
         {"samples.png": CAPTIONS["samples.png"]}
         | {sheet.file: sheet.caption for sheet in contact_sheets(report.results)}
         | CAPTIONS
+        | (without_ceiling if report.results.ceiling is None else {})
         | (CAPTIONS_OF_TRAINING if len(report.training) else {})
         | (CAPTIONS_OF_SIZES if report.results.has_sizes else {})
         | (CAPTIONS_OF_METHODS if len(report.results.methods) > 1 else {})
@@ -260,14 +264,15 @@ def _page(report: Report) -> str:
         *(f"![{caption}]({quote(file)})\n\n*{caption}*" for file, caption in _captions(report).items()),
         "## Baselines",
         markdown(with_intervals(results.baselines)),
-        *(["The ceiling was not measured: no image is held out."] if results.ceiling is None else []),
-        "Real held-out images are the ceiling: a generator cannot be shown to be better than the evaluator. "
+        "The ceiling was not measured: no image is held out."
+        if results.ceiling is None
+        else "Real held-out images are the ceiling: a generator cannot be shown to be better than the evaluator.",
         "Unconditional images, and images scored against the label sets of others, are the floor. The floor is chance "
         "if all classes occur equally often in the label sets, and higher if some occur more often.",
         *_quality(results, quality),
         "## Splits",
         markdown(split_table(report.splits)),
-        "No image is in two splits, and no network here is trained on the held-out images.",
+        _unseen(report),
         "## Evaluator",
         markdown(with_intervals(report.evaluator)),
         "## Accuracy by checkpoint and guidance weight",
@@ -280,6 +285,25 @@ def _page(report: Report) -> str:
         "row, a folder for each label-set file, as scoring reads them).",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _unseen(report: Report) -> str:
+    """Return what is known about the images that no network was trained on."""
+    disjoint = "No image is in two splits"
+    from_files = {
+        "generator": not len(report.training),
+        "starting checkpoint": report.start is not None,
+        "evaluator": bool(report.evaluator["training_images"].isna().all()),
+    }
+    names = [name for name, is_from_file in from_files.items() if is_from_file]
+    if not names:
+        return f"{disjoint}, and no network here is trained on the held-out images."
+    unknown = (
+        f"{disjoint}. This experiment did not train the {' or the '.join(names)}, and the images that did are unknown"
+    )
+    if report.results.ceiling is None:
+        return f"{unknown}."
+    return f"{unknown}. Held-out images may be among them, and numbers that use held-out images may be too good."
 
 
 QUALITY_SHOWN = ("second_accuracy", "coverage", "density", "precision", "recall", "frechet_distance", "kernel_distance")
