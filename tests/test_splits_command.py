@@ -9,7 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import experiments.tutorial as command
+from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
 from experiments.configuration import Experiment
+from experiments.tutorial import TutorialStep, tutorial_steps
 from lab.configuration.data import DataConfig
 from lab.data.datasets import classes_without_images, digits, stratified_splits
 from lab.errors import LabError
@@ -116,6 +119,81 @@ def test_an_evaluator_trained_here_needs_images(share: str) -> None:
         Experiment(data=DataConfig(**{share: 0.0}))  # type: ignore[arg-type]  # one of its fields
 
 
+GIVEN = EvaluatorConfig(weights=Path("judge.pt"))
+
+
+def test_shares_count_as_far_as_they_are_taken() -> None:
+    """The share of an evaluator that is not trained leaves no image out, so it refuses nothing."""
+    data = DataConfig(evaluator_share=0.3, held_out_share=0.9)
+    assert Experiment(data=data, evaluator=GIVEN).evaluator_share == 0
+    second = SecondEvaluatorConfig(share=0.5)
+    with pytest.raises(LabError, match=r"--data.evaluator-share 0.3 and --data.held-out-share 0.9 leave no image"):
+        Experiment(data=data)
+    with pytest.raises(LabError, match="leave no image for the generator; their sum may be 0.99 at most"):
+        Experiment(data=data, evaluator=GIVEN, second_evaluator=second)
+
+
+@pytest.mark.long
+def test_another_experiment_s_evaluator_has_seen_none_of_the_held_out_images(finished: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(finished, tmp_path / "lab")
+    shared = ["digits", *TINY, "--name", "shared", "--evaluator-of", "digits"]
+    written: list[str] = []
+    for other in (["--data.seed", "5"], ["--data.evaluator-share", "0.2"], ["--second-evaluator.share", "0.4"]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.stderr.write", written.append)
+            assert run(root, *shared, *other) == 2
+        error = "".join(written)
+        assert "evaluator.pt was trained on other images than this experiment leaves to its evaluator" in error
+        assert not list((root / "checkpoints" / "shared").glob("epoch*.pt"))
+        written.clear()
+    assert run(root, *shared) == 0
+    assert not (root / "checkpoints" / "shared" / "evaluator.pt").exists()
+    rows = [table(root, "evaluator", name).iloc[0] for name in ("digits", "shared")]
+    assert rows[0].equals(rows[1])
+    assert table(root, "splits", "shared").equals(table(root, "splits"))
+
+
+@pytest.mark.long
+def test_a_tutorial_of_few_label_sets_has_a_table_without_their_quality(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def last_step(base: Experiment) -> dict[str, TutorialStep]:
+        return dict([*tutorial_steps(base).items()][-1:])
+
+    def captured(*arguments: object) -> None:
+        written.extend(arguments)
+
+    written: list[object] = []
+    root = new_root(tmp_path)
+    (root / "few.json").write_text('[["3"], ["4"]]')
+    monkeypatch.setattr(command, "tutorial_steps", last_step)
+    monkeypatch.setattr(command, "grids", lambda finished, splits: {})
+    monkeypatch.setattr(command, "CORRUPTION", {})
+    monkeypatch.setattr("evaluator.reporting.tutorial.write_tutorial", captured)
+    arguments = ["tutorial-digits", *TINY, "--training.checkpoints", "1", "--data.label-sets", "few.json"]
+    assert run(root, *arguments) == 0
+    _, _, rows, reference, _, _, _, warnings = written
+    assert isinstance(rows, pd.DataFrame)
+    assert isinstance(reference, pd.DataFrame)
+    assert isinstance(warnings, dict)
+    assert rows["accuracy"].notna().all()
+    assert "coverage" not in rows
+    assert reference["coverage"].notna().all()
+    said = "few.json has 2 images a cell, and the measures of quality need 6; its cells of tutorial.csv stay empty"
+    assert said in warnings["measures of quality"]
+    error = capsys.readouterr().err
+    assert error.index(said) < error.index("training:")
+
+
+def test_a_tutorial_with_too_few_held_out_images_is_refused_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = new_root(tmp_path)
+    assert run(root, "tutorial-digits", *TINY, "--training.checkpoints", "1", "--data.held-out-share", "0.002") == 2
+    assert "error: the split 'held out' has 4 images, and the measures of quality need 6" in capsys.readouterr().err
+    assert not list(root.glob("checkpoints/*/*.pt"))
+
+
 @pytest.mark.long
 def test_with_an_evaluator_given_the_generator_gets_all_other_images(
     finished: Path, tmp_path: Path, mistake: Mistake
@@ -128,6 +206,9 @@ def test_with_an_evaluator_given_the_generator_gets_all_other_images(
     assert set(splits.index) == {"generator", "held out"}
     assert splits["generator"] == pytest.approx(0.8 * 1797, abs=10)
     assert pd.isna(table(root, "evaluator").iloc[0]["training_images"])
+    page = (root / "reports" / "digits" / "report.md").read_text(encoding="utf-8")
+    assert "This experiment did not train the evaluator, and the images that did are unknown. Held-out images" in page
+    assert "no network here is trained on the held-out images" not in page
     # Other images are another training.
     mistake(root, "data.evaluator_share is 0.0 there, 0.3 here", "digits", *TINY)
 
@@ -138,4 +219,6 @@ def test_with_an_evaluator_given_the_generator_gets_all_other_images(
     assert pd.isna(ceiling["accuracy"])
     page = (root / "reports" / "all" / "report.md").read_text(encoding="utf-8")
     assert "The ceiling was not measured: no image is held out." in page
+    for claim in ("are the ceiling", "real held-out images reach", "trained on the held-out images", "None"):
+        assert claim not in page
     assert not [warning for warning in page.splitlines() if "held out" in warning and "Warning" in warning]
