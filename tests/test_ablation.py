@@ -57,7 +57,7 @@ def test_every_change_of_an_ablation_changes_something(name: str) -> None:
         changed(experiment, {"denoiser": {"activation": experiment.denoiser.activation}})
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_ablation_is_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(PROJECT / "data" / "digits", tmp_path / "data" / "digits")
     tiny = shlex.split(
