@@ -102,6 +102,11 @@ class Experiment:
                 f"--data.evaluator-share {self.data.evaluator_share:g} and --data.held-out-share {held_out:g} "
                 f"leave no image for the generator; their sum may be 0.99 at most"
             )
+        if self.second_evaluator.share and not self.data.evaluator_share:
+            raise LabError(
+                "--data.evaluator-share is 0, and the second evaluator (--second-evaluator.share) is trained on a part "
+                "of it; raise one or set the other to 0"
+            )
         if self.second_evaluator.share and not held_out:
             raise LabError(
                 "--data.held-out-share is 0, and the measures of quality (--second-evaluator.share) compare with "
