@@ -133,6 +133,32 @@ def test_shares_count_as_far_as_they_are_taken() -> None:
         Experiment(data=data, evaluator=GIVEN, second_evaluator=second)
 
 
+def test_a_second_evaluator_needs_a_share_to_take_a_part_of() -> None:
+    with pytest.raises(
+        LabError, match=r"--data.evaluator-share is 0, and the second evaluator .* is trained on a part"
+    ):
+        Experiment(
+            data=DataConfig(evaluator_share=0.0), evaluator=GIVEN, second_evaluator=SecondEvaluatorConfig(share=0.4)
+        )
+
+
+@pytest.mark.long
+def test_an_evaluator_given_to_a_finished_run_is_refused_with_its_cause(
+    finished: Path, tmp_path: Path, mistake: Mistake
+) -> None:
+    root = shutil.copytree(finished, tmp_path / "lab")
+    shutil.copy(root / "checkpoints" / "digits" / "evaluator.pt", root / "judge.pt")
+    given = ["digits", *TINY, "--evaluator.weights", "judge.pt"]
+    cause = "data.evaluator_share is 0.3 there, 0.0 here\n--evaluator.weights changes it, since the generator gets"
+    mistake(root, cause, *given)
+    # The training says so too where it has no report yet.
+    shutil.rmtree(root / "reports")
+    mistake(root, f"training.pt is of another configuration: {cause}", *given)
+    mistake(
+        root, "training.batch_size is 128 there, 7 here\nchoose another", "digits", *TINY, "--training.batch-size", "7"
+    )
+
+
 @pytest.mark.long
 def test_another_experiment_s_evaluator_has_seen_none_of_the_held_out_images(finished: Path, tmp_path: Path) -> None:
     root = shutil.copytree(finished, tmp_path / "lab")

@@ -10,6 +10,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lab.errors import LabError, nearest
 
+CAUSES = {
+    "data.evaluator_share": "--evaluator.weights changes it, since the generator gets what no evaluator is trained on; "
+}
+"""What else changes a setting than the option of its name, said where it differs."""
+
 
 def require_range(field: str, value: float, low: float, high: float = math.inf) -> None:
     """Raise LabError unless low <= value <= high and value is finite."""
@@ -68,7 +73,7 @@ def require_same_settings(owner: Path, stored: object, now: Mapping[str, Any]) -
             raise LabError(
                 f"{owner} is of another configuration: "
                 f"{key or 'it'} is {before.get(key)!s:.80} there, {today.get(key)!s:.80} here\n"
-                f"choose another --name, or delete {owner.parent} to start again"
+                f"{CAUSES.get(key, '')}choose another --name, or delete {owner.parent} to start again"
             )
 
 
