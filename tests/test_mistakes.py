@@ -25,17 +25,21 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--sweep.guidance-weights holds 2 twice", "--sweep.guidance-weights 2 2"),
         ("--sampler.sampling-steps is 500; allowed is at most", "--sampler.sampling-steps 500"),
         (
-            "--guidance.method plus_plus is defined for deterministic ddim, not for dpm_solver; add",
+            "--guidance.method plus_plus needs deterministic ddim, not dpm_solver; add",
             "--guidance.method plus_plus",
         ),
-        ("--guidance.method holds auto twice", "--guidance.method auto auto"),
+        ("--guidance.method has auto twice", "--guidance.method auto auto"),
         (
             "--guidance.method auto guides by an earlier checkpoint of the same training, and this one",
             "--guidance.method auto --training.checkpoints 1",
         ),
         ("--sampler.kind is 'dimm'; did you mean 'ddim'?; allowed are ancestral, ddim", "--sampler.kind dimm"),
         ("--sampler.eta is 1.5; allowed is a finite number, 0 to 1", "--sampler.kind ddim --sampler.eta 1.5"),
-        ("no method 'plian'; did you mean 'plain'?", "--guidance.method plian"),
+        (
+            "no method 'plian'; choose from plain, interval, schedule, rescale, projected, plus_plus, auto, composed; "
+            "did you mean 'plain'?",
+            "--guidance.method plian",
+        ),
         ("--device is 'cuda:7', which is not on this machine; here are: auto", "--device cuda:7"),
         ("--name is '../x'", "--name ../x"),
         ("no train.json, which names the images; copy i-CLEVR's files, give --data.folder", "iclevr-small"),
