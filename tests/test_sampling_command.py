@@ -194,7 +194,7 @@ def test_an_imported_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("is plain rescale; sample takes one", ("--ask", "red", "--guidance.method", "plain", "rescale")),
         ("auto and --weak-checkpoint belong together", ("--ask", "red", "--guidance.method", "auto")),
         ("--strip is 5; allowed is a finite number, 2 to 4", ("--ask", "red", "--strip", "5")),
-        ("is at most the 20 timesteps", ("--ask", "red", "--sampler.sampling-steps", "21")),
+        ("use at most as many as timesteps, 20", ("--ask", "red", "--sampler.sampling-steps", "21")),
         ("plus_plus needs deterministic ddim", ("--ask", "red", "--guidance.method", "plus_plus")),
         ("unknown class 'blu'", ("--ask", "red", "--guidance.method", "composed:avoid=blu")),
         ("--seed is -1", ("--ask", "red", "--seed", "-1")),
