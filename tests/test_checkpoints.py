@@ -113,9 +113,9 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"format": 99}, f"format 99, and this version of the lab reads format {FORMAT}"),
+        ({"format": 99}, f"format 99, but this version of the lab reads format {FORMAT}"),
         ({"weights": {}}, "no format number"),
-        ({"format": 1}, f"format 1, and this version of the lab reads format {FORMAT}"),
+        ({"format": 1}, f"format 1, but this version of the lab reads format {FORMAT}"),
         ({"format": FORMAT}, "incomplete"),
     ],
 )

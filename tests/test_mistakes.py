@@ -40,7 +40,7 @@ from tests.command import PROJECT, TINY, Mistake, command, run
             "did you mean 'plain'?",
             "--guidance.method plian",
         ),
-        ("--device is 'cuda:7', which is not on this machine; here are: auto", "--device cuda:7"),
+        ("--device is 'cuda:7'; this machine has no such device; choose from auto", "--device cuda:7"),
         ("--name is '../x'", "--name ../x"),
         ("no train.json, which names the images; copy i-CLEVR's files, give --data.folder", "iclevr-small"),
         ("no such label-set file; did you mean 'test.json'?", "--data.label-sets data/digits/tset.json"),

@@ -233,7 +233,10 @@ def test_a_folder_with_anything_in_it_is_left_as_it_is(
     before = {path: path.read_bytes() for path in out.iterdir()}
     capsys.readouterr()
     assert sample(colours, out, "--ask", "green") == 2
-    assert f"error: {out} is there and not an empty folder; choose a new one, or empty it" in capsys.readouterr().err
+    assert (
+        f"error: {out} exists and is not an empty folder; choose a new folder or empty this one"
+        in capsys.readouterr().err
+    )
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     assert sample(colours, out / "0.png", "--ask", "green") == 2
     (here := tmp_path / "here").mkdir()
