@@ -37,7 +37,7 @@ def test_a_checkpoint_predicts_the_same_noise_after_the_way_through_a_file(saved
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (("a", "b"), "has 3 classes, but objects.json names 2"),
+        (("a", "b"), "has 3 classes, but objects.json has 2"),
         (("a", "c", "b"), "class 1 is 'b', but objects.json calls it 'c'"),
     ],
 )

@@ -187,7 +187,7 @@ def test_an_imported_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("exactly one of --label-sets, --ask, --images is needed; given: none", ()),
         ("is needed; given: --ask, --images", ("--ask", "red", "--images", "2")),
         ("--ask 'rde': unknown class 'rde'; did you mean 'red'?", ("--ask", "green", "rde")),
-        ("--ask 'red,red': class 'red' stands twice", ("--ask", "red,red")),
+        ("--ask 'red,red': class 'red' occurs twice", ("--ask", "red,red")),
         ("--ask '': unknown class ''", ("--ask", "")),
         ("nothing.json: no such label-set file", ("--label-sets", "nothing.json")),
         ("--guidance-weight is 2, but the images of --images", ("--images", "2", "--guidance-weight", "2")),
