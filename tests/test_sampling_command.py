@@ -193,7 +193,7 @@ def test_an_imported_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("--guidance-weight is 2, but the images of --images", ("--images", "2", "--guidance-weight", "2")),
         ("is plain rescale; sample takes one", ("--ask", "red", "--guidance.method", "plain", "rescale")),
         ("auto and --weak-checkpoint belong together", ("--ask", "red", "--guidance.method", "auto")),
-        ("--strip is 5; allowed is a finite number, 2 to 4", ("--ask", "red", "--strip", "5")),
+        ("--strip is 5; it must be from 2 to 4", ("--ask", "red", "--strip", "5")),
         ("use at most as many as timesteps, 20", ("--ask", "red", "--sampler.sampling-steps", "21")),
         ("plus_plus needs deterministic ddim", ("--ask", "red", "--guidance.method", "plus_plus")),
         ("unknown class 'blu'", ("--ask", "red", "--guidance.method", "composed:avoid=blu")),
