@@ -23,7 +23,7 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--sweep.guidance-weights is nan; it must be from -1 to 100", "--sweep.guidance-weights nan"),
         ("--sweep.guidance-weights is -2.0", "--sweep.guidance-weights 0 -2"),
         ("--sweep.guidance-weights has 2 twice", "--sweep.guidance-weights 2 2"),
-        ("--sampler.sampling-steps is 500; use at most", "--sampler.sampling-steps 500"),
+        ("--sampler.sampling-steps is 500; allowed is at most", "--sampler.sampling-steps 500"),
         (
             "--guidance.method plus_plus needs deterministic ddim, not dpm_solver; add",
             "--guidance.method plus_plus",

@@ -135,10 +135,10 @@ class Studio:
         picture, levels = self._empty.copy(), self._empty_levels.copy()
         for count in range(1, len(scene) + 1):
             left, top, right, bottom = crop = window(scene[count - 1])
-            anew = self._render(scene[:count], crop, seed=noise)
+            rendered = self._render(scene[:count], crop, seed=noise)
             weight = _feather(right - left, left > 0, right < PICTURE_WIDTH)[None, :, None]
             weight = weight * _feather(bottom - top, top > 0, bottom < PICTURE_HEIGHT)[:, None, None]
-            change = anew - picture[top:bottom, left:right]
+            change = rendered - picture[top:bottom, left:right]
             picture[top:bottom, left:right] += weight * _smoothed(change, _silhouette(scene[count - 1], crop))
             levels[top:bottom, left:right] = _png_levels(picture[top:bottom, left:right])
             yield levels.copy()
