@@ -1,6 +1,6 @@
-"""The shapes that travel between the rooms, and the two calls everything is built around.
+"""Tensor types that the rooms share, and the protocol of a noise predictor.
 
-Shapes are jaxtyping annotations: documentation in normal use, checked while pytest runs.
+Shapes are jaxtyping annotations. They are checked under pytest and ignored otherwise.
 """
 
 from typing import Protocol, runtime_checkable
@@ -12,42 +12,42 @@ Images = Float[Tensor, "batch channel height width"]
 """Images, clean or noisy. Clean images are in [-1, 1]."""
 
 PixelImages = UInt8[Tensor, "batch channel height width"]
-"""Images as a PNG file stores them: 8 bits a channel, 0 to 255."""
+"""Images as a PNG file stores them: 8 bits per channel, 0 to 255."""
 
 PixelImage = UInt8[Tensor, "channel height width"]
-"""One such image."""
+"""One image of 8 bits per channel."""
 
 PixelMoments = UInt8[Tensor, "batch moment channel height width"]
-"""Such images at successive moments of the sampler, each image's finished one last."""
+"""8-bit images at successive moments of the sampler; the finished image is last."""
 
 Conditions = Float[Tensor, "batch class"]
-"""A multi-hot row for each image: 1 where the class is asked for. A row of zeros is the null condition."""
+"""A multi-hot row for each image: 1 at the classes of its label set. A row of zeros is the null condition."""
 
 Timesteps = Int64[Tensor, "batch"]
 """Timesteps 0 to T - 1, from the least noisy to the noisiest.
 
-Samplers leave them on the CPU, where guidance may look at them without waiting for a GPU."""
+Samplers keep them on the CPU, so that guidance can read them without waiting for a GPU."""
 
 SampleWeights = Float[Tensor, "batch"]
-"""A weight for each image's loss, 0 or more."""
+"""The weight of each image's loss, 0 or more."""
 
 ImageNumbers = Int64[Tensor, "batch"]
-"""A whole number for each image: the index of its class, or the number of its group."""
+"""An integer for each image: the index of its class, or the number of its group."""
 
 ClassLogits = Float[Tensor, "batch class"]
-"""The evaluator's opinion of each class, before the sigmoid. Larger means more likely to be in the image."""
+"""The evaluator's output for each class, before the sigmoid. A larger logit means that the class is more likely."""
 
 ClassChoices = Bool[Tensor, "batch class"]
-"""A row for each image: True at the classes asked for, or at the classes the evaluator saw."""
+"""A row for each image: True at the classes of its label set, or at the classes that the evaluator predicts."""
 
 
 @runtime_checkable
 class NoisePredictor(Protocol):
-    """Anything that predicts the noise in `x_t`: a denoiser, its EMA copy, a guidance around either.
+    """A function that predicts the noise in `x_t`: a denoiser, its EMA copy, or guidance around either.
 
-    For x_t = alpha_t x_0 + sigma_t noise it returns an estimate of `noise`, shaped like x_t.
+    For x_t = alpha_t x_0 + sigma_t noise, it returns an estimate of `noise`, shaped like x_t.
     """
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        """Return the noise estimated in x_t, shaped like it."""
+        """Return the estimated noise, shaped like x_t."""
         ...

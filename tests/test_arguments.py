@@ -59,7 +59,9 @@ def test_a_folder_whose_own_name_begins_with_a_tilde_can_be_named(home: Path) ->
 
 
 def test_the_home_folder_of_nobody_is_refused() -> None:
-    with pytest.raises(LabError, match="~no-such-user is the home folder of no user; for a folder of that name, write"):
+    with pytest.raises(
+        LabError, match="there is no user 'no-such-user'; for a folder named ~no-such-user, write ./~no-such-user"
+    ):
         expanded("~no-such-user/x")
 
 

@@ -37,7 +37,7 @@ def test_a_checkpoint_predicts_the_same_noise_after_the_way_through_a_file(saved
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        (("a", "b"), "has 3 classes, but objects.json names 2"),
+        (("a", "b"), "has 3 classes, but objects.json has 2"),
         (("a", "c", "b"), "class 1 is 'b', but objects.json calls it 'c'"),
     ],
 )
@@ -113,9 +113,9 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"format": 99}, f"format 99, and this version of the lab reads format {FORMAT}"),
+        ({"format": 99}, f"format 99, but this version of the lab reads format {FORMAT}"),
         ({"weights": {}}, "no format number"),
-        ({"format": 1}, f"format 1, and this version of the lab reads format {FORMAT}"),
+        ({"format": 1}, f"format 1, but this version of the lab reads format {FORMAT}"),
         ({"format": FORMAT}, "incomplete"),
     ],
 )

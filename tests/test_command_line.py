@@ -312,7 +312,7 @@ def test_a_folder_of_scenes_goes_all_the_way(tmp_path: Path, capsys: pytest.Capt
     picture = (folder / "scene_7_1.png").read_bytes()
     Image.new("RGBA", (32, 24), (0, 0, 255)).save(folder / "scene_7_1.png")
     assert run(tmp_path, *arguments, *TINY) == 2
-    assert ".pt is of another configuration: images is " in capsys.readouterr().err
+    assert ".pt was made with other settings: images is " in capsys.readouterr().err
     (folder / "scene_7_1.png").write_bytes(picture)
     assert run(tmp_path, *arguments, *TINY) == 0
     (folder / "scene_7_1.png").unlink()

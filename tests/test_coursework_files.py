@@ -215,22 +215,25 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), "is empty (a damaged copy); download or copy it again"),
     "ZIP around it": (
         lambda path: zipped(path, "hw/readme.md", "hw/checkpoint.pth", "__MACOSX/hw/._checkpoint.pth"),
-        "is a ZIP archive that holds 'hw/checkpoint.pth'; unpack it, and name the file inside",
+        "is a ZIP archive that contains 'hw/checkpoint.pth'; unpack it and name the file inside",
     ),
-    "ZIP around two": (lambda path: zipped(path, "a.pth", "b.pt"), "that holds 'a.pth' and 1 more; unpack it"),
-    "ZIP of others": (lambda path: zipped(path, "folder/", "x.npy"), "is a ZIP archive that holds 'x.npy'; unpack it"),
-    "empty ZIP": (lambda path: zipped(path), "is a ZIP archive without a file"),
+    "ZIP around two": (lambda path: zipped(path, "a.pth", "b.pt"), "that contains 'a.pth' and 1 more; unpack it"),
+    "ZIP of others": (
+        lambda path: zipped(path, "folder/", "x.npy"),
+        "is a ZIP archive that contains 'x.npy'; unpack it",
+    ),
+    "empty ZIP": (lambda path: zipped(path), "is a ZIP archive without files"),
     "gzip": (lambda path: path.write_bytes(b"\x1f\x8b\x08\x00"), "is a gzip archive; unpack it"),
     "tar": (tarred, "is a tar archive; unpack it"),
     "folder": (lambda path: path.mkdir(), "is a folder, not a file"),
     "program": (
         lambda path: torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path),
-        "is a TorchScript program, which holds code; save a state_dict with torch.save in its place",
+        "is a TorchScript program, which contains code; save a state_dict with torch.save instead",
     ),
     "pickled network": (
         lambda path: torch.save(nn.Linear(2, 2), path),
         "holds more than tensors and primitives (torch.nn.modules.linear.Linear), and was not loaded;\n"
-        "allowed are tensors, numbers and text, such as a state_dict",
+        "it may hold only tensors, numbers and text, like a state_dict",
     ),
     "absent": (lambda path: None, "no such"),
 }

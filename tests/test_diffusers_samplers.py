@@ -76,5 +76,5 @@ def test_numbers_of_steps_that_their_rounding_does_not_fit(config: Any) -> None:
 
 @pytest.mark.parametrize("config", list(DIFFUSERS_SAMPLERS))
 def test_a_schedule_that_does_not_preserve_variance_is_refused(config: Any) -> None:
-    with pytest.raises(LabError, match="needs a noise schedule that preserves variance"):
+    with pytest.raises(LabError, match="needs a variance-preserving noise schedule"):
         images(config, SEEDS, schedule=noise_schedule(CorruptionScheduleConfig()))

@@ -111,7 +111,7 @@ def test_a_file_of_another_format_or_shape_is_refused(tmp_path: Path) -> None:
     save_evaluator(path, evaluator)
     content = load_tensors(path, "evaluator", "")
     save_tensors(path, content | {"format": 7})
-    with pytest.raises(LabError, match="has format 7, and this version of the lab reads format 2"):
+    with pytest.raises(LabError, match="has format 7, but this version of the lab reads format 2"):
         load_evaluator(path, evaluator.vocabulary, CPU)
     save_tensors(path, content | {"image_shape": (3, 8, 8)})
     with pytest.raises(LabError, match="incomplete"):

@@ -241,16 +241,17 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rescail", "no method 'rescail'; did you mean 'rescale'?; allowed are plain, interval"),
-        ("rescale:ph=0.2", "no setting 'ph=0.2'; did you mean 'phi'?; allowed are phi=..."),
+        ("rescail", "no method 'rescail'; choose from plain, interval"),
+        ("rescail", "auto, composed; did you mean 'rescale'?"),
+        ("rescale:ph=0.2", "no setting 'ph=0.2'; choose from phi=...; did you mean 'phi'?"),
         ("rescale:phi", "no setting 'phi'"),
-        ("rescale:phi=much", "phi is 'much'; allowed is a number"),
+        ("rescale:phi=much", "phi is 'much'; it must be a number"),
         ("rescale:phi=1.5", "--guidance.method rescale:phi is 1.5"),
         ("rescale:phi=0.1,phi=0.2", "phi is given twice"),
         ("plain:phi=1", "no setting 'phi=1'; it has no settings"),
-        ("interval:low=2,high=1", "low=2,high=1; allowed are 0 <= low <= high"),
-        ("interval:low=nan", "allowed are 0 <= low <= high"),
-        ("schedule:shape=linaer", "shape=linaer; did you mean 'linear'?"),
+        ("interval:low=2,high=1", "low=2,high=1; they must be 0 <= low <= high"),
+        ("interval:low=nan", "they must be 0 <= low <= high"),
+        ("schedule:shape=linaer", "=linaer; choose from constant, linear, cosine, clamped; did you mean 'linear'?"),
         ("composed:avoided_scale=0.5", "--guidance.method composed:avoided-scale is 0.5"),
         ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
     ],
@@ -264,7 +265,7 @@ def test_no_method_is_swept_twice_with_the_same_settings() -> None:
     with pytest.raises(LabError, match=re.escape("--guidance.method is empty")):
         GuidanceConfig(method=())
     for twice in (("plain", "plain"), ("rescale", "rescale:phi=0.7")):
-        with pytest.raises(LabError, match=f"holds {twice[0]} twice"):
+        with pytest.raises(LabError, match=f"has {twice[0]} twice"):
             named_methods(twice)
     assert len(named_methods(("interval", "interval:low=0.1", "interval:low=0.1,high=2"))) == 3
 
@@ -286,13 +287,13 @@ def test_a_label_names_what_is_not_at_its_default() -> None:
 def test_a_method_says_what_it_is_defined_for() -> None:
     plus_plus = named_method("plus_plus")
     for sampler in (DPMSolverConfig(), DDIMConfig(eta=0.5)):
-        with pytest.raises(LabError, match="is defined for deterministic ddim"):
+        with pytest.raises(LabError, match="needs deterministic ddim"):
             plus_plus.require_sampler(sampler)
     plus_plus.require_sampler(DDIMConfig())
     assert plus_plus.warning((-1, -0.5, 0), DDIMConfig(clamp=False)) is None
     beyond = plus_plus.warning((-0.5, 2, 4), DDIMConfig())
     assert beyond is not None
-    assert "w from -1 to 0, not for w = 2, w = 4; it is exact without clamping only" in beyond
+    assert "w from -1 to 0, not for w = 2, w = 4; it is exact only without clamping" in beyond
     assert named_method("plain").warning((-1, 0, 100), DPMSolverConfig()) is None
 
 

@@ -81,8 +81,8 @@ def test_at_its_neutral_weight_a_method_makes_the_images_of_the_plain_one(compar
     [
         ("--second-evaluator.kind is conv, as --evaluator.kind is", "--second-evaluator.kind conv"),
         ("--checkpoints-of is '../digits'; allowed are", "--checkpoints-of ../digits"),
-        ("--second-evaluator.share is 0.95; allowed is", "--second-evaluator.share 0.95"),
-        ("is of another configuration: denoiser.n_feat is 8 there, 16 here", "--denoiser.n-feat 16"),
+        ("--second-evaluator.share is 0.95; it must be", "--second-evaluator.share 0.95"),
+        ("was made with other settings: denoiser.n_feat is 8 there, 16 here", "--denoiser.n-feat 16"),
     ],
 )
 def test_mistakes(compared: Path, message: str, arguments: str, capsys: pytest.CaptureFixture[str]) -> None:

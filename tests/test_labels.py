@@ -35,15 +35,15 @@ def test_label_sets_survive_the_way_to_conditions_and_back(label_sets: list[set[
     ("content", "told"),
     [
         ("[[", "line 1, column 3: not JSON"),
-        ({"a": 1}, "found an object; allowed is a list of lists"),
-        ("3", "found the number 3; allowed is a list of lists"),
-        ([], "holds no label set"),
-        ([["red cube"], "red cube"], "label set 2 of 2: found the text 'red cube'"),
+        ({"a": 1}, "got an object; it must be a list of lists"),
+        ("3", "got the number 3; it must be a list of lists"),
+        ([], "has no label set"),
+        ([["red cube"], "red cube"], "label set 2 of 2: got the text 'red cube'"),
         ([["red cube"], []], "label set 2 of 2: is empty"),
-        ([[7]], "label set 1 of 1: found the number 7"),
+        ([[7]], "label set 1 of 1: got the number 7"),
         ([["rde cube"]], "label set 1 of 1: unknown class 'rde cube'; did you mean 'red cube'?"),
         ([["zzz"]], "unknown class 'zzz'; the 3 classes are 'red cube', 'blue cube', 'red sphere'"),
-        ([["red cube", "red cube"]], "class 'red cube' stands twice"),
+        ([["red cube", "red cube"]], "class 'red cube' occurs twice"),
     ],
 )
 def test_a_bad_label_set_file_is_told_apart(tmp_path: Path, content: object, told: str) -> None:
@@ -63,14 +63,14 @@ def test_image_labels_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ([["red cube"]], 'found a list; allowed is {"image file name": ["class"'),
-        ({}, "found an empty object; allowed is"),
-        ({"a.png": ["red cube"], "b.png": "red cube"}, "image 'b.png': found the text 'red cube'"),
+        ([["red cube"]], 'got a list; it must be {"image file name": ["class"'),
+        ({}, "got an empty object; it must be"),
+        ({"a.png": ["red cube"], "b.png": "red cube"}, "image 'b.png': got the text 'red cube'"),
         ({"a.png": []}, "image 'a.png': is empty"),
-        ({"a.png": [None]}, "image 'a.png': found null"),
+        ({"a.png": [None]}, "image 'a.png': got null"),
         ({"a.png": ["red cub"]}, "image 'a.png': unknown class 'red cub'; did you mean 'red cube'?"),
-        ({"a.png": ["red cube", "red cube"]}, "image 'a.png': class 'red cube' stands twice"),
-        ('{"a.png": ["red cube"], "a.png": ["blue cube"]}', "'a.png' stands twice"),
+        ({"a.png": ["red cube", "red cube"]}, "image 'a.png': class 'red cube' occurs twice"),
+        ('{"a.png": ["red cube"], "a.png": ["blue cube"]}', "'a.png' occurs twice"),
     ],
 )
 def test_a_bad_file_of_image_labels_is_told_apart(tmp_path: Path, content: object, told: str) -> None:
@@ -98,12 +98,12 @@ def test_a_vocabulary_is_read_in_index_order(tmp_path: Path, content: object) ->
         ({"a": 0, "b": 2}, "must be 0 to 1"),
         ({"a": 0, "b": 0}, "must be 0 to 1"),
         ({"a": True}, "not a whole number"),
-        ('{"a": 0, "a": 1}', "'a' stands twice"),
-        (["a", "a"], "'a' stands twice"),
+        ('{"a": 0, "a": 1}', "'a' occurs twice"),
+        (["a", "a"], "'a' occurs twice"),
         (["a", " "], "empty class name"),
         (["a", None], "class 1 is null"),
         ([], "at least one class name"),
-        ("7", "found the number 7"),
+        ("7", "got the number 7"),
     ],
 )
 def test_a_bad_vocabulary_is_told_apart(tmp_path: Path, content: object, told: str) -> None:

@@ -34,7 +34,7 @@ def test_the_second_is_told_who_is_first(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints" / "digits"
     with holder(folder) as first:
         try:
-            told = f"digits is held by process {first.pid}, which is at work there; wait for it"
+            told = f"digits is in use by process {first.pid}; wait for it, or choose another --name"
             with pytest.raises(LabError, match=told), locked(folder):
                 pass
         finally:
@@ -48,7 +48,7 @@ def test_who_waits_says_for_whom_and_is_next(tmp_path: Path, capsys: pytest.Capt
         with locked(tmp_path, wait=True):
             assert first.wait(10) == -signal.SIGKILL
             assert int((tmp_path / "running.pid").read_text(encoding="utf-8")) == os.getpid()
-    told = f"{tmp_path} is held by process {first.pid}; waiting for its end\n"
+    told = f"{tmp_path} is in use by process {first.pid}; waiting for it to end\n"
     assert capsys.readouterr().err.endswith(told)
 
 
@@ -71,7 +71,7 @@ def test_a_lock_is_free_again_after_its_block_even_one_that_failed(tmp_path: Pat
 
 
 def test_two_locks_in_one_process_exclude_each_other(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(LabError, match=f"held by process {os.getpid()}"), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(LabError, match=f"in use by process {os.getpid()}"), locked(tmp_path):
         pass
 
 

@@ -19,24 +19,32 @@ from tests.command import PROJECT, TINY, Mistake, command, run
     ("told", "arguments"),
     [
         ("unknown preset 'digit'; did you mean 'digits'?", "digit"),
-        ("--schedule.timesteps is 0; allowed is a finite number, 2 to 100000", "--schedule.timesteps 0"),
-        ("--sweep.guidance-weights is nan; allowed is a finite number, -1 to 100", "--sweep.guidance-weights nan"),
+        ("--schedule.timesteps is 0; it must be from 2 to 100000", "--schedule.timesteps 0"),
+        ("--sweep.guidance-weights is nan; it must be from -1 to 100", "--sweep.guidance-weights nan"),
         ("--sweep.guidance-weights is -2.0", "--sweep.guidance-weights 0 -2"),
-        ("--sweep.guidance-weights holds 2 twice", "--sweep.guidance-weights 2 2"),
+        ("--sweep.guidance-weights has 2 twice", "--sweep.guidance-weights 2 2"),
         ("--sampler.sampling-steps is 500; allowed is at most", "--sampler.sampling-steps 500"),
         (
-            "--guidance.method plus_plus is defined for deterministic ddim, not for dpm_solver; add",
+            "--guidance.method plus_plus needs deterministic ddim, not dpm_solver; add",
             "--guidance.method plus_plus",
         ),
-        ("--guidance.method holds auto twice", "--guidance.method auto auto"),
+        ("--guidance.method has auto twice", "--guidance.method auto auto"),
         (
             "--guidance.method auto guides by an earlier checkpoint of the same training, and this one",
             "--guidance.method auto --training.checkpoints 1",
         ),
-        ("--sampler.kind is 'dimm'; did you mean 'ddim'?; allowed are ancestral, ddim", "--sampler.kind dimm"),
-        ("--sampler.eta is 1.5; allowed is a finite number, 0 to 1", "--sampler.kind ddim --sampler.eta 1.5"),
-        ("no method 'plian'; did you mean 'plain'?", "--guidance.method plian"),
-        ("--device is 'cuda:7', which is not on this machine; here are: auto", "--device cuda:7"),
+        (
+            "--sampler.kind is 'dimm'; choose from ancestral, ddim, dpm_solver, diffusers_ddpm, diffusers_ddim, "
+            "diffusers_dpm_solver, diffusers_unipc; did you mean 'ddim'?",
+            "--sampler.kind dimm",
+        ),
+        ("--sampler.eta is 1.5; it must be from 0 to 1", "--sampler.kind ddim --sampler.eta 1.5"),
+        (
+            "no method 'plian'; choose from plain, interval, schedule, rescale, projected, plus_plus, auto, composed; "
+            "did you mean 'plain'?",
+            "--guidance.method plian",
+        ),
+        ("--device is 'cuda:7'; this machine has no such device; choose from auto", "--device cuda:7"),
         ("--name is '../x'", "--name ../x"),
         ("no train.json, which names the images; copy i-CLEVR's files, give --data.folder", "iclevr-small"),
         ("no such label-set file; did you mean 'test.json'?", "--data.label-sets data/digits/tset.json"),
@@ -44,7 +52,7 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("two files called 'test'", "--data.label-sets a/test.json b/test.json"),
         ("this training has 2 epochs, and 7 would need another learning rate at every step", "--training.epochs 7"),
         (
-            "config.json is of another configuration: training.batch_size is 128 there, 7 here",
+            "config.json was made with other settings: training.batch_size is 128 there, 7 here",
             "--training.batch-size 7",
         ),
     ],
@@ -65,7 +73,7 @@ def test_a_schedule_that_ends_short_of_noise_is_warned_of_at_once(
     assert run(tmp_path, "digits", *TINY, "--schedule.kind", "linear") == 2
     error = capsys.readouterr().err
     assert "leaves alpha_bar_T = 0.017 of the signal variance" in error
-    assert "training.pt is of another configuration: schedule.kind is cosine there, linear here" in error
+    assert "training.pt was made with other settings: schedule.kind is cosine there, linear here" in error
 
 
 @pytest.mark.parametrize("name", ["epoch", "rank", "test_low"])

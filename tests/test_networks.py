@@ -194,7 +194,7 @@ def test_choices_that_do_not_go_together_are_refused(options: dict[str, Any], to
 
 
 def test_a_patch_asks_for_a_larger_divisor() -> None:
-    with pytest.raises(LabError, match="28x28 images; allowed is a square side divisible by 4 x --denoiser.patch 2"):
+    with pytest.raises(LabError, match="28x28 images; use a square side divisible by 4 x --denoiser.patch 2"):
         small(STRONG, side=28)
 
 

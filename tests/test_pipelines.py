@@ -135,7 +135,7 @@ def test_early_folders_have_their_files_side_by_side(tmp_path: Path) -> None:
 def test_an_imported_noise_schedule_allows_as_many_steps_as_it_has() -> None:
     trained_elsewhere = TrainingConfig(epochs=0, checkpoints=1)
     Experiment(training=trained_elsewhere, sampler=DPMSolverConfig(sampling_steps=1000))
-    with pytest.raises(LabError, match="--sampler.sampling-steps is 1001; allowed is at most"):
+    with pytest.raises(LabError, match="--sampler.sampling-steps is 1001; use at most"):
         timestep_grid(1000, 1001)
 
 

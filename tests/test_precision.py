@@ -47,7 +47,7 @@ def test_the_digits_are_computed_in_float32_and_the_scenes_in_bfloat16(monkeypat
 
 def test_no_device_is_given_what_it_cannot_do() -> None:
     assert chosen_precision("auto", torch.device("mps"), 512) == "float32"
-    with pytest.raises(LabError, match="--precision is bfloat16, which mps is not used with here"):
+    with pytest.raises(LabError, match="--precision is bfloat16, but mps supports only float32 here"):
         chosen_precision("bfloat16", torch.device("mps"), 512)
 
 

@@ -61,7 +61,7 @@ def test_a_folder_in_a_files_place_is_met_before_training(
 def test_a_file_in_a_folders_place_is_met_before_training(tmp_path: Path, refused: Refused, file: str) -> None:
     (path := new_root(tmp_path) / file).parent.mkdir(parents=True)
     path.write_text("in the way")
-    refused(tmp_path, f"{path} is a file, and must be a folder", "digits", *TINY)
+    refused(tmp_path, f"{path} is a file, but must be a folder", "digits", *TINY)
 
 
 def test_a_tutorial_and_an_ablation_rehearse_before_their_evaluator(

@@ -140,7 +140,7 @@ def test_a_complete_folder_starts_no_process(rendered: Path, monkeypatch: pytest
 
 def test_another_seed_is_refused(rendered: Path) -> None:
     before = contents(rendered)
-    with pytest.raises(LabError, match=r"--seed is 8, but .* holds scenes of seed 7;\ngo on with --seed 7"):
+    with pytest.raises(LabError, match=r"--seed is 8, but .* holds scenes of seed 7;\ncontinue with --seed 7"):
         render_scenes(SceneConfig(rendered, scenes=3, seed=8))
     assert contents(rendered) == before
 
@@ -148,10 +148,10 @@ def test_another_seed_is_refused(rendered: Path) -> None:
 @pytest.mark.parametrize(
     ("mark", "message"),
     [
-        ("[]", "allowed is"),
-        ("{", "allowed is"),
-        ('{"seed": 0}', "allowed is"),
-        ('{"format": 99, "seed": 0}', r"has format 99, and this version renders format \d+;"),
+        ("[]", "must be"),
+        ("{", "must be"),
+        ('{"seed": 0}', "must be"),
+        ('{"format": 99, "seed": 0}', r"has format 99, but this version renders format \d+;"),
         (None, "holds a train.json that this command did not write"),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_grid_starts_at_the_last_timestep_and_falls(timesteps: int, data: st.D
 
 
 def test_more_steps_than_timesteps_are_refused() -> None:
-    with pytest.raises(LabError, match="allowed is at most the 400 timesteps"):
+    with pytest.raises(LabError, match="use at most as many as timesteps, 400"):
         timestep_grid(400, 401)
 
 

@@ -187,15 +187,15 @@ def test_an_imported_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ("exactly one of --label-sets, --ask, --images is needed; given: none", ()),
         ("is needed; given: --ask, --images", ("--ask", "red", "--images", "2")),
         ("--ask 'rde': unknown class 'rde'; did you mean 'red'?", ("--ask", "green", "rde")),
-        ("--ask 'red,red': class 'red' stands twice", ("--ask", "red,red")),
+        ("--ask 'red,red': class 'red' occurs twice", ("--ask", "red,red")),
         ("--ask '': unknown class ''", ("--ask", "")),
         ("nothing.json: no such label-set file", ("--label-sets", "nothing.json")),
         ("--guidance-weight is 2, but the images of --images", ("--images", "2", "--guidance-weight", "2")),
         ("is plain rescale; sample takes one", ("--ask", "red", "--guidance.method", "plain", "rescale")),
         ("auto and --weak-checkpoint belong together", ("--ask", "red", "--guidance.method", "auto")),
-        ("--strip is 5; allowed is a finite number, 2 to 4", ("--ask", "red", "--strip", "5")),
-        ("is at most the 20 timesteps", ("--ask", "red", "--sampler.sampling-steps", "21")),
-        ("plus_plus is defined for deterministic ddim", ("--ask", "red", "--guidance.method", "plus_plus")),
+        ("--strip is 5; it must be from 2 to 4", ("--ask", "red", "--strip", "5")),
+        ("use at most as many as timesteps, 20", ("--ask", "red", "--sampler.sampling-steps", "21")),
+        ("plus_plus needs deterministic ddim", ("--ask", "red", "--guidance.method", "plus_plus")),
         ("unknown class 'blu'", ("--ask", "red", "--guidance.method", "composed:avoid=blu")),
         ("--seed is -1", ("--ask", "red", "--seed", "-1")),
     ],
@@ -233,7 +233,10 @@ def test_a_folder_with_anything_in_it_is_left_as_it_is(
     before = {path: path.read_bytes() for path in out.iterdir()}
     capsys.readouterr()
     assert sample(colours, out, "--ask", "green") == 2
-    assert f"error: {out} is there and not an empty folder; choose a new one, or empty it" in capsys.readouterr().err
+    assert (
+        f"error: {out} exists and is not an empty folder; choose a new folder or empty this one"
+        in capsys.readouterr().err
+    )
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     assert sample(colours, out / "0.png", "--ask", "green") == 2
     (here := tmp_path / "here").mkdir()

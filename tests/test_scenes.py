@@ -181,7 +181,7 @@ def test_label_set_files_are_written_as_they_are_read(tmp_path: Path) -> None:
     ("field", "value"), [("scenes", 0), ("scenes", 1_000_000), ("seed", -1), ("seed", 2**31), ("processes", -1)]
 )
 def test_configuration_out_of_range(field: str, value: int) -> None:
-    with pytest.raises(LabError, match=rf"--{field} is {value}; allowed is"):
+    with pytest.raises(LabError, match=rf"--{field} is {value}; it must be"):
         SceneConfig(Path("x"), **({"scenes": 1} | {field: value}))
 
 

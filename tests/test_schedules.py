@@ -78,9 +78,9 @@ def test_the_coursework_schedule_is_warned_of_and_the_cosine_is_not() -> None:
     ("settings", "told"),
     [
         ({"timesteps": 1}, "--schedule.timesteps is 1"),
-        ({"beta_start": float("nan")}, "--schedule.beta-start is nan; allowed is a finite number"),
+        ({"beta_start": float("nan")}, "--schedule.beta-start is nan; it must be from 1e-08 to 0.999"),
         ({"beta_end": 1.5}, "--schedule.beta-end is 1.5"),
-        ({"beta_start": 0.1, "beta_end": 0.01}, "allowed is a finite number, 0.1 to 0.999"),
+        ({"beta_start": 0.1, "beta_end": 0.01}, "it must be from 0.1 to 0.999"),
     ],
 )
 def test_ranges(settings: dict[str, Any], told: str) -> None:

@@ -281,8 +281,8 @@ def test_what_is_wrong_for_all_folders_is_an_error_before_any(
 def test_the_table_s_place_is_tried_before_any_folder(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (pictures.parent / "objects.json").read_bytes()
     for out, told in (
-        (pictures.parent, f"{pictures.parent} is a folder; add a file's name"),
-        (pictures.parent / "objects.json" / "scores.csv", "objects.json is a file, and must be a folder"),
+        (pictures.parent, f"{pictures.parent} is a folder; add a file name"),
+        (pictures.parent / "objects.json" / "scores.csv", "objects.json is a file, but must be a folder"),
     ):
         assert main(arguments(pictures, "--out", str(out), "--images", str(pictures), "nowhere")) == 2
         error = capsys.readouterr().err
@@ -337,4 +337,4 @@ def test_the_vocabulary_must_be_the_evaluators(pictures: Path, capsys: pytest.Ca
 
 def test_a_table_needs_a_file_s_name(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments(pictures), "--out", "."]) == 2
-    assert "error: . names no file; add a file's name" in capsys.readouterr().err
+    assert "error: . has no file name; add one" in capsys.readouterr().err

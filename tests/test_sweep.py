@@ -212,5 +212,5 @@ def test_cells_of_earlier_sweeps_that_cannot_be_read_do_not_stop_a_sweep(folder:
 def test_a_cell_of_another_format_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     swept(folder, cells()[:1])
     monkeypatch.setattr(sweep_cells, "FORMAT", 99)
-    with pytest.raises(LabError, match="this file has format 2, and this version of the lab reads format 99"):
+    with pytest.raises(LabError, match="this file has format 2, but this version of the lab reads format 99"):
         swept(folder, cells()[:1])

@@ -74,7 +74,7 @@ def test_json_is_read_as_windows_writes_it(
         path.write_text(text, encoding=encoding)
         with pytest.raises(LabError) as refused:
             read(path)
-        assert str(refused.value).startswith(f"{path} is saved as {encoding[:6].upper()}; save it as UTF-8 (")
+        assert str(refused.value).startswith(f"{path} is {encoding[:6].upper()} text; save it as UTF-8 (")
     path.write_text(text, encoding="big5")
     with pytest.raises(LabError, match="is not UTF-8 text; save it as UTF-8"):
         read(path)

@@ -94,7 +94,9 @@ def test_offline_and_absent_says_which_files_go_where(
     with pytest.raises(LabError) as error:
         load(tmp_path / "images")
     told = str(error.value)
-    assert told.startswith(f"{tmp_path / 'images' / place}: not complete (0 of {len(files)} files), and not downloaded")
+    assert told.startswith(
+        f"{tmp_path / 'images' / place}: incomplete (0 of {len(files)} files), and the download failed"
+    )
     assert all(file in told for file in files)
     assert len(told.splitlines()) == 2
 

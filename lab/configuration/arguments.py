@@ -1,6 +1,7 @@
-"""Command lines made into frozen dataclasses; every command of the lab reads its arguments here.
+"""Parses command lines into frozen dataclasses, for every command of the lab.
 
-The shell expands `~` only at the beginning of a word: it hands on `--out=~/x` as it is. So every path expands it here.
+The shell expands `~` only at the start of a word and leaves `--out=~/x` unchanged, so this file expands it in every
+path.
 
 Importing this does not import torch.
 """
@@ -17,23 +18,23 @@ from lab.errors import LabError
 Settings = TypeVar("Settings")
 
 PATHS = ConstructorRegistry()
-"""How an argument becomes a path, in every dataclass."""
+"""The conversion of arguments to paths, for every dataclass."""
 
 
 def expanded(argument: str) -> Path:
-    """Return the path that an argument names, with `~` and `~user` at its beginning replaced by that home folder.
+    """Return the path of an argument, with `~` or `~user` at its start replaced by the home folder.
 
     Raises:
-        LabError: there is no such user.
+        LabError: the user does not exist.
     """
     if not argument.startswith("~"):
-        return Path(argument)  # "./~x" is no home folder, but is the path "~x" from here on
+        return Path(argument)  # "./~x" is not a home folder; Path makes it "~x"
     try:
         return Path(argument).expanduser()
     except RuntimeError:
         user = Path(argument).parts[0]
         raise LabError(
-            f"{argument}: {user} is the home folder of no user; for a folder of that name, write ./{user}"
+            f"{argument}: there is no user {user.removeprefix('~')!r}; for a folder named {user}, write ./{user}"
         ) from None
 
 
@@ -57,27 +58,27 @@ def parsed(
     description: str | None,
     default: Any = tyro.MISSING_NONPROP,
 ) -> Settings:
-    """Return the settings that a command line asks for.
+    """Parse a command line into settings.
 
     Args:
         settings: the frozen dataclass.
-        arguments: of the command, without its name.
-        prog: the command's name, for its help.
-        description: what it does, for its help.
-        default: settings that hold where an argument is not given.
+        arguments: the arguments of the command, without its name.
+        prog: the name of the command, for its help.
+        description: the description of the command, for its help.
+        default: the settings for arguments that are not given.
 
     Raises:
-        LabError: a path names the home folder of nobody, or the dataclass refuses a value.
-        SystemExit: `--help`, or an argument is unknown or malformed.
+        LabError: a path names the home folder of an unknown user, or the dataclass rejects a value.
+        SystemExit: the command line has `--help`, or an argument is unknown or malformed.
     """
-    found: Settings = tyro.cli(
+    parsed_settings: Settings = tyro.cli(
         settings,
         args=list(arguments),
         prog=prog,
         description=description,
         default=default,
         registry=PATHS,
-        # Of settings that are one class of several, the default says which.
+        # The default chooses the class of settings that have several kinds.
         config=(tyro.conf.AvoidSubcommands,),
     )
-    return found
+    return parsed_settings

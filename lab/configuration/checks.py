@@ -1,4 +1,4 @@
-"""Checks of settings: ranges, types, and whether two sets of settings are the same."""
+"""Checks of settings: ranges, types, and the equality of stored and current settings."""
 
 import json
 import math
@@ -18,39 +18,39 @@ CAUSES = {
 
 def require_range(field: str, value: float, low: float, high: float = math.inf) -> None:
     """Raise LabError unless low <= value <= high and value is finite."""
-    # In this order, because isfinite has no answer for whole numbers beyond the floats.
+    # In this order, because isfinite fails for integers beyond the range of floats.
     if not (low <= value <= min(high, sys.float_info.max) and math.isfinite(value)):
-        allowed = f"{low:g} or more" if math.isinf(high) else f"{low:g} to {high:g}"
-        raise LabError(f"--{field.replace('_', '-')} is {value}; allowed is a finite number, {allowed}")
+        allowed = f"finite and at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise LabError(f"--{field.replace('_', '-')} is {value}; it must be {allowed}")
 
 
 def require_types(config: object, prefix: str) -> None:
-    """Raise LabError where a field holds anything but what it is declared as, as one read from a file may."""
+    """Raise LabError if a field's value does not have the declared type, which can happen when a file is read."""
     for name, hint in get_type_hints(type(config)).items():
-        found = getattr(config, name)
-        if not _is_a(found, hint):
+        value = getattr(config, name)
+        if not _is_a(value, hint):
             one_of = get_args(hint) if get_origin(hint) is Literal else ()
-            near = nearest(str(found), map(str, one_of))
-            allowed = f"one of {one_of}" if one_of else getattr(hint, "__name__", str(hint))
-            raise LabError(f"--{prefix}.{name.replace('_', '-')} is {found!r:.80}{near}; allowed is {allowed}")
+            near = nearest(str(value), map(str, one_of))
+            allowed = f"one of {one_of}" if one_of else f"of type {getattr(hint, '__name__', str(hint))}"
+            raise LabError(f"--{prefix}.{name.replace('_', '-')} is {value!r:.80}; it must be {allowed}{near}")
 
 
-def _is_a(found: object, hint: Any) -> bool:
-    """Tell whether a value is what a field is declared as; of hints that no field here has, nothing is asked."""
+def _is_a(value: object, hint: Any) -> bool:
+    """Whether a value has the type of a hint. Hints that no field of settings uses accept every value."""
     if get_origin(hint) is Literal:
-        return found in get_args(hint)
+        return value in get_args(hint)
     if get_origin(hint) is tuple:
         inner = get_args(hint)
-        if not isinstance(found, tuple) or (inner[-1] is not ... and len(found) != len(inner)):
+        if not isinstance(value, tuple) or (inner[-1] is not ... and len(value) != len(inner)):
             return False
-        return all(_is_a(each, inner[0]) for each in found)
+        return all(_is_a(each, inner[0]) for each in value)
     if hint in (int, bool, str):
-        return type(found) is hint
-    return hint is not float or (isinstance(found, int | float) and not isinstance(found, bool))
+        return type(value) is hint
+    return hint is not float or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def as_primitives(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings by name, classes of settings among them, as nested dictionaries that a file can hold."""
+    """Convert settings by name, which may be settings classes, to nested dictionaries of JSON's types."""
     plain = {name: asdict(value) if is_dataclass(value) else value for name, value in settings.items()}  # type: ignore[arg-type]  # an instance
     return dict(json.loads(json.dumps(plain, default=Path.as_posix)))
 
@@ -58,20 +58,20 @@ def as_primitives(settings: Mapping[str, Any]) -> dict[str, Any]:
 def require_same_settings(owner: Path, stored: object, now: Mapping[str, Any]) -> None:
     """Raise LabError, naming the first difference, unless a file was made with the settings of this run.
 
-    Stored settings are read through today's classes: a field that the file lacks had its default when it was written.
+    Stored settings are read through the current classes: a field that the file lacks has its default.
 
     Args:
         owner: the file.
-        stored: the settings it holds, as `as_primitives` returns them.
-        now: the settings of this run by name: classes of settings, or primitives.
+        stored: the settings in the file, as `as_primitives` returns them.
+        now: the settings of this run by name: settings classes or primitives.
     """
     defaults = as_primitives({name: _defaults(value) for name, value in now.items() if is_dataclass(value)})
     before, today = _flat(defaults) | _flat(stored), _flat(as_primitives(now))
-    # What kind it is decides which other fields there are.
+    # Compare kinds first, because the kind determines the other fields.
     for key in sorted(before.keys() | today.keys(), key=lambda key: (not key.endswith(".kind"), key)):
         if before.get(key) != today.get(key):
             raise LabError(
-                f"{owner} is of another configuration: "
+                f"{owner} was made with other settings: "
                 f"{key or 'it'} is {before.get(key)!s:.80} there, {today.get(key)!s:.80} here\n"
                 f"{CAUSES.get(key, '')}choose another --name, or delete {owner.parent} to start again"
             )

@@ -1,4 +1,4 @@
-"""Settings of the noise schedule and of the sampler, a class a kind."""
+"""Settings of the noise schedule and the sampler, one class per kind."""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -85,7 +85,7 @@ class CosineScheduleConfig:
 
 @dataclass(frozen=True)
 class CyclicCosineScheduleConfig:
-    """Betas that swing with a period of 50 timesteps, as in the coursework."""
+    """Betas that oscillate with a period of 50 timesteps, as in the coursework."""
 
     kind: Literal["cyclic_cosine"] = "cyclic_cosine"
     """linear, cosine, cyclic_cosine or corruption; each has its own settings."""
@@ -106,7 +106,7 @@ class CyclicCosineScheduleConfig:
 
 @dataclass(frozen=True)
 class CorruptionScheduleConfig:
-    """The tutorials' corruption: (1 - amount) image + amount noise, the noise uniform, the amount from 0 to 1."""
+    """The tutorials' corruption: (1 - amount) image + amount noise, with uniform noise and an amount from 0 to 1."""
 
     kind: Literal["corruption"] = "corruption"
     """linear, cosine, cyclic_cosine or corruption; each has its own settings."""
@@ -172,7 +172,7 @@ class DDIMConfig:
     sampling_steps: int = 8
     """Steps from noise to image."""
     eta: float = 0.0
-    """Share of fresh noise: 0 is deterministic, 1 is ancestral DDPM with the posterior variance."""
+    """Amount of fresh noise: 0 is deterministic, 1 is ancestral DDPM with the posterior variance."""
     clamp: bool = True
     """Clamp the predicted clean image to [-1, 1] at every step."""
 

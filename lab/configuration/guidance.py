@@ -1,4 +1,4 @@
-"""Settings of guidance: the methods that are swept."""
+"""Settings of guidance: the methods of the sweep."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ from lab.errors import LabError
 
 @dataclass(frozen=True)
 class GuidanceConfig:
-    """The methods of guidance that are swept; each method's file in `lab/guidance/` has its equation and settings."""
+    """The guidance methods of the sweep. The file of each method in `lab/guidance/` has its equation and settings."""
 
     method: tuple[str, ...] = ("plain",)
-    """Methods, each with its settings, like interval:low=0.1,high=2. plain: classifier-free guidance. interval (low,
-    high): only between two noise levels. schedule (shape, smallest): a weight that changes with t. rescale (phi).
-    projected (eta, momentum, largest_norm): APG. plus_plus: CFG++, for DDIM and -1 <= w <= 0. auto: autoguidance by the
-    run's first checkpoint. composed (avoid, avoided_scale): a label set's classes one by one. A method may stand
-    several times, with different settings."""
+    """Guidance methods with their settings, like interval:low=0.1,high=2. plain: classifier-free guidance. interval
+    (low, high): guidance between two noise levels only. schedule (shape, smallest): a weight that changes with t.
+    rescale (phi): rescaled guidance. projected (eta, momentum, largest_norm): APG. plus_plus: CFG++, for DDIM and w
+    from -1 to 0. auto: autoguidance with the run's first checkpoint. composed (avoid, avoided_scale): one term for each
+    class of a label set. A method may occur several times with different settings."""
 
     def __post_init__(self) -> None:
         if not self.method:
-            raise LabError("--guidance.method is empty; give at least one method, like plain")
+            raise LabError("--guidance.method is empty; give at least one method, for example plain")

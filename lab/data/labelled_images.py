@@ -1,4 +1,4 @@
-"""Labelled images: 8-bit pixels, as their files hold them, which become float in [-1, 1] a batch at a time."""
+"""Labelled images, stored as 8-bit pixels and converted to float in [-1, 1] batch by batch."""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,30 +17,30 @@ def to_float(pixels: PixelImages) -> Images:
 
 
 def to_pixels(images: Images) -> PixelImages:
-    """Round float images to the 8 bits a saved PNG would hold; values outside [-1, 1] are clamped first."""
+    """Clamp float images to [-1, 1] and round them to 8-bit pixels 0 ... 255, as in a PNG file."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def mirrored_at_random(images: Images, generator: torch.Generator) -> Images:
-    """Mirror each image left to right with probability 1/2."""
+    """Mirror each image horizontally with probability 1/2."""
     mirror = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
     return torch.where(mirror, images.flip(3), images)
 
 
 def spread_evenly(count: int, of: int) -> Tensor:
-    """Return `count` indices out of `of`, evenly spaced; all of them where there are not more."""
+    """Return `count` evenly spaced indices from 0 to `of` - 1, or all of them if `of` <= `count`."""
     return torch.linspace(0, of - 1, min(count, of)).round().long()
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images, each with the label set it shows.
+    """Images and their label sets.
 
     Args:
         pixels: (N, C, H, W), 8 bits; may be a memory-mapped file.
         conditions: (N, K), multi-hot.
         vocabulary: the K class names.
-        groups: (N,), any numbers; images of one group show the same scene and must not be divided among splits.
+        groups: (N,), any integers. Images of a group show the same scene and belong to the same split.
     """
 
     pixels: PixelImages
@@ -53,17 +53,17 @@ class LabelledImages:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)"""
+        """(channels, height, width) of the images."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
     @property
     def digest(self) -> str:
         """The SHA-256 of all pixels, label sets and class names, as 16 hexadecimal digits."""
-        told = hashlib.sha256("\n".join(self.vocabulary.names).encode())
+        digest = hashlib.sha256("\n".join(self.vocabulary.names).encode())
         for part in (self.pixels, self.conditions):
-            told.update(part.contiguous().numpy().data)
-        return told.hexdigest()[:16]
+            digest.update(part.contiguous().numpy().data)
+        return digest.hexdigest()[:16]
 
     def subset(self, indices: Int64[Tensor, "subset"]) -> "LabelledImages":
         """Return the images at these indices, in this order."""
@@ -71,7 +71,7 @@ class LabelledImages:
 
 
 def one_label_images(pixels: PixelImages, classes: ImageNumbers, vocabulary: ClassVocabulary) -> LabelledImages:
-    """Return images that show one class each, every image a group of its own.
+    """Return images with one class each. Every image is a separate group.
 
     Args:
         pixels: (N, C, H, W), 8 bits.

@@ -1,8 +1,8 @@
-"""Class vocabularies, label sets and the conditions made of them.
+"""Class vocabularies, label sets and conditions.
 
-A class vocabulary (`objects.json`) is the ordered list of class names. A label set is the list of class names asked
-of one image; a label-set file (`test.json`) is a JSON list of them, and `train.json` gives each image of a folder its
-own. A condition is a label set as a multi-hot row.
+A class vocabulary (`objects.json`) is the ordered list of class names. A label set is the list of class names for one
+image. A label-set file (`test.json`) is a JSON list of label sets, and `train.json` maps each image of a folder to its
+label set. A condition is a label set as a multi-hot row.
 """
 
 import json
@@ -23,31 +23,31 @@ LABEL_SET = 'a label set is a list of class names, like ["7"] or ["red cube", "b
 
 @dataclass(frozen=True)
 class ClassVocabulary:
-    """The ordered class names; a class's position is its index in every condition and every logit row.
+    """The ordered class names. The position of a class is its index in every condition and every row of logits.
 
     Raises:
-        LabError: no name at all, an empty name, or a name twice.
+        LabError: there are no names, a name is empty, or a name occurs twice.
     """
 
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise LabError("a class vocabulary needs at least one class name, and this one has none")
+            raise LabError("the class vocabulary is empty; it needs at least one class name")
         for name in self.names:
             if not name.strip():
-                raise LabError(f"a class vocabulary holds an empty class name: {list(self.names)}")
+                raise LabError(f"the class vocabulary has an empty class name: {list(self.names)}")
             if self.names.count(name) > 1:
-                raise LabError(f"class {name!r} stands twice in the class vocabulary; names must be distinct")
+                raise LabError(f"class {name!r} occurs twice in the class vocabulary; names must be distinct")
 
     def __len__(self) -> int:
         return len(self.names)
 
     def index(self, name: str) -> int:
-        """Return the index of a class name, as `printable` gives it or as a file or folder has it.
+        """Return the index of a class name, given as `printable` text or as in the name of a file or folder.
 
         Raises:
-            LabError: the name is not in the vocabulary; the message holds the nearest one.
+            LabError: the name is not in the vocabulary; the message suggests the nearest name.
         """
         try:
             return self.names.index(printable(name))
@@ -62,12 +62,12 @@ class ClassVocabulary:
         """Raise LabError, naming the first difference, unless `asked` has the same names in the same order.
 
         Args:
-            asked: what `objects.json` says.
-            owner: the file or the dataset whose vocabulary this is.
+            asked: the vocabulary of `objects.json`.
+            owner: the file or dataset that has this vocabulary.
         """
         if len(self) != len(asked):
             raise LabError(
-                f"{owner}: has {len(self)} classes, but objects.json names {len(asked)}; use the file it was made with"
+                f"{owner}: has {len(self)} classes, but objects.json has {len(asked)}; use the file it was made with"
             )
         for k, (own, other) in enumerate(zip(self.names, asked.names, strict=True)):
             if own != other:
@@ -84,18 +84,18 @@ class ClassVocabulary:
         return conditions
 
     def label_sets(self, conditions: Conditions) -> list[LabelSet]:
-        """Return the label set each multi-hot row stands for, in index order."""
+        """Return the label set of each multi-hot row, in index order."""
         return [tuple(self.names[k] for k in row.nonzero().flatten().tolist()) for row in conditions]
 
 
 def load_vocabulary(path: Path) -> ClassVocabulary:
-    """Read `objects.json`: an object from class name to index 0 to K - 1, or a plain list of names in order.
+    """Read `objects.json`: an object that maps class names to indices 0 to K - 1, or a list of names in order.
 
     Raises:
-        LabError: the file is missing, is not JSON, or does not number distinct names from 0 without a gap.
+        LabError: the file is missing or not JSON, names are not distinct, or indices are not 0 to K - 1.
     """
     content = _load_json(path, "class vocabulary")
-    allowed = 'allowed is {"name": 0, "other name": 1, ...} or a list of names'
+    allowed = 'it must be {"name": 0, "other name": 1, ...} or a list of names'
     if isinstance(content, dict):
         if any(type(index) is not int for index in content.values()):
             raise LabError(f"{path}: a class index is not a whole number; {allowed}")
@@ -107,7 +107,7 @@ def load_vocabulary(path: Path) -> ClassVocabulary:
     elif isinstance(content, list):
         names = content
     else:
-        raise LabError(f"{path}: found {_kind(content)}; {allowed}")
+        raise LabError(f"{path}: got {_kind(content)}; {allowed}")
     for place, name in enumerate(names):
         if not isinstance(name, str):
             raise LabError(f"{path}: class {place} is {_kind(name)}, not a name; {allowed}")
@@ -118,66 +118,66 @@ def load_vocabulary(path: Path) -> ClassVocabulary:
 
 
 def load_label_sets(path: Path, vocabulary: ClassVocabulary) -> tuple[LabelSet, ...]:
-    """Read a label-set file: a JSON list of lists of class names, one list an image.
+    """Read a label-set file: a JSON list of lists of class names, one list per image.
 
     Raises:
-        LabError: the file is missing, not JSON, not a list of lists of names, or empty; or a label set is empty,
-            holds an unknown class or one class twice. The message counts label sets from 1.
+        LabError: the file is missing, not JSON, empty, or not a list of lists of names; or a label set is empty, has
+            an unknown class or has a class twice. The message counts label sets from 1.
     """
     content = _load_json(path, "label-set file")
-    allowed = 'allowed is a list of lists of class names, like [["7"], ["red cube", "blue sphere"]]'
+    allowed = 'it must be a list of lists of class names, like [["7"], ["red cube", "blue sphere"]]'
     if not isinstance(content, list):
-        raise LabError(f"{path}: found {_kind(content)}; {allowed}")
+        raise LabError(f"{path}: got {_kind(content)}; {allowed}")
     if not content:
-        raise LabError(f"{path}: holds no label set; {allowed}")
+        raise LabError(f"{path}: has no label set; {allowed}")
     return tuple(
-        _label_set(found, f"{path}, label set {number} of {len(content)}", vocabulary)
-        for number, found in enumerate(content, start=1)
+        _label_set(names, f"{path}, label set {number} of {len(content)}", vocabulary)
+        for number, names in enumerate(content, start=1)
     )
 
 
 def typed_label_set(text: str, vocabulary: ClassVocabulary) -> LabelSet:
-    """Return the label set that a user typed: class names with commas between them, like "red cube, blue sphere".
+    """Parse a label set that a user typed: class names separated by commas, like "red cube, blue sphere".
 
-    A text that is a class name is that class, whatever commas it holds.
+    A text that equals a class name is that class, even if it contains commas.
 
     Raises:
-        LabError: an unknown class, or one class twice.
+        LabError: a class is unknown or occurs twice.
     """
     names = [text] if text in vocabulary.names else [name.strip() for name in text.split(",")]
     return _label_set(names, f"{text!r}", vocabulary)
 
 
 def load_image_labels(path: Path, vocabulary: ClassVocabulary) -> dict[str, LabelSet]:
-    """Read `train.json`: an object from an image's file name to the label set the image shows, in the file's order.
+    """Read `train.json`: an object that maps image file names to the label sets of the images, in the file's order.
 
     Raises:
-        LabError: the file is missing, is not JSON, is not an object or is empty; or a file name stands twice, or a
-            label set is empty, holds an unknown class or one class twice.
+        LabError: the file is missing, not JSON, not an object, or empty; a file name occurs twice; or a label set is
+            empty, has an unknown class or has a class twice.
     """
     content = _load_json(path, "file of image labels")
     if not isinstance(content, dict) or not content:
-        found = "an empty object" if isinstance(content, dict) else _kind(content)
-        raise LabError(f'{path}: found {found}; allowed is {{"image file name": ["class", "other class"], ...}}')
-    return {name: _label_set(found, f"{path}, image {name!r}", vocabulary) for name, found in content.items()}
+        kind = "an empty object" if isinstance(content, dict) else _kind(content)
+        raise LabError(f'{path}: got {kind}; it must be {{"image file name": ["class", "other class"], ...}}')
+    return {name: _label_set(names, f"{path}, image {name!r}", vocabulary) for name, names in content.items()}
 
 
-def _label_set(found: object, place: str, vocabulary: ClassVocabulary) -> LabelSet:
-    """Return one label set of a file, or raise LabError telling what is wrong with it and at which place."""
-    if not isinstance(found, list):
-        raise LabError(f"{place}: found {_kind(found)}; {LABEL_SET}")
-    if not found:
-        raise LabError(f"{place}: is empty; a label set names at least one class")
+def _label_set(names: object, place: str, vocabulary: ClassVocabulary) -> LabelSet:
+    """Return one label set of a file, or raise LabError with the place and the problem."""
+    if not isinstance(names, list):
+        raise LabError(f"{place}: got {_kind(names)}; {LABEL_SET}")
+    if not names:
+        raise LabError(f"{place}: is empty; a label set needs at least one class")
     indices: list[int] = []
-    for name in found:
+    for name in names:
         if not isinstance(name, str):
-            raise LabError(f"{place}: found {_kind(name)}; {LABEL_SET}")
+            raise LabError(f"{place}: got {_kind(name)}; {LABEL_SET}")
         try:
             index = vocabulary.index(name)
         except LabError as error:
             raise LabError(f"{place}: {error}") from None
         if index in indices:
-            raise LabError(f"{place}: class {name!r} stands twice; name each class once")
+            raise LabError(f"{place}: class {name!r} occurs twice; name each class once")
         indices.append(index)
     return tuple(vocabulary.names[index] for index in indices)
 
@@ -187,7 +187,7 @@ def _load_json(path: Path, noun: str) -> object:
         content: dict[str, object] = {}
         for name, value in pairs:
             if name in content:
-                raise LabError(f"{path}: {name!r} stands twice; names must be distinct")
+                raise LabError(f"{path}: {name!r} occurs twice; names must be distinct")
             content[name] = value
         return content
 
@@ -202,9 +202,9 @@ def _load_json(path: Path, noun: str) -> object:
         return json.loads(text, object_pairs_hook=refuse_repeats)
     except json.JSONDecodeError as error:
         raise LabError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); a {noun} is a JSON file"
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg}); a {noun} must be JSON"
         ) from None
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number with thousands of digits
         raise LabError(f"{path}: cannot be read as a {noun} ({error!s:.60})") from None
 
 

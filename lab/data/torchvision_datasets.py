@@ -1,7 +1,7 @@
-"""MNIST, FashionMNIST and CIFAR-10 through torchvision: its training images, downloaded once into a folder.
+"""The training images of MNIST, FashionMNIST and CIFAR-10 from torchvision, downloaded once into a folder.
 
-torchvision's test images are left alone: the lab makes splits of its own, and whoever compares with published numbers
-has images that nothing here has seen.
+The lab makes its own splits and does not use torchvision's test images. They stay unseen for comparisons with published
+numbers.
 """
 
 import pickle
@@ -24,13 +24,13 @@ CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batc
 
 
 def mnist(folder: Path) -> LabelledImages:
-    """Return MNIST's 60,000 handwritten digits, 28x28, one channel, one label an image.
+    """Return MNIST's 60,000 handwritten digits, 28x28, one channel, one label per image.
 
     Args:
-        folder: holds MNIST/raw/, or will once it is downloaded.
+        folder: contains MNIST/raw/; a download creates it if it is missing.
 
     Raises:
-        LabError: the files are absent or damaged, and could not be downloaded.
+        LabError: the files are missing or damaged and cannot be downloaded.
     """
     from torchvision.datasets import MNIST
 
@@ -39,13 +39,13 @@ def mnist(folder: Path) -> LabelledImages:
 
 
 def fashion_mnist(folder: Path) -> LabelledImages:
-    """Return FashionMNIST's 60,000 pieces of clothing, 28x28, one channel, one label an image.
+    """Return FashionMNIST's 60,000 pieces of clothing, 28x28, one channel, one label per image.
 
     Args:
-        folder: holds FashionMNIST/raw/, or will once it is downloaded.
+        folder: contains FashionMNIST/raw/; a download creates it if it is missing.
 
     Raises:
-        LabError: the files are absent or damaged, and could not be downloaded.
+        LabError: the files are missing or damaged and cannot be downloaded.
     """
     from torchvision.datasets import FashionMNIST
 
@@ -54,13 +54,13 @@ def fashion_mnist(folder: Path) -> LabelledImages:
 
 
 def cifar10(folder: Path) -> LabelledImages:
-    """Return CIFAR-10's 50,000 photographs, 32x32, three channels, one label an image.
+    """Return CIFAR-10's 50,000 photographs, 32x32, three channels, one label per image.
 
     Args:
-        folder: holds cifar-10-batches-py/ or cifar-10-python.tar.gz, or will once it is downloaded.
+        folder: contains cifar-10-batches-py/ or cifar-10-python.tar.gz; a download creates them if they are missing.
 
     Raises:
-        LabError: the files are absent or damaged, and could not be downloaded.
+        LabError: the files are missing or damaged and cannot be downloaded.
     """
     from torchvision.datasets import CIFAR10
 
@@ -70,15 +70,15 @@ def cifar10(folder: Path) -> LabelledImages:
 
 
 def _loaded(constructor: Callable[..., Any], folder: Path, place: Path, files: tuple[str, ...]) -> Any:
-    """Return torchvision's dataset, or say which files belong in `place`."""
+    """Return torchvision's dataset, or raise LabError with the files that belong in `place`."""
     try:
         return constructor(folder, train=True, download=True)
     except (
         OSError, RuntimeError, ValueError, AssertionError, EOFError, HTTPException, pickle.PickleError, tarfile.TarError
     ) as error:  # fmt: skip
-        found = [file for file in files if (place / file).exists()]
-        state = "damaged" if len(found) == len(files) else f"not complete ({len(found)} of {len(files)} files)"
+        present = [file for file in files if (place / file).exists()]
+        state = "damaged" if len(present) == len(files) else f"incomplete ({len(present)} of {len(files)} files)"
         raise LabError(
-            f"{place}: {state}, and not downloaded ({lines_of(error)[-1]:.120})\n"
-            f"go online, or put these files there, unpacked: {', '.join(files)}"
+            f"{place}: {state}, and the download failed ({lines_of(error)[-1]:.120})\n"
+            f"connect to the internet, or put these unpacked files there: {', '.join(files)}"
         ) from None

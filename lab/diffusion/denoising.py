@@ -1,4 +1,4 @@
-"""Denoising: what a sampler is given, and the points of the noise schedule that it moves along."""
+"""Denoising: the inputs of a sampler, and the points of the noise schedule that it steps through."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Point:
     """A point of the noise schedule: a timestep, or the clean image.
 
     Args:
-        timestep: t; -1 is the clean image.
+        timestep: t, or -1 for the clean image.
         alpha: amount of image.
         sigma: amount of noise.
     """
@@ -35,25 +35,25 @@ CLEAN = Point(timestep=-1, alpha=1.0, sigma=0.0)
 
 
 def timestep_grid(timesteps: int, sampling_steps: int) -> list[int]:
-    """Return `sampling_steps` timesteps from T - 1 down, evenly spaced so that the next after the last would be -1.
+    """Return `sampling_steps` timesteps in falling order, evenly spaced from T - 1, such that the next would be -1.
 
     Raises:
-        LabError: more steps than timesteps.
+        LabError: there are more sampling steps than timesteps.
     """
     if sampling_steps > timesteps:
-        raise LabError(f"--sampler.sampling-steps is {sampling_steps}; allowed is at most the {timesteps} timesteps")
+        raise LabError(f"--sampler.sampling-steps is {sampling_steps}; use at most as many as timesteps, {timesteps}")
     return [round(timesteps * (sampling_steps - i) / sampling_steps) - 1 for i in range(sampling_steps)]
 
 
 @dataclass(frozen=True)
 class Denoising:
-    """What a sampler is given: a batch of images to denoise, and the means.
+    """The inputs of a sampler for one batch of images.
 
     Args:
-        predictor: predicts the noise; guidance, if any, is already around it.
+        predictor: the noise predictor, with guidance already applied.
         schedule: the noise schedule that the predictor was trained on.
         conditions: (B, K), on the device to compute on.
-        noise: starting noise and, for stochastic samplers, the noise of each step.
+        noise: the starting noise and, for stochastic samplers, the noise of each step.
     """
 
     predictor: NoisePredictor
@@ -62,7 +62,7 @@ class Denoising:
     noise: NoiseSource
 
     def draw(self) -> Images:
-        """Return the next noise of every image, (B, C, H, W), on the device of the conditions."""
+        """Draw the next noise of every image, (B, C, H, W), on the device of the conditions."""
         return self.noise.draw().to(self.conditions.device, non_blocking=True)
 
     def point(self, timestep: int) -> Point:
@@ -70,11 +70,11 @@ class Denoising:
         return Point(timestep, float(self.schedule.alpha[timestep]), float(self.schedule.sigma[timestep]))
 
     def points(self, sampling_steps: int) -> list[Point]:
-        """Return `sampling_steps` points of falling timesteps, then the clean image; see `timestep_grid`."""
+        """Return the points at the timesteps of `timestep_grid`, followed by the clean image."""
         return [*map(self.point, timestep_grid(self.schedule.timesteps, sampling_steps)), CLEAN]
 
     def clean(self, x_t: Images, here: Point, clamp: bool) -> Images:
-        """Return the clean images predicted from x_t, by one call of the predictor, clamped to [-1, 1] if told so."""
+        """Predict the clean images from x_t with one call of the predictor; `clamp` limits them to [-1, 1]."""
         eps = self.predictor(x_t, torch.full((len(x_t),), here.timestep), self.conditions)
         x_0 = (x_t - here.sigma * eps) / here.alpha
         return x_0.clamp(-1, 1) if clamp else x_0

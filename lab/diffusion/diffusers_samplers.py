@@ -1,7 +1,8 @@
-"""diffusers' schedulers as samplers of this lab (extra [diffusers]): what they call a scheduler is a sampler here.
+"""diffusers' schedulers as samplers (extra [diffusers]). diffusers calls a sampler a scheduler.
 
-They get the lab's own alpha_bar, a prediction of the noise, and timesteps spaced as the lab's are. Where the number of
-steps does not divide T, some of theirs are T // steps long, a little off the spacing. Only DDPM and DDIM can clamp.
+They use the lab's alpha_bar, a prediction of the noise, and the lab's spacing of timesteps. If the number of sampling
+steps does not divide T, some schedulers use steps of T // steps, slightly off that spacing. Only DDPM and DDIM can
+clamp.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,18 +27,18 @@ CLASS_NAMES: dict[type, str] = {
     DiffusersDPMSolverConfig: "DPMSolverMultistepScheduler",
     DiffusersUniPCConfig: "UniPCMultistepScheduler",
 }
-"""diffusers' class of each kind."""
+"""diffusers' class for each kind."""
 
 
 def betas(schedule: NoiseSchedule) -> list[float]:
     """Return beta_t = 1 - alpha_bar_t / alpha_bar_{t-1} of a noise schedule."""
     before = torch.cat((torch.ones(1, dtype=torch.float64), schedule.alpha_bar[:-1]))
-    found: list[float] = (1 - schedule.alpha_bar / before).tolist()
-    return found
+    values: list[float] = (1 - schedule.alpha_bar / before).tolist()
+    return values
 
 
 def scheduler(config: Any, schedule: NoiseSchedule) -> Any:
-    """Return diffusers' scheduler of these settings, on this noise schedule.
+    """Return diffusers' scheduler for these settings and this noise schedule.
 
     Raises:
         LabError: diffusers is not installed, or the noise schedule does not preserve variance.
@@ -51,8 +52,8 @@ def scheduler(config: Any, schedule: NoiseSchedule) -> Any:
         ) from None
     if not schedule.preserves_variance:
         raise LabError(
-            f"--sampler.kind {config.kind} needs a noise schedule that preserves variance, and this one does not; "
-            f"allowed are ancestral, ddim and dpm_solver"
+            f"--sampler.kind {config.kind} needs a variance-preserving noise schedule, and this one is not; "
+            f"choose from ancestral, ddim, dpm_solver"
         )
     return getattr(diffusers, CLASS_NAMES[type(config)])(
         num_train_timesteps=schedule.timesteps,
@@ -67,10 +68,10 @@ def scheduler_moments(config: Any, images: Denoising) -> Iterator[Images]:
     """Yield x at every moment from starting noise to finished images; see `lab.diffusion.samplers.moments`."""
     stepper = scheduler(config, images.schedule)
     stepper.set_timesteps(config.sampling_steps)
-    # Its trailing spacing is rounded from floats, and at some numbers of steps goes on to a timestep of -1.
+    # diffusers rounds the trailing spacing from floats, so some numbers of steps give a further timestep of -1.
     timesteps = [int(t) for t in stepper.timesteps if t >= 0]
     x_t = images.draw()
-    # Only the stochastic one draws more noise: each image's from its own generator.
+    # Only the stochastic scheduler draws more noise, for each image from its own generator.
     drawing = {"generator": images.noise.generators} if isinstance(config, DiffusersDDPMConfig) else {}
     yield x_t
     for t in timesteps:

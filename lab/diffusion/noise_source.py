@@ -1,4 +1,4 @@
-"""The noise that sampling starts from and, where the sampler is stochastic, goes on with: each image's its own."""
+"""The noise of sampling: the starting noise and, for stochastic samplers, the noise of each step."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from lab.types import Images
 
 NoiseDraw = Callable[[tuple[int, ...], torch.Generator], Tensor]
-"""Draws noise of a shape from a generator."""
+"""A function that draws noise of a shape from a generator."""
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -23,14 +23,14 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 class NoiseSource:
-    """The noise of a batch of images, drawn on the CPU, each image's from a generator of its own.
+    """The noise of a batch of images, drawn on the CPU from one generator per image.
 
-    Image i of seed s gets the same noise whatever other images are in the batch, and on every device.
+    Image i of seed s gets the same noise in every batch and on every device.
 
     Args:
-        seeds: whole numbers for each image, like (seed, image index); other numbers are other noise.
+        seeds: integers for each image, like (seed, image index); different integers give different noise.
         image_shape: (channels, height, width).
-        noise: draws noise of a shape from a generator; the noise schedule's own; standard normal by default.
+        noise: draws noise of a shape from a generator, like `NoiseSchedule.noise`; standard normal by default.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class NoiseSource:
         self.generators = [torch.Generator().manual_seed(_mixed_seed(numbers)) for numbers in seeds]
 
     def draw(self) -> Images:
-        """Return the next noise of every image, shape (len(seeds), C, H, W), float32 on the CPU."""
+        """Draw the next noise of every image, shape (len(seeds), C, H, W), float32 on the CPU."""
         return torch.stack([self.drawn(self.image_shape, generator) for generator in self.generators])
 
 

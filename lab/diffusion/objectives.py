@@ -1,4 +1,4 @@
-"""Objectives: what the denoiser's output is taken for, and how it becomes a prediction of the noise.
+"""Objectives: what the denoiser's output means, and how to convert it to a prediction of the noise.
 
 With x_t = alpha x_0 + sigma noise, a denoiser may predict
 
@@ -7,16 +7,16 @@ With x_t = alpha x_0 + sigma noise, a denoiser may predict
     v        alpha noise - sigma x_0 (Salimans & Ho 2022, arXiv:2202.00512),
              noise = (sigma x_t + alpha v) / (alpha^2 + sigma^2)
 
-Guidance and samplers are handed a prediction of the noise, whichever it was. Where nearly all is noise, an error of the
-predicted noise is multiplied on its way to the clean image, and one of v is not: flat backgrounds come out flat. Clean
-images of few objects hold little, noise holds much: a small network has room to predict the one and not the other.
+Guidance and samplers always receive a prediction of the noise. At high noise levels, the conversion to the clean image
+amplifies an error of the predicted noise but not an error of v, so v keeps flat backgrounds flat. A clean image of few
+objects holds little information and noise holds much, so a small network can learn to predict x_0 but not the noise.
 
-Training weighs the squared error of each timestep. With SNR = alpha^2 / sigma^2, an error of the noise is one
-of x_0 times SNR, and one of v is one of x_0 times SNR + 1; so weights are told as those of the error of x_0:
+Training weights the squared error of each timestep. With SNR = alpha^2 / sigma^2, the squared error of the noise is
+that of x_0 times SNR, and the squared error of v is that of x_0 times SNR + 1. The weight of the squared error of x_0:
 
-    as_predicted        of whatever is predicted: SNR, SNR + 1 or 1
+    as_predicted        SNR, 1 or SNR + 1: the error of the prediction (noise, x_0 or v) has weight 1
     min_snr             min(SNR, largest) (Hang et al. 2023, arXiv:2303.09556)
-    min_snr_plus_one    min(SNR + 1, largest), which does not forget the timesteps where all is noise
+    min_snr_plus_one    min(SNR + 1, largest), which stays above 0 at timesteps of pure noise
 """
 
 from collections.abc import Callable
@@ -33,18 +33,18 @@ TARGETS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "x_0": lambda x_0, _noise, _alpha, _sigma: x_0,
     "v": lambda x_0, noise, alpha, sigma: alpha * noise - sigma * x_0,
 }
-"""What is predicted, of (x_0, noise, alpha, sigma)."""
+"""The prediction target as a function of (x_0, noise, alpha, sigma)."""
 
 NOISES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "noise": lambda _x_t, predicted, _alpha, _sigma: predicted,
     "x_0": lambda x_t, predicted, alpha, sigma: (x_t - alpha * predicted) / sigma,
     "v": lambda x_t, predicted, alpha, sigma: (sigma * x_t + alpha * predicted) / (alpha**2 + sigma**2),
 }
-"""The noise, of (x_t, what was predicted, alpha, sigma)."""
+"""The noise as a function of (x_t, prediction, alpha, sigma)."""
 
 
 def target(prediction: str, x_0: Images, noise: Images, timesteps: Timesteps, schedule: NoiseSchedule) -> Images:
-    """Return what a denoiser of this kind is to predict at these timesteps, shaped like x_0."""
+    """Return the target of a denoiser with this prediction at these timesteps, shaped like x_0."""
     return TARGETS[prediction](x_0, noise, *schedule.amounts(timesteps, x_0))
 
 
@@ -53,19 +53,19 @@ ERRORS: dict[str, Callable[[Tensor], Tensor]] = {
     "x_0": torch.ones_like,
     "v": lambda snr: snr + 1,
 }
-"""The squared error of what is predicted over that of x_0, of SNR."""
+"""The squared error of the prediction divided by that of x_0, as a function of SNR."""
 
 WEIGHTINGS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "min_snr": lambda snr, largest: snr.clamp(max=largest),
     "min_snr_plus_one": lambda snr, largest: (snr + 1).clamp(max=largest),
 }
-"""The weight of the squared error of x_0, of (SNR, largest)."""
+"""The weight of the squared error of x_0 as a function of (SNR, largest)."""
 
 
 def loss_weights(
     prediction: str, weighting: str, largest: float, timesteps: Timesteps, schedule: NoiseSchedule
 ) -> SampleWeights:
-    """Return the weight of the squared error of what is predicted, (B,): that of x_0 over `ERRORS`."""
+    """Return the weight of the prediction's squared error, (B,): the weight for x_0 divided by `ERRORS`."""
     if weighting == "as_predicted":
         return torch.ones(len(timesteps))
     snr = (schedule.alpha[timesteps] / schedule.sigma[timesteps]) ** 2
@@ -74,7 +74,7 @@ def loss_weights(
 
 @dataclass(frozen=True)
 class AsNoisePredictor:
-    """A denoiser whose output is taken for `prediction`, as a noise predictor."""
+    """A denoiser as a noise predictor. `prediction` says what the denoiser's output is: noise, x_0 or v."""
 
     denoiser: NoisePredictor
     prediction: str

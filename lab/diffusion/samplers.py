@@ -4,9 +4,9 @@ At every timestep the predicted noise gives the predicted clean image (Song et a
 
     x_0 = (x_t - sigma_t eps) / alpha_t
 
-and a sampler moves from timestep to timestep, at last to the clean image, where alpha = 1 and sigma = 0. A sampler is
-given the predictor itself, through `Denoising`, so it may call it as often as its order asks. Each is a generator that
-yields x at every moment, the starting noise first and the finished images last.
+and a sampler steps from timestep to timestep, and finally to the clean image, where alpha = 1 and sigma = 0. A sampler
+receives the predictor through `Denoising`, so a higher-order sampler may call it several times per step. Each sampler
+is a generator that yields x at every moment, the starting noise first and the finished images last.
 """
 
 import math
@@ -34,8 +34,8 @@ def ancestral_step(x_t: Images, x_0: Images, here: Point, there: Point, draw: Ca
     """Ancestral DDPM with variance beta_t (Ho et al. 2020, equations 6 and 7), over any jump from t to s < t.
 
     With r = alpha_t / alpha_s and beta = sigma_t^2 - r^2 sigma_s^2:
-    x_s = (alpha_s beta x_0 + r sigma_s^2 x_t) / sigma_t^2 + sqrt(beta) noise,
-    without noise where s is the clean image. The posterior variance instead of beta is DDIM with eta = 1.
+    x_s = (alpha_s beta x_0 + r sigma_s^2 x_t) / sigma_t^2 + sqrt(beta) noise
+    The step to the clean image adds no noise. The posterior variance instead of beta gives DDIM with eta = 1.
     """
     beta = fresh_variance(here, there)
     mean = (there.alpha * beta / here.sigma**2) * x_0 + (
@@ -58,12 +58,12 @@ def ddim_step(x_t: Images, x_0: Images, here: Point, there: Point, eta: float, d
 
 
 def dpm_solver_step(x_t: Images, x_0: Images, here: Point, there: Point, before: tuple[Point, Images] | None) -> Images:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, deterministic, one evaluation a step.
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): second order, deterministic, one evaluation per step.
 
-    With lambda = log(alpha / sigma), h = lambda_s - lambda_t and h_before the step before:
+    With lambda = log(alpha / sigma), h = lambda_s - lambda_t, and x_0_before and h_before of the previous step:
     D = x_0 + h / (2 h_before) (x_0 - x_0_before)
     x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - exp(-h)) D
-    The first step and the last one, where h is infinite, are first order: D = x_0.
+    The first step is first order, D = x_0. So is the last step, where h is infinite.
     """
     if there.sigma == 0:
         return x_0
@@ -75,7 +75,7 @@ def dpm_solver_step(x_t: Images, x_0: Images, here: Point, there: Point, before:
 
 
 def ancestral(config: AncestralConfig, images: Denoising) -> Iterator[Images]:
-    """Sample by `ancestral_step`."""
+    """Sample with `ancestral_step`."""
     yield (x_t := images.draw())
     for here, there in pairwise(images.points(config.sampling_steps)):
         x_t = ancestral_step(x_t, images.clean(x_t, here, config.clamp), here, there, images.draw)
@@ -83,7 +83,7 @@ def ancestral(config: AncestralConfig, images: Denoising) -> Iterator[Images]:
 
 
 def ddim(config: DDIMConfig, images: Denoising) -> Iterator[Images]:
-    """Sample by `ddim_step`."""
+    """Sample with `ddim_step`."""
     yield (x_t := images.draw())
     for here, there in pairwise(images.points(config.sampling_steps)):
         x_t = ddim_step(x_t, images.clean(x_t, here, config.clamp), here, there, config.eta, images.draw)
@@ -91,7 +91,7 @@ def ddim(config: DDIMConfig, images: Denoising) -> Iterator[Images]:
 
 
 def dpm_solver(config: DPMSolverConfig, images: Denoising) -> Iterator[Images]:
-    """Sample by `dpm_solver_step`."""
+    """Sample with `dpm_solver_step`."""
     before: tuple[Point, Images] | None = None
     yield (x_t := images.draw())
     for here, there in pairwise(images.points(config.sampling_steps)):
@@ -109,17 +109,17 @@ SAMPLERS: dict[type, Sampler] = {
     DPMSolverConfig: dpm_solver,
     **DIFFUSERS_SAMPLERS,
 }
-"""The samplers: the settings class of each kind, and the generator of its moments."""
+"""The samplers: the settings class of each kind, and the generator that yields its moments."""
 
 
 def moments(config: SamplerConfig, images: Denoising) -> Iterator[Images]:
-    """Yield x at every moment from starting noise to finished images, by the sampler of its settings.
+    """Yield x at every moment from starting noise to finished images, with the sampler that `config` chooses.
 
     Yields:
         sampling_steps + 1 batches of shape (B, C, H, W), on the device of the conditions.
 
     Raises:
-        LabError: the settings' class is not in `SAMPLERS`.
+        LabError: the class of `config` is not in `SAMPLERS`.
     """
     if type(config) not in SAMPLERS:
         raise LabError(f"{type(config).__name__} is not a sampler; add it to lab.diffusion.samplers.SAMPLERS")
@@ -134,11 +134,11 @@ def sample(
     conditions: Conditions,
     noise: NoiseSource,
 ) -> Images:
-    """Return finished images, one for each condition, shape (B, C, H, W), about in [-1, 1].
+    """Return finished images, one for each condition, shape (B, C, H, W), approximately in [-1, 1].
 
     Args:
         predictor, schedule, conditions, noise: see `Denoising`.
-        config: of the sampler.
+        config: the settings of the sampler.
     """
     for images in moments(config, Denoising(predictor, schedule, conditions, noise)):
         finished = images

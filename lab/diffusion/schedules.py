@@ -1,11 +1,11 @@
-"""Noise schedules: how much image and how much noise x_t holds at every timestep.
+"""Noise schedules: the amounts of image and noise in x_t at every timestep.
 
     x_t = alpha[t] x_0 + sigma[t] noise,    t = 0 ... T - 1
 
-Timestep 0 is the least noisy, as in diffusers; the coursework's t = 1 ... T is this t plus one. Most schedules preserve
-variance, alpha^2 + sigma^2 = 1, and are given by `alpha_bar = alpha^2`, the product of `1 - beta` up to and including t
-(Ho et al. 2020, equation 4). The tutorials' corruption does not: alpha = 1 - amount, sigma = amount, and its noise is
-uniform. Objectives, guidance and samplers use alpha and sigma alone, so they need not know which schedule they have.
+Timestep 0 is the least noisy, as in diffusers. The coursework's t = 1 ... T is this t plus one. Most schedules preserve
+variance, alpha^2 + sigma^2 = 1. `alpha_bar = alpha^2` defines them, the product of `1 - beta` up to and including t (Ho
+et al. 2020, equation 4). The tutorials' corruption does not preserve variance: alpha = 1 - amount, sigma = amount, with
+uniform noise. Objectives, guidance and samplers use only alpha and sigma, so they work with every schedule.
 """
 
 import math
@@ -32,15 +32,15 @@ from lab.types import Images, Timesteps
 PerTimestep = Float64[Tensor, "timestep"]
 
 PURE_NOISE_ALPHA_BAR = 1e-3
-"""Above this share of signal at the last timestep, training never sees the pure noise that sampling starts from."""
+"""The largest alpha_bar_T that counts as pure noise. Above it, sampling starts from noise that training never sees."""
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """How much image and how much noise there is at each timestep.
+    """The amounts of image and noise at each timestep.
 
     Args:
-        alpha: amount of image, shape (T,), float64, in (0, 1); alpha / sigma falls strictly.
+        alpha: amount of image, shape (T,), float64, in (0, 1); alpha / sigma is strictly decreasing.
         sigma: amount of noise, shape (T,), float64, above 0.
         draw: draws the noise.
     """
@@ -56,7 +56,7 @@ class NoiseSchedule:
 
     @property
     def alpha_bar(self) -> PerTimestep:
-        """Share of the image in the variance, alpha^2 / (alpha^2 + sigma^2)."""
+        """The image's share of the variance, alpha^2 / (alpha^2 + sigma^2)."""
         share: PerTimestep = self.alpha**2 / (self.alpha**2 + self.sigma**2)
         return share
 
@@ -76,8 +76,8 @@ class NoiseSchedule:
         return (x_t - sigma * noise) / alpha
 
     def amounts(self, timesteps: Timesteps, images: Images) -> tuple[Tensor, Tensor]:
-        """Return alpha_t and sigma_t, (B, 1, 1, 1) each, on the device and of the type of the images."""
-        # Indexed where they are: GPUs of some makers have no float64.
+        """Return alpha_t and sigma_t, (B, 1, 1, 1) each, with the device and dtype of the images."""
+        # Index before the move to the device: MPS has no float64.
         chosen = timesteps.to(self.alpha.device)
         alpha, sigma = (amounts[chosen].view(-1, 1, 1, 1) for amounts in (self.alpha, self.sigma))
         return alpha.to(images, non_blocking=True), sigma.to(images, non_blocking=True)
@@ -87,42 +87,45 @@ class NoiseSchedule:
         return self.draw(shape, generator)
 
     def warning(self) -> str | None:
-        """Say in words that the last timestep is not yet noise, or return None if it is."""
+        """Return a warning if the last timestep is not pure noise, else None."""
         left = float(self.alpha_bar[-1])
         if left <= PURE_NOISE_ALPHA_BAR:
             return None
         return (
-            f"this noise schedule leaves alpha_bar_T = {left:.2g} of the signal variance at its last timestep, and "
-            f"sampling starts from pure noise, which training never saw; raise --schedule.timesteps or "
-            f"--schedule.beta-end, or take --schedule.kind cosine"
+            f"this noise schedule leaves alpha_bar_T = {left:.2g} of the signal variance at its last timestep, but "
+            f"sampling starts from pure noise, which training never sees; raise --schedule.timesteps or "
+            f"--schedule.beta-end, or use --schedule.kind cosine"
         )
 
 
 def variance_preserving(alpha_bar: PerTimestep) -> NoiseSchedule:
-    """Return the schedule of alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar), with normal noise."""
+    """Return the schedule with alpha = sqrt(alpha_bar), sigma = sqrt(1 - alpha_bar) and normal noise."""
     return NoiseSchedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
 
 def of_betas(betas: PerTimestep, zero_terminal: bool) -> NoiseSchedule:
-    """Return the schedule of alpha_bar_t = prod_{s <= t} (1 - beta_s)."""
+    """Return the schedule with alpha_bar_t = prod_{s <= t} (1 - beta_s)."""
     alpha_bar = torch.cumprod(1 - betas, dim=0)
     return variance_preserving(with_zero_terminal(alpha_bar) if zero_terminal else alpha_bar)
 
 
 def linear_betas(config: LinearScheduleConfig) -> PerTimestep:
-    """beta rises linearly from beta_start to beta_end (Ho et al. 2020)."""
+    """Return betas that rise linearly from beta_start to beta_end (Ho et al. 2020)."""
     return torch.linspace(config.beta_start, config.beta_end, config.timesteps, dtype=torch.float64)
 
 
 def cosine_betas(config: CosineScheduleConfig) -> PerTimestep:
-    """alpha_bar follows cos^2((t/T + 0.008) / 1.008 * pi/2), beta clipped at 0.999 (Nichol & Dhariwal 2021, eq. 17)."""
+    """Return the betas of alpha_bar = cos^2((t/T + 0.008) / 1.008 * pi/2) (Nichol & Dhariwal 2021, equation 17).
+
+    beta is clipped to 0.999.
+    """
     time = torch.arange(config.timesteps + 1, dtype=torch.float64) / config.timesteps
     alpha_bar = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
 
 def cyclic_cosine_betas(config: CyclicCosineScheduleConfig) -> PerTimestep:
-    """The coursework's cyclic cosine: beta swings between beta_start and beta_end with a period of 50 timesteps.
+    """Return the coursework's cyclic cosine: beta oscillates between beta_start and beta_end every 50 timesteps.
 
     beta_t = beta_start + (beta_end - beta_start) (1 - cos(2 pi t / 50)) / 2
     """
@@ -131,9 +134,10 @@ def cyclic_cosine_betas(config: CyclicCosineScheduleConfig) -> PerTimestep:
 
 
 def corruption(config: CorruptionScheduleConfig) -> NoiseSchedule:
-    """alpha = 1 - amount and sigma = amount, which rises evenly from 1 / (T + 1) to T / (T + 1); uniform noise.
+    """Return the schedule with alpha = 1 - amount, sigma = amount and uniform noise.
 
-    DDIM moves such an x_t by 1 / (steps left) of its way to the predicted image, as the tutorials do.
+    The amount rises linearly from 1 / (T + 1) to T / (T + 1). With this schedule, each step of DDIM moves x_t towards
+    the predicted image by 1 / (steps left) of the distance, as in the tutorials.
     """
     amount = torch.arange(1, config.timesteps + 1, dtype=torch.float64) / (config.timesteps + 1)
     return NoiseSchedule(1 - amount, amount, uniform)
@@ -146,16 +150,16 @@ SCHEDULES: dict[type, Callable[[Any], NoiseSchedule]] = {
     CorruptionScheduleConfig: corruption,
     BetasScheduleConfig: lambda config: of_betas(torch.tensor(config.betas, dtype=torch.float64), config.zero_terminal),
 }
-"""The noise schedules: the settings class of each kind, and what makes the schedule of them."""
+"""The noise schedules: the settings class of each kind, and the function that builds the schedule."""
 
 SMALLEST_ALPHA = 1e-3
-"""Of a last timestep that is to be noise alone; at 0 no prediction of noise says what the image is."""
+"""alpha at the last timestep of a zero-terminal schedule. At 0, x_0 = (x_t - sigma noise) / alpha is undefined."""
 
 
 def with_zero_terminal(alpha_bar: PerTimestep) -> PerTimestep:
-    """Shift and stretch sqrt(alpha_bar) to end at SMALLEST_ALPHA and begin where it did (Lin 2024, algorithm 1).
+    """Shift and scale sqrt(alpha_bar) to end at SMALLEST_ALPHA and keep its first value (Lin 2024, algorithm 1).
 
-    One that ends below it already is left as it is.
+    An alpha_bar that already ends at or below SMALLEST_ALPHA^2 is returned unchanged.
     """
     alpha = alpha_bar.sqrt()
     if alpha[-1] <= SMALLEST_ALPHA:
@@ -166,10 +170,10 @@ def with_zero_terminal(alpha_bar: PerTimestep) -> PerTimestep:
 
 
 def noise_schedule(config: ScheduleConfig) -> NoiseSchedule:
-    """Return the noise schedule of its settings.
+    """Return the noise schedule that `config` describes.
 
     Raises:
-        LabError: the settings' class is not in `SCHEDULES`.
+        LabError: the class of `config` is not in `SCHEDULES`.
     """
     if type(config) not in SCHEDULES:
         raise LabError(f"{type(config).__name__} is not a noise schedule; add it to lab.diffusion.schedules.SCHEDULES")

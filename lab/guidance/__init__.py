@@ -1,16 +1,16 @@
-"""Guidance: noise predictors made of a noise predictor, one file a method.
+"""Guidance: noise predictors that wrap a noise predictor, one file per method.
 
-Every method has a weight w and, at its neutral settings, is plain classifier-free guidance at that weight, exactly.
+Every method has a weight w. At its neutral settings it equals plain classifier-free guidance at that weight exactly.
 
-    method              what a method is, and what it says of itself
+    method              the protocol of a method and the facts it declares
     methods             the methods by name
     classifier_free     plain: classifier-free guidance
-    limited_interval    interval: only between two noise levels
+    limited_interval    interval: guidance between two noise levels only
     weight_schedule     schedule: a weight that changes with t
-    rescale             rescale: the width of the prediction taken back
+    rescale             rescale: restores the standard deviation of the prediction
     projected           projected: APG
     plus_plus           plus_plus: CFG++
-    autoguidance        auto: away from a weaker checkpoint
-    composed            composed: the classes of a label set one by one
-    evaluation_counter  what a method costs
+    autoguidance        auto: guidance away from a weaker checkpoint
+    composed            composed: one term for each class of a label set
+    evaluation_counter  the cost of a method in network evaluations
 """

@@ -2,8 +2,8 @@
 
     eps = (1 + w) eps_conditional - w eps_weak
 
-where eps_weak is the conditional prediction of a network that was trained less. Both are asked for the same condition,
-so what is pushed away from is bad drawing, not other classes. Neutral: w = 0.
+eps_weak is the conditional prediction of a network with less training. Both networks get the same condition, so
+guidance moves away from poor image quality, not from other classes. Neutral: w = 0.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Autoguidance:
 
 @dataclass(frozen=True)
 class AutoMethod:
-    """`auto`: autoguidance; it has no settings."""
+    """`auto`: autoguidance. It has no settings."""
 
     facts: ClassVar[Facts] = Facts(needs_weaker=True)
 

@@ -2,8 +2,8 @@
 
     eps = (1 + w) eps_conditional - w eps_unconditional
 
-w is the guidance weight: -1 unconditional, 0 conditional, above 0 guided. The guidance scale s = 1 + w of diffusers
-and EDM2 is the same number counted from the unconditional prediction: eps = eps_u + s (eps_c - eps_u).
+w is the guidance weight: -1 is unconditional, 0 is conditional, and w > 0 is guided. diffusers and EDM2 use the
+guidance scale s = 1 + w instead, which counts from the unconditional prediction: eps = eps_u + s (eps_c - eps_u).
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
 def null_conditions(conditions: Conditions) -> Conditions:
-    """Return the null condition for every row: "no label asked", a row of zeros."""
+    """Return the null condition, a row of zeros, for every row."""
     return torch.zeros_like(conditions)
 
 
@@ -35,15 +35,15 @@ def two_halves(
 
 
 def mixed(conditional: Images, unconditional: Images, weight: float | Tensor) -> Images:
-    """Return (1 + w) eps_conditional - w eps_unconditional; w is one number or one for each image, (B, 1, 1, 1)."""
+    """Return (1 + w) eps_conditional - w eps_unconditional; w is a number, or one number per image, (B, 1, 1, 1)."""
     return (1 + weight) * conditional - weight * unconditional
 
 
 @dataclass(frozen=True)
 class ClassifierFreeGuidance:
-    """Plain classifier-free guidance at one weight for all timesteps; itself a noise predictor.
+    """Plain classifier-free guidance at one weight for all timesteps. It is a noise predictor itself.
 
-    Both halves go through the predictor as one batch. At w = 0 and at w = -1 only the half that counts is computed.
+    Both halves go through the predictor as one batch. At w = 0 and w = -1 it computes only the half it needs.
     """
 
     predictor: NoisePredictor
@@ -60,7 +60,7 @@ class ClassifierFreeGuidance:
 
 @dataclass(frozen=True)
 class PlainMethod:
-    """`plain`: classifier-free guidance; it has no settings."""
+    """`plain`: classifier-free guidance. It has no settings."""
 
     facts: ClassVar[Facts] = Facts(unconditional_at=-1.0)
 

@@ -2,9 +2,9 @@
 
     eps = eps_u + sum_i s_i (eps_i - eps_u)
 
-with eps_i the prediction for member i alone; s_i = 1 + w for a class that is asked for, and `avoided_scale`, below 0,
-for one that is to stay away. A network is so asked for sets that it never saw together. Neutral: sets of one, none
-avoided.
+eps_i is the prediction for class i alone. s_i is 1 + w for a class of the label set, and `avoided_scale`, which is
+negative, for a class to avoid. A network can thus draw classes that it never saw together. Neutral: label sets of one
+class, and no class to avoid.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 @dataclass(frozen=True)
 class Composed:
-    """Guidance at scale 1 + w towards each class asked for, and away from the avoided ones.
+    """Guidance at scale 1 + w towards each class of the condition, and away from the classes to avoid.
 
     Args:
         predictor: the noise predictor.
         weight: w.
-        avoided: (K,), True at the classes to keep away.
-        avoided_scale: the scale s of each of those, 0 or less.
+        avoided: (K,), True at the classes to avoid.
+        avoided_scale: the scale s of each class to avoid, 0 or less.
     """
 
     predictor: NoisePredictor
@@ -37,11 +37,11 @@ class Composed:
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Return the guided noise, shaped like x_t."""
         avoided = self.avoided.to(conditions.device) & (conditions == 0) if self.avoided_scale else conditions < 0
-        asked = conditions > 0
-        if not avoided.any() and bool((asked.sum(dim=1) <= 1).all()):
+        wanted = conditions > 0
+        if not avoided.any() and bool((wanted.sum(dim=1) <= 1).all()):
             return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
-        # One row for each (image, member), behind the unconditional rows.
-        image, member = (asked | avoided).nonzero(as_tuple=True)
+        # The unconditional rows come first, then one row for each (image, member).
+        image, member = (wanted | avoided).nonzero(as_tuple=True)
         alone = torch.zeros(len(image), conditions.shape[1], device=conditions.device, dtype=conditions.dtype)
         alone[torch.arange(len(image), device=conditions.device), member] = 1
         rows = (
@@ -49,22 +49,22 @@ class Composed:
             torch.cat((timesteps, timesteps[image.to(timesteps.device)])),
             torch.cat((null_conditions(conditions), alone)),
         )
-        # As many at once as two halves are, which is what memory was measured for.
+        # At most two halves' worth of rows at once: images_that_fit measures memory for that many.
         parts = zip(*(torch.split(of_rows, 2 * len(x_t)) for of_rows in rows), strict=True)
         predicted = torch.cat([self.predictor(*part) for part in parts])
         unconditional, members = predicted[: len(x_t)], predicted[len(x_t) :]
-        scales = torch.where(asked[image, member], 1 + self.weight, self.avoided_scale).to(x_t.dtype)
+        scales = torch.where(wanted[image, member], 1 + self.weight, self.avoided_scale).to(x_t.dtype)
         steps = scales.view(-1, 1, 1, 1) * (members - unconditional[image])
         return unconditional.index_add(0, image, steps)
 
 
 @dataclass(frozen=True)
 class ComposedMethod:
-    """`composed`: guidance by each class of a label set on its own, and away from others.
+    """`composed`: one guidance term for each class of a label set, and one for each class to avoid.
 
     Args:
-        avoid: class names to guide away from.
-        avoided_scale: the guidance scale of each of those, -100 to 0.
+        avoid: names of the classes to guide away from.
+        avoided_scale: the guidance scale of each class to avoid, -100 to 0.
     """
 
     avoid: tuple[str, ...] = ()

@@ -1,12 +1,13 @@
-"""Counting network evaluations, the cost that methods of guidance are compared at."""
+"""A counter of network evaluations, the measure of a guidance method's cost."""
 
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
 class EvaluationCounter:
-    """A noise predictor that counts: `evaluations` grows by one for every image put through the network.
+    """A noise predictor that counts the images it is called with, in `evaluations`.
 
-    Wrapped around the network, inside any guidance, it gives the true cost of a method, whatever the method skips.
+    Wrap it around the network, inside the guidance. The count is then the true cost of a method, because evaluations
+    that the method skips are not counted.
     """
 
     def __init__(self, predictor: NoisePredictor) -> None:

@@ -1,9 +1,9 @@
 """Guidance in a limited interval of noise levels (Kynkaanniemi et al. 2024, arXiv:2404.07724, equation 5).
 
-    w(sigma / alpha) = w where low < sigma / alpha <= high, and 0 elsewhere
+    w(sigma / alpha) = w if low < sigma / alpha <= high, else 0
 
-sigma / alpha is the noise level of a signal that is not scaled down, as in EDM; log-SNR is -2 log(sigma / alpha).
-Neutral: low 0, high infinite.
+sigma / alpha is EDM's noise level, that of an image at full scale. The log-SNR is -2 log(sigma / alpha).
+Neutral: low = 0, high = infinity.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 @dataclass(frozen=True)
 class LimitedInterval:
-    """Guidance at weight w inside the interval; outside it only the conditional half is computed.
+    """Guidance at weight w inside the interval. Outside it, only the conditional half is computed.
 
     Args:
         predictor: the noise predictor.
         weight: w inside the interval.
-        low, high: ends of the interval in sigma / alpha.
-        schedule: the one the predictor was trained on.
+        low, high: the ends of the interval, in sigma / alpha.
+        schedule: the noise schedule that the predictor was trained on.
     """
 
     predictor: NoisePredictor
@@ -34,7 +34,7 @@ class LimitedInterval:
     schedule: NoiseSchedule
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        """Return the guided noise, shaped like x_t; all images are at one timestep."""
+        """Return the guided noise, shaped like x_t. All images must be at the same timestep."""
         t = timesteps[0]
         if not self.low < float(self.schedule.sigma[t] / self.schedule.alpha[t]) <= self.high:
             return self.predictor(x_t, timesteps, conditions)
@@ -46,7 +46,7 @@ class IntervalMethod:
     """`interval`: plain guidance between two noise levels.
 
     Args:
-        low, high: guidance is on where low < sigma / alpha <= high.
+        low, high: guidance is on while low < sigma / alpha <= high.
     """
 
     low: float = 0.3
@@ -56,7 +56,7 @@ class IntervalMethod:
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.high:
             raise LabError(
-                f"--guidance.method interval has low={self.low:g},high={self.high:g}; allowed are 0 <= low <= high"
+                f"--guidance.method interval has low={self.low:g},high={self.high:g}; they must be 0 <= low <= high"
             )
 
     def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:

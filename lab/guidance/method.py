@@ -1,4 +1,4 @@
-"""What a method of guidance is: settings that make a guided noise predictor of a noise predictor."""
+"""The protocol of a guidance method: settings that turn a noise predictor into a guided one."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from lab.types import NoisePredictor
 
 @dataclass(frozen=True)
 class Unguided:
-    """What a method of guidance may need.
+    """The inputs of a guidance method.
 
     Args:
         predictor: the noise predictor to guide.
-        weaker: a weaker one, for methods that need it; elsewhere the same.
-        schedule: the noise schedule both were trained on.
-        grid: the timesteps that are sampled at, falling.
+        weaker: a weaker noise predictor, for methods that need one; otherwise `predictor` again.
+        schedule: the noise schedule that both were trained on.
+        grid: the timesteps of the sampler, in falling order.
         vocabulary: the classes of the conditions.
     """
 
@@ -31,15 +31,15 @@ class Unguided:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a method of guidance says of itself beside its equation.
+    """The properties that a guidance method declares.
 
     Args:
-        weights: lowest and highest w that the method is defined for.
-        samplers: kinds of sampler that it is defined for; empty for all. They must be deterministic.
-        without_clamping: whether it is exact only where predicted clean images are not clamped.
-        unconditional_at: the w at which nothing of the condition is left, or None if there is none.
+        weights: the lowest and highest w that the method is defined for.
+        samplers: the kinds of sampler it is defined for, which must be deterministic; empty means all samplers.
+        without_clamping: whether it is exact only if predicted clean images are not clamped.
+        unconditional_at: the w at which the condition has no effect, or None.
         needs_weaker: whether it needs a weaker noise predictor.
-        cost_depends_on_label_sets: whether label sets of another size cost more network evaluations.
+        cost_depends_on_label_sets: whether the number of network evaluations depends on the size of the label sets.
     """
 
     weights: tuple[float, float] = (-1.0, math.inf)
@@ -52,7 +52,7 @@ class Facts:
 
 @runtime_checkable
 class GuidanceMethod(Protocol):
-    """A method of guidance: a frozen dataclass of its settings, each with a default."""
+    """A guidance method: a frozen dataclass of settings, each with a default."""
 
     facts: ClassVar[Facts]
 

@@ -1,8 +1,8 @@
-"""The methods of guidance by name, and the text that names one with its settings.
+"""The guidance methods by name, and the syntax that names a method and its settings.
 
 plain                               a method at its default settings
-interval:low=0.1,high=2             with settings
-composed:avoid=red cube,avoid=7     a setting that is a list takes each value on its own
+interval:low=0.1,high=2             a method with settings
+composed:avoid=red cube,avoid=7     a setting that takes a list: repeat it for each value
 """
 
 from collections.abc import Sequence
@@ -37,11 +37,11 @@ METHODS: dict[str, type[GuidanceMethod]] = {
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """A method with its name.
+    """A guidance method and its name.
 
     Args:
-        name: its name in `METHODS`.
-        method: its settings.
+        name: the key in `METHODS`.
+        method: the settings.
     """
 
     name: str
@@ -49,7 +49,7 @@ class NamedMethod:
 
     @property
     def label(self) -> str:
-        """The text that names the method and those of its settings that are not at their default."""
+        """The method's name and the settings that differ from their defaults, like "interval:low=0.1"."""
         parts = [
             f"{name}={each:g}" if isinstance(each, float) else f"{name}={each}"
             for name, value in changes_from_default(self.method).items()
@@ -62,32 +62,32 @@ class NamedMethod:
         allowed = self.method.facts.samplers
         if allowed and (sampler.kind not in allowed or getattr(sampler, "eta", 0.0) != 0):
             raise LabError(
-                f"--guidance.method {self.name} is defined for deterministic {' or '.join(allowed)}, not for "
+                f"--guidance.method {self.name} needs deterministic {' or '.join(allowed)}, not "
                 f"{sampler.kind}{' with eta' if sampler.kind in allowed else ''}; add --sampler.kind {allowed[0]}"
             )
 
     def warning(self, weights: Sequence[float], sampler: SamplerConfig) -> str | None:
-        """Say in words where this sweep goes beyond what the method is defined for, or return None."""
+        """Return a warning if these weights or this sampler exceed what the method is defined for, else None."""
         low, high = self.method.facts.weights
         beyond = [f"w = {weight:g}" for weight in weights if not low <= weight <= high]
         clamped = self.method.facts.without_clamping and getattr(sampler, "clamp", False)
         problems = [
             *([f"it is defined for w from {low:g} to {high:g}, not for {', '.join(beyond)}"] if beyond else []),
-            *(["it is exact without clamping only (--sampler.no-clamp)"] if clamped else []),
+            *(["it is exact only without clamping (--sampler.no-clamp)"] if clamped else []),
         ]
         return f"guidance method {self.label}: {'; '.join(problems)}" if problems else None
 
 
 def named_method(text: str) -> NamedMethod:
-    """Return the method that a text names, like "interval:low=0.1,high=2".
+    """Parse a method and its settings, like "interval:low=0.1,high=2".
 
     Raises:
-        LabError: there is no such method or setting, or a value is of the wrong type or out of range.
+        LabError: the method or a setting does not exist, or a value has the wrong type or is out of range.
     """
     name, _, settings = text.partition(":")
     flag = f"--guidance.method {text}"
     if name not in METHODS:
-        raise LabError(f"{flag}: no method {name!r}{nearest(name, METHODS)}; allowed are {', '.join(METHODS)}")
+        raise LabError(f"{flag}: no method {name!r}; choose from {', '.join(METHODS)}{nearest(name, METHODS)}")
     hints = get_type_hints(METHODS[name])
     allowed = [one.name for one in fields(METHODS[name])]  # type: ignore[arg-type]  # each is a dataclass
     values: dict[str, Any] = {}
@@ -95,8 +95,8 @@ def named_method(text: str) -> NamedMethod:
         key, equals, value = part.partition("=")
         key = key.strip().replace("-", "_")
         if key not in allowed or not equals:
-            choices = f"allowed are {', '.join(f'{one}=...' for one in allowed)}" if allowed else "it has no settings"
-            raise LabError(f"{flag}: no setting {part!r}{nearest(key, allowed)}; {choices}")
+            choices = f"choose from {', '.join(f'{one}=...' for one in allowed)}" if allowed else "it has no settings"
+            raise LabError(f"{flag}: no setting {part!r}; {choices}{nearest(key, allowed)}")
         if get_origin(hints[key]) is tuple:
             values[key] = (*values.get(key, ()), value)
         elif key in values:
@@ -105,18 +105,18 @@ def named_method(text: str) -> NamedMethod:
             try:
                 values[key] = hints[key](value)
             except ValueError:
-                raise LabError(f"{flag}: {key} is {value!r}; allowed is a number") from None
+                raise LabError(f"{flag}: {key} is {value!r}; it must be a number") from None
     return NamedMethod(name, METHODS[name](**values))
 
 
 def named_methods(texts: Sequence[str]) -> list[NamedMethod]:
-    """Return the methods that texts name, in order.
+    """Parse several methods, in order.
 
     Raises:
-        LabError: as `named_method`, or two texts name one method with the same settings.
+        LabError: as `named_method`, or a method appears twice with the same settings.
     """
     methods = [named_method(text) for text in texts]
     labels = [method.label for method in methods]
     if twice := [label for label in labels if labels.count(label) > 1]:
-        raise LabError(f"--guidance.method holds {twice[0]} twice; name each method and its settings once")
+        raise LabError(f"--guidance.method has {twice[0]} twice; give each method with the same settings once")
     return methods

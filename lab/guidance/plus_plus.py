@@ -2,12 +2,14 @@
 
     eps = eps_u + s (eps_c - eps_u),  s in [0, 1];    x_next = alpha_next x_0(eps) + sigma_next eps_u
 
-The clean image is the guided one, and the noise that is put back is the unconditional one. Seen from DDIM, which puts
-back the noise it was given, that is plain guidance whose scale depends on the step (the paper's equation 13):
+The clean image comes from the guided prediction, and the noise that is added back is the unconditional prediction. DDIM
+adds back the prediction it is given, so for DDIM this is plain guidance with a scale that depends on the step (the
+paper's equation 13):
 
     s(t) = s cos(phi_next) sin(phi) / sin(phi - phi_next),    tan(phi) = sigma / alpha
 
-so the sampler need not know. The two are the same where predicted clean images are not clamped. Neutral: s = 0.
+The sampler therefore needs no change. The two forms are equal if predicted clean images are not clamped.
+Neutral: s = 0.
 """
 
 import math
@@ -28,8 +30,8 @@ class PlusPlus:
     Args:
         predictor: the noise predictor.
         weight: w, from -1 to 0.
-        schedule: the one the predictor was trained on.
-        grid: the timesteps that are sampled at, falling.
+        schedule: the noise schedule that the predictor was trained on.
+        grid: the timesteps of the sampler, in falling order.
     """
 
     predictor: NoisePredictor
@@ -38,7 +40,7 @@ class PlusPlus:
     grid: Sequence[int]
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        """Return the guided noise, shaped like x_t; all images are at one timestep of the grid."""
+        """Return the guided noise, shaped like x_t. All images must be at the same timestep of the grid."""
         if self.weight == -1:
             return self.predictor(x_t, timesteps, null_conditions(conditions))
         place = self.grid.index(int(timesteps[0]))
@@ -53,7 +55,7 @@ class PlusPlus:
 
 @dataclass(frozen=True)
 class PlusPlusMethod:
-    """`plus_plus`: CFG++; it has no settings."""
+    """`plus_plus`: CFG++. It has no settings."""
 
     facts: ClassVar[Facts] = Facts(
         weights=(-1.0, 0.0), samplers=("ddim",), without_clamping=True, unconditional_at=-1.0

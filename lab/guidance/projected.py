@@ -1,13 +1,13 @@
-"""Adaptive projected guidance (Sadat et al. 2024, arXiv:2410.02416, algorithm 1), in the predicted clean image.
+"""Adaptive projected guidance (Sadat et al. 2024, arXiv:2410.02416, algorithm 1), on predicted clean images.
 
-With D_c and D_u the clean images that the two halves predict:
+D_c and D_u are the clean images that the conditional and the unconditional half predict.
 
-    difference = (D_c - D_u) + momentum * (difference at the step before)
-    difference is scaled down to the norm `largest_norm` where it is longer
-    parallel = its part along D_c, orthogonal = the rest
+    difference = (D_c - D_u) + momentum * (difference of the previous step)
+    difference = difference * min(1, largest_norm / |difference|)
+    parallel = component of difference along D_c,    orthogonal = difference - parallel
     D = D_c + w (orthogonal + eta parallel)
 
-The parallel part mostly saturates. Neutral: eta 1, momentum 0, largest_norm 0, which stands for no limit.
+The parallel component mainly adds saturation. Neutral: eta = 1, momentum = 0, largest_norm = 0 (no limit).
 """
 
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 
 class Projected:
-    """Guidance at weight w along what is orthogonal to the conditional prediction.
+    """Guidance at weight w along the component orthogonal to the conditional prediction.
 
-    It remembers the difference of the step before, and forgets it where a trajectory begins anew: at a timestep that is
-    not smaller.
+    It keeps the difference of the previous step. A timestep that is not smaller than the last one starts a new
+    trajectory and discards that difference.
 
     Args:
         predictor: the noise predictor.
         weight: w.
-        eta: share of the parallel part that is kept.
-        momentum: share of the last difference that is added; below 0 it is taken away.
-        largest_norm: of the difference over each image; 0 for no limit.
-        schedule: the one the predictor was trained on.
+        eta: share of the parallel component to keep.
+        momentum: share of the previous difference to add; a negative value subtracts it.
+        largest_norm: the largest norm of the difference over one image; 0 means no limit.
+        schedule: the noise schedule that the predictor was trained on.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Projected:
         self.last: tuple[int, Tensor] | None = None
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        """Return the guided noise, shaped like x_t; all images are at one timestep."""
+        """Return the guided noise, shaped like x_t. All images must be at the same timestep."""
         if (self.eta, self.momentum, self.largest_norm) == (1, 0, 0):
             return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
         conditional, unconditional = two_halves(self.predictor, x_t, timesteps, conditions)
@@ -80,10 +80,10 @@ class ProjectedMethod:
     """`projected`: adaptive projected guidance.
 
     Args:
-        eta: share of the part along the conditional prediction that is kept, 0 to 1.
-        momentum: share of the last step's difference that is added, -0.99 to 0.99. The source's -0.5 needs a bound on
-            what is predicted at the first steps, such as largest_norm.
-        largest_norm: the longest difference allowed over an image; 0 for no limit.
+        eta: share of the component along the conditional prediction to keep, 0 to 1.
+        momentum: share of the previous step's difference to add, -0.99 to 0.99. The paper's -0.5 needs a bound on the
+            first steps' predictions, such as largest_norm.
+        largest_norm: the largest norm of the difference over one image; 0 means no limit.
     """
 
     eta: float = 0.0

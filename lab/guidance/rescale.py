@@ -2,7 +2,8 @@
 
     eps = phi std(eps_conditional) / std(eps_cfg) eps_cfg + (1 - phi) eps_cfg
 
-with std over each image. Guidance widens the prediction, which oversaturates; this takes it back. Neutral: phi 0.
+std is taken over each image. Guidance raises the standard deviation of the prediction, which oversaturates images;
+rescaling lowers it again. Neutral: phi = 0.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 @dataclass(frozen=True)
 class Rescale:
-    """Classifier-free guidance at weight w whose standard deviation is taken back by a share phi."""
+    """Classifier-free guidance at weight w, rescaled towards the conditional standard deviation by a share phi."""
 
     predictor: NoisePredictor
     weight: float
@@ -34,10 +35,10 @@ class Rescale:
 
 @dataclass(frozen=True)
 class RescaleMethod:
-    """`rescale`: plain guidance whose width is taken back.
+    """`rescale`: plain guidance, rescaled towards the standard deviation of the conditional prediction.
 
     Args:
-        phi: share of the added width that is taken back, 0 to 1.
+        phi: share of the added standard deviation to remove, 0 to 1.
     """
 
     phi: float = 0.7

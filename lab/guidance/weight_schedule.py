@@ -1,13 +1,14 @@
 """Guidance weights that change with t (Wang et al. 2024, arXiv:2404.13040, table 1).
 
-With u = t / (T - 1), 1 at pure noise and 0 at the image:
+With u = t / (T - 1), which is 1 at pure noise and 0 at the image:
 
     constant    w(t) = w
     linear      w(t) = 2 w (1 - u)
     cosine      w(t) = w (1 + cos(pi u))
     clamped     w(t) = max(smallest, 2 w (1 - u))
 
-All of them have the mean w over u, but for the clamping; they guide more the less noise is left. Neutral: constant.
+Each has the mean w over u, apart from the effect of clamping. All but `constant` guide more as the noise decreases.
+Neutral: constant.
 """
 
 import math
@@ -27,17 +28,17 @@ WEIGHT_SHAPES: dict[str, Callable[[float, float, float], float]] = {
     "cosine": lambda weight, u, smallest: weight * (1 + math.cos(math.pi * u)),
     "clamped": lambda weight, u, smallest: max(smallest, 2 * weight * (1 - u)),
 }
-"""The weight, of (w, u, the smallest weight that clamping allows)."""
+"""The weight as a function of (w, u, smallest), where `smallest` is the lower bound of the clamped shape."""
 
 
 @dataclass(frozen=True)
 class WeightSchedule:
-    """Classifier-free guidance whose weight follows a shape over t.
+    """Classifier-free guidance with a weight that is a function of t.
 
     Args:
         predictor: the noise predictor.
         weight: w, the mean weight.
-        shape: one of WEIGHT_SHAPES.
+        shape: a key of `WEIGHT_SHAPES`.
         smallest: the smallest weight of the clamped shape.
         timesteps: T of the noise schedule.
     """
@@ -49,7 +50,7 @@ class WeightSchedule:
     timesteps: int
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        """Return the guided noise, shaped like x_t; all images are at one timestep."""
+        """Return the guided noise, shaped like x_t. All images must be at the same timestep."""
         u = float(timesteps[0]) / (self.timesteps - 1)
         weight = WEIGHT_SHAPES[self.shape](self.weight, u, self.smallest)
         return ClassifierFreeGuidance(self.predictor, weight)(x_t, timesteps, conditions)
@@ -57,7 +58,7 @@ class WeightSchedule:
 
 @dataclass(frozen=True)
 class ScheduleMethod:
-    """`schedule`: plain guidance whose weight changes with t.
+    """`schedule`: plain guidance with a weight that changes with t.
 
     Args:
         shape: constant, linear, cosine or clamped.
@@ -72,7 +73,7 @@ class ScheduleMethod:
         if self.shape not in WEIGHT_SHAPES:
             near = nearest(self.shape, WEIGHT_SHAPES)
             raise LabError(
-                f"--guidance.method schedule has shape={self.shape}{near}; allowed are {', '.join(WEIGHT_SHAPES)}"
+                f"--guidance.method schedule has shape={self.shape}; choose from {', '.join(WEIGHT_SHAPES)}{near}"
             )
         require_range("guidance.method schedule:smallest", self.smallest, -1, 100)
 

@@ -1,4 +1,4 @@
-"""Computation: where and in which arithmetic a network is computed."""
+"""Computation: the device, precision and compilation of a network."""
 
 from dataclasses import dataclass, field
 
@@ -10,11 +10,11 @@ from lab.machine.precision import chosen_precision
 
 @dataclass(frozen=True)
 class Computation:
-    """Where and how a network is computed. It decides the speed and the last bits, nothing else.
+    """Where and how a network is computed. It affects the speed and the rounding of results, nothing else.
 
     Args:
-        device: where.
-        precision: "float32", or "bfloat16" for the network's arithmetic; see `lab.machine.precision`.
+        device: the device of the network.
+        precision: the network's arithmetic, "float32" or "bfloat16"; see `lab.machine.precision`.
         compiled: whether torch compiles the network.
     """
 
@@ -24,16 +24,16 @@ class Computation:
 
 
 def chosen_computation(device: str, precision: str, width: int, compiled: bool = False) -> Computation:
-    """Return the computation that these names choose.
+    """Return the computation for a device and a precision by name.
 
     Args:
-        device: "auto", or a device's name; see `lab.machine.devices.chosen_device`.
+        device: "auto" or the name of a device; see `lab.machine.devices.chosen_device`.
         precision: "auto", "float32" or "bfloat16"; see `lab.machine.precision.chosen_precision`.
-        width: channels of the network's feature maps at full side, which decide what "auto" precision is.
+        width: channels of the network's feature maps at full resolution, which determine the "auto" precision.
         compiled: whether torch compiles the network.
 
     Raises:
-        LabError: the device is not there, or has no such precision.
+        LabError: the device does not exist, or does not support the precision.
     """
     chosen = chosen_device(device)
     return Computation(chosen, chosen_precision(precision, chosen, width), compiled)

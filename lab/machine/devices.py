@@ -1,4 +1,4 @@
-"""Devices: where to compute."""
+"""Devices: the choice between CPU, CUDA and MPS."""
 
 import torch
 
@@ -6,10 +6,10 @@ from lab.errors import LabError
 
 
 def chosen_device(name: str) -> torch.device:
-    """Return the device of this name, or the best there is for "auto".
+    """Return the device with this name, or the fastest kind of device for "auto".
 
     Raises:
-        LabError: no such device here; the message names those there are.
+        LabError: this machine has no such device; the message lists the devices it has.
     """
     present = ["cpu"]
     if torch.backends.mps.is_available():
@@ -20,7 +20,7 @@ def chosen_device(name: str) -> torch.device:
     if name == "cuda" and "cuda:0" in present:
         name = "cuda:0"
     if name not in present:
-        raise LabError(f"--device is {name!r}, which is not on this machine; here are: auto, {', '.join(present)}")
-    # float32 means float32: cuDNN would otherwise round convolutions to 10 bits, and images depend on their batch.
+        raise LabError(f"--device is {name!r}; this machine has no such device; choose from auto, {', '.join(present)}")
+    # float32 means float32. By default, cuDNN rounds convolutions to 10 bits, so images would depend on their batch.
     torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)

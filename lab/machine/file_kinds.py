@@ -1,6 +1,7 @@
-"""What a file is that should have been another: a download that failed leaves a file of the right name.
+"""Recognises the wrong kind of file. A failed download can leave a file with the right name and other content.
 
-A Git LFS pointer, a web page, an empty file, an archive around the file. Importing this does not import torch.
+That content is a Git LFS pointer, a web page, nothing, or an archive around the file. Importing this does not import
+torch.
 """
 
 import codecs
@@ -10,14 +11,14 @@ from pathlib import Path, PurePosixPath
 
 LFS_POINTER = (b"version https://git-lfs.github.com/spec/", b"version https://hawser.github.com/spec/")
 ARCHIVES = {b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive", b"Rar!\x1a\x07": "a RAR archive"}
-"""The first bytes of archives that no file of this lab begins with."""
+"""The first bytes of archives. No file of the lab begins with them."""
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 HEAD = 4096
-"""Bytes that decide what a file is."""
+"""Number of bytes read to recognise a file."""
 
 
 def other_kind(path: Path) -> str | None:
-    """Return what a file is and what to do, as the end of "this file is ...", or None if it may be what it should be.
+    """Return what a wrong file is and what to do, to complete "this file is ...", or None if no problem is recognised.
 
     Raises:
         OSError: the file is missing or cannot be read.
@@ -33,16 +34,16 @@ def other_kind(path: Path) -> str | None:
         return "a Git LFS pointer, not the file itself; fetch the file with: git lfs pull"
     for magic, name in ARCHIVES.items():
         if head.startswith(magic):
-            return f"{name}; unpack it, and name the file inside"
+            return f"{name}; unpack it and name the file inside"
     if head[257:262] == b"ustar":
-        return "a tar archive; unpack it, and name the file inside"
+        return "a tar archive; unpack it and name the file inside"
     return _text(head) or _zip(path)
 
 
 def _text(head: bytes) -> str | None:
-    """Return what a text file is, or None if these bytes are no text."""
+    """Return what a text file is, or None if these bytes are not text."""
     try:
-        # Incremental, because the end of the head may cut a character in two.
+        # Incremental, because the head may end in the middle of a character.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).lstrip()
     except UnicodeDecodeError:
         return None
@@ -56,18 +57,18 @@ def _text(head: bytes) -> str | None:
 
 
 def _zip(path: Path) -> str | None:
-    """Return what a ZIP archive is, or None if the file is none, or has what torch's own have."""
+    """Return what a ZIP archive is, or None if the file is not one or is one that torch wrote."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX/" not in name]
-    except Exception:  # zipfile raises nearly anything over a file that is damaged or no archive
+    except Exception:  # zipfile raises many types of error for a damaged file or one that is not an archive
         return None
     inside = {PurePosixPath(name).name for name in names}
     if "data.pkl" in inside:
-        program = "a TorchScript program, which holds code; save a state_dict with torch.save in its place"
+        program = "a TorchScript program, which contains code; save a state_dict with torch.save instead"
         return program if "constants.pkl" in inside else None
     files = [name for name in names if name.lower().endswith(TORCH_SUFFIXES)] or names
     if not files:
-        return "a ZIP archive without a file; download or copy it again"
+        return "a ZIP archive without files; download or copy it again"
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    return f"a ZIP archive that holds {files[0]!r:.80}{more}; unpack it, and name the file inside"
+    return f"a ZIP archive that contains {files[0]!r:.80}{more}; unpack it and name the file inside"

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for a good moment."""
+"""Ctrl-C that waits until work can stop safely."""
 
 import signal
 import threading
@@ -6,9 +6,10 @@ from types import FrameType, TracebackType
 
 
 class Interrupts:
-    """A context in which the first Ctrl-C is only noted, so that work can stop where its state is whole.
+    """A context that records the first Ctrl-C, so that work can stop at a point where its state is consistent.
 
-    The second Ctrl-C stops at once. Outside the main thread, where Python takes no signals, nothing changes.
+    The second Ctrl-C stops at once. Python delivers signals to the main thread only; in other threads, the context has
+    no effect.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,6 @@ class Interrupts:
         self.noted = True
 
     def stop_if_noted(self) -> None:
-        """Raise the KeyboardInterrupt that was noted, if one was."""
+        """Raise KeyboardInterrupt if Ctrl-C was recorded."""
         if self.noted:
             raise KeyboardInterrupt

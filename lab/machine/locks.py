@@ -1,6 +1,6 @@
-"""Locks: one run at a time works in a folder.
+"""Locks: only one run at a time works in a folder.
 
-The operating system frees the lock of a process that dies, however it dies, so none is ever left behind.
+The operating system releases the lock of a process that dies for any reason, so no stale lock remains.
 """
 
 import os
@@ -17,14 +17,14 @@ from lab.errors import LabError
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a folder, made as needed, for the length of the block.
+    """Lock a folder for the duration of the block. A missing folder is created.
 
     Args:
         folder: the folder.
-        wait: where another run holds it, say so and wait for its end.
+        wait: if another run holds the lock, print that and wait for the run to end.
 
     Raises:
-        LabError: another run holds it, whose process is named; or it cannot be written to.
+        LabError: another run holds the lock (the message names its process), or the folder is not writable.
     """
     holder, lock = folder / "running.pid", FileLock(folder / ".lock", timeout=0)
     try:
@@ -34,12 +34,11 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         except Timeout:
             if not wait:
                 raise
-            tqdm.write(f"{folder} is held by {_told(holder)}; waiting for its end", file=sys.stderr)
+            tqdm.write(f"{folder} is in use by {_process(holder)}; waiting for it to end", file=sys.stderr)
             lock.acquire(timeout=-1)
         holder.write_text(f"{os.getpid()}\n", encoding="utf-8")
     except Timeout:
-        told = f"{folder} is held by {_told(holder)}, which is at work there; wait for it, or choose another --name"
-        raise LabError(told) from None
+        raise LabError(f"{folder} is in use by {_process(holder)}; wait for it, or choose another --name") from None
     except OSError as error:
         raise LabError(f"{folder}: cannot write ({error.strerror or error}); choose another folder") from None
     try:
@@ -49,8 +48,8 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
-def _told(holder: Path) -> str:
+def _process(holder: Path) -> str:
     try:
         return f"process {int(holder.read_text(encoding='utf-8'))}"
-    except (OSError, ValueError):  # it has only just begun, or is about to end
+    except (OSError, ValueError):  # the process has only just started, or is about to end
         return "another process"

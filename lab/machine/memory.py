@@ -1,4 +1,4 @@
-"""Memory: how many images a network can be given at once, asked of the network and the machine."""
+"""Memory: how many images a network can process at once, measured on this machine."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from torch.nn.modules.module import register_module_forward_hook
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
 PROBED = 4
-"""Images that the network is tried on."""
+"""Number of images in the trial call."""
 SHARE = 0.25
-"""Of all memory that may be taken. Not of what is free: the same machine should choose the same batches."""
+"""The share of total memory that a batch may use. Free memory varies; the same machine must choose the same batches."""
 LARGEST = 256
-"""Images; more of them at once were up to a third slower on a CPU, and fewer than 64 too."""
+"""The largest batch, in images. On a CPU, larger batches and batches below 64 were up to a third slower."""
 
 
 Inputs = tuple[Images, Timesteps, Conditions]
 
 
 def blank_inputs(images: int, image_shape: tuple[int, int, int], classes: int, device: torch.device) -> Inputs:
-    """Return what a noise predictor takes: blank images of class 0, a condition that every network accepts.
+    """Return inputs of a noise predictor: blank images of class 0, a condition that every network accepts.
 
-    The cost does not depend on the values.
+    The cost of a call does not depend on the values.
     """
     x_t = torch.zeros(images, *image_shape, device=device)
     conditions = torch.zeros(images, classes, device=device)
@@ -38,19 +38,19 @@ def images_that_fit(
     """Return how many images can be sampled together, from 1 to LARGEST.
 
     Args:
-        predictor: it is called once, on a few images.
+        predictor: the noise predictor; it is called once, on `PROBED` images.
         image_shape: (channels, height, width).
         classes: K, the length of a condition.
-        device: the one it is on.
+        device: the device of the predictor.
     """
     inputs = blank_inputs(PROBED, image_shape, classes, device)
     memory, taken = (_on_gpu if device.type == "cuda" else _in_main_memory)(predictor, inputs, device)
-    # Guidance calls the network for two halves.
+    # Guidance calls the network with two halves.
     return max(1, min(LARGEST, int(SHARE * memory / (2 * taken / PROBED))))
 
 
 def _on_gpu(predictor: NoisePredictor, inputs: Inputs, device: torch.device) -> tuple[int, int]:
-    """Return the device's bytes, and the most of them that a call has taken."""
+    """Return the bytes of the device's memory, and the peak of one call."""
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     predictor(*inputs)
@@ -58,7 +58,7 @@ def _on_gpu(predictor: NoisePredictor, inputs: Inputs, device: torch.device) -> 
 
 
 def _in_main_memory(predictor: NoisePredictor, inputs: Inputs, device: torch.device) -> tuple[int, int]:
-    """Return the machine's bytes, and those of all that the layers of a network returned: at least the most taken."""
+    """Return the bytes of the machine's memory and of all layers' outputs in one call, an upper bound of its peak."""
     returned = 0
 
     def count(module: nn.Module, _: Any, output: object) -> None:

@@ -1,7 +1,7 @@
-"""Blocks: what a `ContextUnet` is built of.
+"""The building blocks of `ContextUnet`.
 
-Every block of convolutions is called with a map and the embedded condition. `ResidualBlock`, the coursework's, looks
-at the map alone; `ModulatedBlock` lets the condition scale and shift what it normalises.
+Every convolutional block takes a feature map and the embedded condition. The coursework's `ResidualBlock` ignores the
+condition; in `ModulatedBlock`, the condition scales and shifts the normalised features.
 """
 
 import math
@@ -22,9 +22,11 @@ CHANNELS_PER_HEAD = 32
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each normalised and activated, with an optional skip around them, divided by sqrt(2).
+    """Two 3x3 convolutions, each with normalisation and activation, and an optional skip around them.
 
-    Where the channels change, the skip starts after the first convolution.
+        out = (second + features) / sqrt(2)
+
+    If the number of channels changes, the skip starts after the first convolution. Without a skip, out = second.
     """
 
     def __init__(self, in_channels: int, out_channels: int, config: ContextUnetConfig, skip: bool = False) -> None:
@@ -57,14 +59,14 @@ class ModulatedBlock(nn.Module):
         out = skip(h) + conv(act((1 + scale) * norm(conv(act(norm(h)))) + shift)),   scale, shift = linear(embedded)
 
     Source: Dhariwal & Nichol 2021 (arXiv:2105.05233), "adaptive group normalisation", after FiLM (arXiv:1709.07871).
-    It starts as the skip alone: its last convolution begins at zero.
+    The last convolution is initialised to zero, so the block starts as the skip alone.
     """
 
     def __init__(self, in_channels: int, out_channels: int, embedded: int, config: ContextUnetConfig) -> None:
         super().__init__()
         activation = ACTIVATIONS[config.activation]
         self.first = nn.Sequential(
-            # The image itself has too few channels for groups, and needs no normalising.
+            # The image has too few channels for group normalisation and does not need it.
             *([NORMS[config.norm](in_channels), activation()] if in_channels % 8 == 0 else []),
             nn.Conv2d(in_channels, out_channels, 3, padding=1),
             NORMS[config.norm](out_channels),
@@ -83,7 +85,7 @@ class ModulatedBlock(nn.Module):
 
 
 class Up(nn.Module):
-    """Concatenate the skip connection, double the side with a transposed convolution, then two blocks."""
+    """Concatenates the skip connection, doubles the side with a transposed convolution, and applies two blocks."""
 
     def __init__(self, in_channels: int, out_channels: int, block: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
@@ -91,7 +93,7 @@ class Up(nn.Module):
         self.blocks = nn.ModuleList([block(out_channels, out_channels), block(out_channels, out_channels)])
 
     def forward(self, features: Tensor, skip: Tensor, embedded: Tensor | None) -> Tensor:
-        """Map two maps of side H, of in_channels together, to one of out_channels and side 2 H."""
+        """Map two feature maps of side H, with in_channels in total, to one of out_channels and side 2 H."""
         out: Tensor = self.doubling(torch.cat((features, skip), dim=1))
         for block in self.blocks:
             out = block(out, embedded)
@@ -99,17 +101,17 @@ class Up(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place of a map looks at all places of it and, by option, at each object asked for.
+    """Self-attention over a feature map, optionally with one token for each class of the condition.
 
-        out = h + linear(softmax(q k^T / sqrt(d)) v),   q from the map, k and v from the map and the objects
+        out = h + linear(softmax(q k^T / sqrt(d)) v),   q from the map, k and v from the map and the class tokens
 
-    Source: Vaswani 2017 (arXiv:1706.03762), on a U-Net's map as in Ho 2020 (arXiv:2006.11239). It starts as the map
-    alone: its last layer begins at zero.
+    Source: Vaswani 2017 (arXiv:1706.03762), on a U-Net's map as in Ho 2020 (arXiv:2006.11239). The last layer is
+    initialised to zero, so the block starts as the identity.
 
     Args:
-        channels: of the map.
-        side: of the map; every place has a learned embedding of its own.
-        classes: K, where one token is added for each class that the condition asks for; 0 for the map alone.
+        channels: channels of the map.
+        side: side of the map; every position has its own learned embedding.
+        classes: K, to add a token for each class of the condition; 0 for attention over the map alone.
     """
 
     def __init__(self, channels: int, side: int, classes: int) -> None:
@@ -131,7 +133,7 @@ class Attention(nn.Module):
         if self.objects is not None:
             object_key, object_value = self.objects.expand(batch, -1, -1).chunk(2, dim=2)
             key, value = torch.cat((key, object_key), dim=1), torch.cat((value, object_value), dim=1)
-            # Every place sees all places, and of the classes those that are asked for.
+            # Every position attends to all positions and to the classes of its condition.
             seen = torch.cat((conditions.new_ones(batch, height * width), conditions), dim=1) > 0
             mask = seen[:, None, None, :]
         attended = nn.functional.scaled_dot_product_attention(
@@ -146,15 +148,15 @@ class Attention(nn.Module):
 
 
 class VectorBottleneck(nn.Module):
-    """The coursework's: the map is averaged over windows, of which a map is made again by a transposed convolution.
+    """The coursework's bottleneck: averages the map over windows and restores its size by a transposed convolution.
 
     Args:
-        channels: of the map.
-        side: of the map, in pixels.
-        config: `pool` is the window's side, 0 for the whole map.
+        channels: channels of the map.
+        side: side of the map, in pixels.
+        config: `pool` is the side of the window; 0 means the whole map.
 
     Raises:
-        LabError: the map made again would not be as large as the map.
+        LabError: the transposed convolution cannot restore the size of the map.
     """
 
     def __init__(self, channels: int, side: int, config: ContextUnetConfig) -> None:
@@ -163,7 +165,7 @@ class VectorBottleneck(nn.Module):
         if pool > side or side % (side // pool):
             raise LabError(
                 f"--denoiser.pool is {pool}, but the map at the bottleneck is {side}x{side}; "
-                f"take 0, which pools all of it, or a side that divides it"
+                f"use 0 to pool the whole map, or a side that divides {side}"
             )
         unpool = side // (side // pool)
         self.to_vector = nn.Sequential(nn.AvgPool2d(pool), ACTIVATIONS[config.activation]())
@@ -178,7 +180,7 @@ class VectorBottleneck(nn.Module):
 
 
 def embedding(in_features: int, out_features: int, config: ContextUnetConfig) -> nn.Sequential:
-    """Two linear layers with an activation between them."""
+    """Return two linear layers with an activation between them."""
     return nn.Sequential(
         nn.Linear(in_features, out_features),
         ACTIVATIONS[config.activation](),

@@ -1,10 +1,11 @@
 """ContextUnet, the network of the i-CLEVR coursework (after minDiffusion's conditional MNIST network).
 
-Two downs to a vector, time and condition embedded at two scales, two ups with skip connections,
+It has two downsampling blocks, a bottleneck vector, and two upsampling blocks with skip connections. Time and condition
+are embedded at the two scales of the upsampling blocks:
 
     up = cemb * up + temb        (multiply by context, add time)
 
-Its options strengthen that outline where it is weak, each on its own: see `ContextUnetConfig`.
+Independent options strengthen this design; see `ContextUnetConfig`.
 """
 
 import math
@@ -21,19 +22,19 @@ TIME_FEATURES = 32
 
 
 class ConditionEmbedding(nn.Module):
-    """Time and condition embedded at one scale, the condition with an embedding of its own for "nothing asked".
+    """Embeds time and condition at one scale, optionally with a learned embedding of the null condition.
 
     Args:
-        time_features, classes: lengths of what is embedded.
-        out_features: E.
-        config: activation, and what the null condition is.
+        time_features, classes: lengths of the time features and of the condition.
+        out_features: E, the length of the embeddings.
+        config: `activation` and `null_condition`.
     """
 
     def __init__(self, time_features: int, classes: int, out_features: int, config: ContextUnetConfig) -> None:
         super().__init__()
         self.time = embedding(time_features, out_features, config)
         self.context = embedding(classes, out_features, config)
-        # Ones: an unconditional pass starts by leaving the features it multiplies as they are.
+        # Ones: the null condition multiplies the features, and initially leaves them unchanged.
         self.null = nn.Parameter(torch.ones(out_features)) if config.null_condition == "learned" else None
 
     def forward(self, time: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,13 +49,14 @@ class ContextUnet(nn.Module):
     """The coursework's U-Net as a noise predictor, with options.
 
     Args:
-        config: the choices; see `ContextUnetConfig`.
+        config: the options; see `ContextUnetConfig`.
         image_shape: (channels, height, width); height equals width and is divisible by 4 `patch`.
         classes: K, the length of a condition.
-        timesteps: T of the noise schedule; only the scalar time embedding (t + 1) / T uses it.
+        timesteps: T of the noise schedule; it scales the time embedding.
 
     Raises:
-        LabError: the side is not square and divisible by 4 `patch`, or `pool` does not fit the map at the bottleneck.
+        LabError: the image is not square, its side is not divisible by 4 `patch`, or `pool` does not fit the map at
+            the bottleneck.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class ContextUnet(nn.Module):
         channels, height, width = image_shape
         if height != width or height % (4 * config.patch) or height == 0:
             patched = f" x --denoiser.patch {config.patch}" if config.patch > 1 else ""
-            raise LabError(f"ContextUnet got {height}x{width} images; allowed is a square side divisible by 4{patched}")
+            raise LabError(f"ContextUnet got {height}x{width} images; use a square side divisible by 4{patched}")
         channels *= config.patch**2
         full, half, quarter = (config.n_feat * times for times in config.widths)
         time_features = TIME_FEATURES if config.time == "sinusoidal" else 1
@@ -107,7 +109,7 @@ class ContextUnet(nn.Module):
         conditions = conditions.to(x_t.dtype)
         time = self._time_features(timesteps.to(x_t.device, non_blocking=True)).to(x_t.dtype)
         embedded = [embed(time, conditions) for embed in self.embeddings]
-        # In every block, or (below) only where an up begins.
+        # The embeddings enter every block, or (below) only the start of each upsampling block.
         in_blocks = nn.functional.silu(torch.add(*embedded[0])) if self.config.conditioning == "blocks" else None
 
         features = self.initial(nn.functional.pixel_unshuffle(x_t, self.config.patch), in_blocks)
@@ -136,11 +138,11 @@ class ContextUnet(nn.Module):
             return ((timesteps + 1) / self.timesteps).view(-1, 1)
         half = TIME_FEATURES // 2
         frequencies = torch.exp(-math.log(10_000) * torch.arange(half, device=timesteps.device) / half)
-        # t is put on the scale of 1000 timesteps, so that the features mean the same noise level whatever T is.
+        # Scale t to 1000 timesteps, so that the same relative time has the same features for every T.
         angles = (1000 * timesteps / self.timesteps).view(-1, 1) * frequencies
         return torch.cat((angles.sin(), angles.cos()), dim=1)
 
 
 def _spread(embedded: Tensor) -> Tensor:
-    """View (B, C) as (B, C, 1, 1), to be broadcast over an image."""
+    """View (B, C) as (B, C, 1, 1), to broadcast it over an image."""
     return embedded[:, :, None, None]

@@ -1,6 +1,6 @@
-"""Rendered pictures that look like i-CLEVR's (extra [scenes]); nothing else imports this room.
+"""Rendered pictures that look like i-CLEVR's (extra [scenes]). No other room imports this one.
 
-layout     which objects stand where, and which pairs of classes are held out
-studio     one scene as a picture, by Mitsuba
-rendering  a folder of such pictures, several processes at a time
+layout     the positions of the objects, and the held-out pairs of classes
+studio     renders the pictures of one scene with Mitsuba
+rendering  renders a folder of pictures in several processes
 """

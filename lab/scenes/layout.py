@@ -1,18 +1,19 @@
-"""Scenes: which objects stand where, as in the i-CLEVR data, and the label-set files that belong to them.
+"""Scenes: the positions of the objects, as in the i-CLEVR data, and the matching label-set files.
 
-A class is a colour and a shape, 8 x 3 = 24 of them. A scene is three objects of different classes. The first stands at
-the centre, the others within `REACH` of it, no two nearer than `MIN_DISTANCE`, each mostly visible. A scene gives three
-pictures: its first object, its first two, all three; so a picture's label set begins with the one before's.
+A class is a colour and a shape; there are 8 x 3 = 24 classes. A scene has three objects of different classes. The first
+stands at the centre, and the others stand within `REACH` of it. Objects are at least `MIN_DISTANCE` apart, and each is
+mostly visible. A scene gives three pictures: the first object, the first two, and all three. The label set of a picture
+therefore starts with that of the previous picture.
 
-**Held-out pairs.** 24 of the 276 class pairs never stand together in a scene, whatever the seed. A pair of classes is
-held out when the second's shape follows the first's (cube -> sphere -> cylinder -> cube) and its colour stands three
-places further in `COLOURS` (the last is followed by the first): "gray cube" with "green sphere", "green sphere" with
-"cyan cylinder". Every class is in exactly two held-out pairs, and turning the colours or the shapes around maps
-held-out pairs to held-out pairs, so no class is rarer than another in training: each is seen with 21 of the other 23.
-`unseen.json` asks for the held-out pairs, `test.json` and `new_test.json` never do.
+**Held-out pairs.** 24 of the 276 pairs of classes never occur together in a scene, for any seed. A pair is held out if
+the second shape follows the first (cube -> sphere -> cylinder -> cube) and the second colour is three places after the
+first in `COLOURS`, wrapping around at the end: "gray cube" with "green sphere", "green sphere" with "cyan cylinder".
+Every class is in exactly two held-out pairs, and rotating the colours or the shapes maps held-out pairs to held-out
+pairs, so all classes are equally frequent in training: each occurs with 21 of the other 23. `unseen.json` has held-out
+pairs in every label set; `test.json` and `new_test.json` have none.
 
-Lengths are in units of the world (an object is 1.4 wide): x to the right of the camera, y away from it, z up from the
-floor, the origin at the centre. Nothing here needs Mitsuba.
+Lengths are in world units (an object is 1.4 wide). x points to the right of the camera, y away from it, and z up from
+the floor; the origin is the centre. This file does not need Mitsuba.
 """
 
 import math
@@ -31,24 +32,24 @@ CLASS_NAMES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOUR
 """The class names in index order: class 8 s + c has shape s and colour c."""
 
 PICTURES_PER_SCENE = 3
-"""A scene's pictures hold 1, 2 and 3 objects."""
+"""The pictures of a scene show 1, 2 and 3 objects."""
 
 RADIUS = 0.7
 """Half the width and half the height of every object."""
 REACH = 4.1
-"""The furthest an object's axis stands from the centre; all of the object is in the picture from there."""
+"""Largest distance of an object's axis from the centre. The whole object is inside the picture at this distance."""
 MIN_DISTANCE = 2.4
-"""The least distance between two objects' axes; two cubes cannot touch below 2 sqrt(2) RADIUS = 1.98."""
+"""Smallest distance between the axes of two objects. Two cubes can touch only below 2 sqrt(2) RADIUS = 1.98."""
 MAX_HIDDEN = 0.4
-"""The largest share of an object's box in the picture that nearer objects' boxes may cover."""
+"""Largest share of an object's box in the picture that the boxes of nearer objects may cover."""
 
 PICTURE_WIDTH, PICTURE_HEIGHT = 320, 240
 FOCAL_LENGTH = 350.0
-"""In pixels; with the camera's place it makes a sphere at the centre 36 pixels wide."""
+"""In pixels. A sphere at the centre is then 36 pixels wide."""
 CAMERA_DISTANCE, CAMERA_ELEVATION = 12.1, 5.75
-"""The camera stands at (0, -CAMERA_DISTANCE, CAMERA_ELEVATION) ..."""
+"""The camera is at (0, -CAMERA_DISTANCE, CAMERA_ELEVATION)."""
 CAMERA_PITCH = math.radians(25.2)
-"""... and looks this far below the horizon."""
+"""The angle of the camera below the horizon, in radians."""
 
 LabelSet = tuple[str, ...]
 Box = tuple[float, float, float, float]
@@ -57,7 +58,7 @@ Coordinate = TypeVar("Coordinate", float, NDArray[np.float64])
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """An object standing on the floor: its class, where its axis is, and for a cube its turn in radians."""
+    """An object on the floor: its class, the position of its axis, and a cube's rotation (`yaw`) in radians."""
 
     colour: str
     shape: str
@@ -75,7 +76,7 @@ Scene = tuple[PlacedObject, ...]
 
 
 def is_held_out(label_set: Sequence[str]) -> bool:
-    """Whether a label set asks for a held-out pair; see the definition at the top."""
+    """Whether a label set contains a held-out pair; see the definition at the top of this file."""
     indices = [CLASS_NAMES.index(name) for name in label_set]
     return any(_follows(a, b) or _follows(b, a) for a, b in combinations(indices, 2))
 
@@ -85,19 +86,19 @@ def _follows(a: int, b: int) -> bool:
 
 
 def _class(shape: int, colour: int) -> int:
-    """The index of the class of a shape and a colour, both counted round and round."""
+    """Return the index of a class by shape and colour; both wrap around."""
     return shape % 3 * 8 + colour % 8
 
 
 def label_set_files() -> dict[str, tuple[LabelSet, ...]]:
-    """Return what the three label-set files hold, by file name. It is the same for every seed.
+    """Return the label sets of the three label-set files, by file name. They are the same for every seed.
 
     - `test.json`: 32 label sets, 6 of one class, 12 of two and 14 of three: 72 labels, each class three times.
-    - `new_test.json`: 32 label sets, 12 of two and 20 of three: 84 labels. The classes of a set share a shape or a
-      colour with one another, which makes them easy to mix up.
-    - `unseen.json`: 32 label sets with held-out pairs only: the 24 pairs, and 8 sets of three with two of them each.
+    - `new_test.json`: 32 label sets, 12 of two and 20 of three: 84 labels. The classes of a label set share a shape or
+      a colour, so they are easy to confuse.
+    - `unseen.json`: 32 label sets: the 24 held-out pairs, and 8 sets of three classes with two held-out pairs each.
     """
-    # A stride prime to 24 visits every class once; of those whose sets hold no held-out pair, these mix shapes most.
+    # A stride coprime to 24 visits every class once. Among the strides without held-out pairs, these mix shapes most.
     walk = [stride * i % 24 for stride in (19, 7, 23) for i in range(24)]
     test, start = [], 0
     for size in [1] * 6 + [2] * 12 + [3] * 14:
@@ -119,8 +120,8 @@ def label_set_files() -> dict[str, tuple[LabelSet, ...]]:
 
 
 def place_scene(seed: int, index: int) -> Scene:
-    """Place the three objects of scene `index` of a seed; it depends on nothing else."""
-    # Seeded by a text and asked only for random(): the two things Python promises to keep the same between versions.
+    """Return the scene with this index for a seed. The scene depends on nothing else."""
+    # Python guarantees the same numbers in all versions only for a text seed and random().
     random = Random(f"{seed} {index}")
     while True:
         classes = tuple(int(random.random() * len(CLASS_NAMES)) for _ in range(PICTURES_PER_SCENE))
@@ -131,7 +132,7 @@ def place_scene(seed: int, index: int) -> Scene:
         for k in classes:
             distance, direction = REACH * math.sqrt(random.random()), 2 * math.pi * random.random()
             x, y = (distance * math.cos(direction), distance * math.sin(direction)) if scene else (0.0, 0.0)
-            # A quarter turn maps a cube to itself.
+            # A rotation by 90 degrees maps a cube to itself.
             scene.append(PlacedObject(COLOURS[k % 8], SHAPES[k // 8], x, y, math.pi / 2 * random.random()))
         apart = all(math.hypot(a.x - b.x, a.y - b.y) >= MIN_DISTANCE for a, b in combinations(scene, 2))
         if apart and all(hidden_share(one, scene) <= MAX_HIDDEN for one in scene):
@@ -139,7 +140,7 @@ def place_scene(seed: int, index: int) -> Scene:
 
 
 def project(x: Coordinate, y: Coordinate, z: Coordinate) -> tuple[Coordinate, Coordinate, Coordinate]:
-    """Return a point's column and row in the picture, in pixels from the top left, and its depth before the camera."""
+    """Return a point's column and row in the picture, in pixels from the top left, and its depth from the camera."""
     away, below = y + CAMERA_DISTANCE, CAMERA_ELEVATION - z
     depth = away * math.cos(CAMERA_PITCH) + below * math.sin(CAMERA_PITCH)
     down = below * math.cos(CAMERA_PITCH) - away * math.sin(CAMERA_PITCH)
@@ -147,7 +148,7 @@ def project(x: Coordinate, y: Coordinate, z: Coordinate) -> tuple[Coordinate, Co
 
 
 def outline(placed: PlacedObject) -> list[tuple[float, float]]:
-    """Return points (column, row) of the picture whose convex hull is the silhouette, to a quarter of a pixel."""
+    """Return points (column, row) in the picture whose convex hull is the silhouette, within a quarter of a pixel."""
     angles = [2 * math.pi * corner / 24 for corner in range(24)]
     if placed.shape == "sphere":
         column, row, depth = project(placed.x, placed.y, RADIUS)
@@ -165,13 +166,13 @@ def outline(placed: PlacedObject) -> list[tuple[float, float]]:
 
 
 def picture_box(placed: PlacedObject) -> Box:
-    """Return the box around an object in the picture: left, top, right, bottom, in pixels."""
+    """Return the bounding box of an object in the picture: left, top, right, bottom, in pixels."""
     columns, rows = zip(*outline(placed), strict=True)
     return min(columns), min(rows), max(columns), max(rows)
 
 
 def hidden_share(placed: PlacedObject, scene: Sequence[PlacedObject]) -> float:
-    """Return the share of an object's picture box under the boxes of the scene's nearer objects, overlaps added."""
+    """Return the share of an object's box that the boxes of nearer objects cover; overlapping areas count twice."""
     left, top, right, bottom = picture_box(placed)
     hidden = 0.0
     for other in scene:

@@ -1,11 +1,11 @@
-"""Rendering a data set that looks like i-CLEVR into a folder, as many processes at once as wanted.
+"""Renders a data set that looks like i-CLEVR into a folder, in several processes.
 
 The folder holds `objects.json` (class name -> index), `train.json` (file name -> class names), the label-set files
 `test.json`, `new_test.json` and `unseen.json`, and the pictures `CLEVR_train_SCENE_K.png` with K + 1 objects, 320 x 240
-RGB. `scenes.json` says which seed and which form of the folder it is.
+RGB. `scenes.json` records the seed and the format of the folder.
 
-A picture's bytes depend on the seed and its scene's number alone, so a render that was interrupted goes on where it
-stopped, and one with more scenes adds to those there.
+The bytes of a picture depend only on the seed and the number of its scene. An interrupted render therefore continues
+where it stopped, and a render of more scenes adds to the existing ones.
 """
 
 import json
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lab.scenes.studio import Studio
 
 FORMAT = 1
-"""Goes up when the pictures of a seed change, so that old and new are never mixed in one folder."""
+"""Increase it when the pictures of a seed change, so that a folder never mixes old and new pictures."""
 
 PNG_END = b"\x00\x00\x00\x00IEND\xaeB\x60\x82"
 """The last chunk of every complete PNG file."""
@@ -43,13 +43,13 @@ class SceneConfig:
     """A folder of rendered scenes."""
 
     out: Path
-    """The folder: new, rendered with the same seed before, or at least without another data set's files."""
+    """Output folder. It is new, was rendered with the same seed, or has no files of another data set."""
     scenes: int
-    """How many scenes; each gives 3 pictures, with 1, 2 and 3 objects. i-CLEVR has 6,003."""
+    """Number of scenes. Each gives 3 pictures, with 1, 2 and 3 objects. i-CLEVR has 6,003 scenes."""
     seed: int = 0
-    """Decides what stands where; scene i of a seed is the same however many scenes there are."""
+    """Random seed of the scenes. Scene i of a seed does not depend on the number of scenes."""
     processes: int = 0
-    """Processes that render at the same time; 0 is one for each CPU core. It changes the speed, not the pictures."""
+    """Number of rendering processes; 0 means one for each CPU core. It affects the speed, not the pictures."""
 
     def __post_init__(self) -> None:
         require_range("scenes", self.scenes, 1, 999_999)
@@ -63,7 +63,7 @@ def picture_name(scene: int, picture: int) -> str:
 
 
 def write_label_set_files(folder: Path) -> None:
-    """Write `objects.json` and the three label-set files; they are the same for every seed and need no Mitsuba."""
+    """Write `objects.json` and the three label-set files. They are the same for every seed and do not need Mitsuba."""
     for name, content in _label_files().items():
         _write(folder / name, content)
 
@@ -74,13 +74,13 @@ def _label_files() -> dict[str, str]:
 
 
 def render_scenes(config: SceneConfig) -> None:
-    """Render the pictures that `config.out` lacks, then write `train.json` with exactly `config.scenes` scenes.
+    """Render the missing pictures of `config.out`, then write `train.json` with exactly `config.scenes` scenes.
 
     Raises:
-        LabError: Mitsuba is not installed; the folder is not one, is another seed's or holds something else; a file
-            cannot be written; a rendering process died.
+        LabError: Mitsuba is not installed; the folder is a file, has another seed or holds another data set; a file
+            cannot be written; or a rendering process died.
     """
-    # Here and not only in the processes, so that a missing Mitsuba is told before anything is written.
+    # Here as well as in the processes, so that a missing Mitsuba is an error before any file is written.
     from lab.scenes.studio import load_mitsuba
 
     load_mitsuba()
@@ -90,7 +90,7 @@ def render_scenes(config: SceneConfig) -> None:
         write_label_set_files(out)
         names = {i: [picture_name(i, k) for k in range(PICTURES_PER_SCENE)] for i in range(config.scenes)}
         missing = {i: [name for name in names[i] if not _is_complete(out / name)] for i in names}
-        _render_missing(config, {i: lacking for i, lacking in missing.items() if lacking})
+        _render_missing(config, {i: absent for i, absent in missing.items() if absent})
         labels: dict[str, list[str]] = {}
         for i in names:
             classes = [placed.name for placed in place_scene(config.seed, i)]
@@ -101,42 +101,40 @@ def render_scenes(config: SceneConfig) -> None:
 
 
 def _claim(out: Path, seed: int) -> None:
-    """Make the folder this seed's, or raise LabError where it is something else's."""
+    """Record the seed in the folder, or raise LabError if the folder has another seed or another data set."""
     if out.exists() and not out.is_dir():
-        raise LabError(f"--out {out} is a file; allowed is a folder, new, empty or rendered before")
+        raise LabError(f"--out {out} is a file; it must be a folder that is new, empty or rendered before")
     mark = out / "scenes.json"
     if not mark.exists():
-        found_file = _foreign_file(out)
-        if found_file:
+        foreign = _foreign_file(out)
+        if foreign:
             raise LabError(
-                f"--out {out} holds a {found_file} that this command did not write and would replace;\n"
-                "name a new or an empty folder"
+                f"--out {out} holds a {foreign} that this command did not write and would replace;\n"
+                "choose a new or empty folder"
             )
         _write(mark, _json({"format": FORMAT, "seed": seed}))
         return
     try:
-        found = json.loads(mark.read_text(encoding="utf-8"))
-        found_format, found_seed = found["format"], found["seed"]
+        content = json.loads(mark.read_text(encoding="utf-8"))
+        stored_format, stored_seed = content["format"], content["seed"]
     except (ValueError, KeyError, TypeError):
+        raise LabError(f'{mark}: must be {{"format": {FORMAT}, "seed": ...}}; choose a new folder with --out') from None
+    if stored_format != FORMAT:
         raise LabError(
-            f'{mark}: allowed is {{"format": {FORMAT}, "seed": ...}}; name a new folder with --out'
-        ) from None
-    if found_format != FORMAT:
-        raise LabError(
-            f"{mark}: the folder has format {found_format!r}, and this version renders format {FORMAT};\n"
-            "name a new folder with --out"
+            f"{mark}: the folder has format {stored_format!r}, but this version renders format {FORMAT};\n"
+            "choose a new folder with --out"
         )
-    if found_seed != seed:
+    if stored_seed != seed:
         raise LabError(
-            f"--seed is {seed}, but {out} holds scenes of seed {found_seed!r};\n"
-            f"go on with --seed {found_seed}, or name another folder with --out"
+            f"--seed is {seed}, but {out} holds scenes of seed {stored_seed!r};\n"
+            f"continue with --seed {stored_seed}, or choose another folder with --out"
         )
 
 
 def _foreign_file(out: Path) -> str | None:
-    """The name of a file of another data set that rendering into this folder would replace, if there is one.
+    """Return the name of a file of another data set that rendering would replace, or None.
 
-    The label files that belong to the scenes may be there already, and so may anything that is never written.
+    The label files of the scenes may already exist, and so may files that rendering never writes.
     """
     ours = _label_files()
     for path in sorted(out.iterdir()) if out.exists() else []:
@@ -152,38 +150,37 @@ def _render_missing(config: SceneConfig, missing: dict[int, list[str]]) -> None:
     if not missing:
         return
     processes = min(config.processes or _cores(), len(missing))
-    # Spawned and not forked: a fork copies Mitsuba's locks but not the threads that would open them.
+    # Spawn, not fork: a fork copies Mitsuba's locks but not the threads that would release them.
     executor = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
     with tqdm(total=total, initial=done, desc="rendering", unit="image") as progress:
         try:
             with _ignoring_interrupts():
                 futures: list[Future[int]] = [
-                    executor.submit(_render_scene, config.out, config.seed, i, lacking)
-                    for i, lacking in missing.items()
+                    executor.submit(_render_scene, config.out, config.seed, i, names) for i, names in missing.items()
                 ]
             for future in as_completed(futures):
                 progress.update(future.result())
         except BrokenProcessPool:
             raise LabError(
-                f"{config.out}: a rendering process was ended from outside (out of memory?); what is rendered stays;\n"
-                "give the same command again to go on, with a smaller --processes if need be"
+                f"{config.out}: a rendering process was killed (out of memory?); finished pictures are kept;\n"
+                "repeat the command to continue, with a smaller --processes if necessary"
             ) from None
         finally:
-            # On an error or Ctrl-C the scenes under way are finished, the rest are dropped.
+            # After an error or Ctrl-C, the scenes in progress are finished and the others are cancelled.
             executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _noise(seed: int, index: int) -> int:
-    """The seed of a scene's samples; a sampler takes 32 bits."""
+    """Return the seed of Mitsuba's sampler for a scene, which has 32 bits."""
     return (1_000_000 * seed + index) % 2**32
 
 
 _studio: "Studio | None" = None
-"""This process's studio; loading one takes as long as some pictures."""
+"""The studio of this process. Loading one takes as long as rendering several pictures."""
 
 
-def _render_scene(out: Path, seed: int, index: int, lacking: list[str]) -> int:
-    """Render one scene and write those of its pictures that are lacking; return how many. Runs in its own process."""
+def _render_scene(out: Path, seed: int, index: int, missing: list[str]) -> int:
+    """Render one scene, write its missing pictures, and return their number. Runs in a process of its own."""
     from PIL import Image
 
     from lab.scenes.studio import Studio
@@ -192,15 +189,15 @@ def _render_scene(out: Path, seed: int, index: int, lacking: list[str]) -> int:
     _studio = _studio or Studio()
     for k, levels in enumerate(_studio.pictures(place_scene(seed, index), noise=_noise(seed, index))):
         path = out / picture_name(index, k)
-        if path.name in lacking:
+        if path.name in missing:
             with whole_file(path) as partial:
                 Image.fromarray(levels).save(partial, format="PNG", compress_level=3)
-    return len(lacking)
+    return len(missing)
 
 
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """Let processes that start meanwhile ignore Ctrl-C, which a terminal sends to them too; this one decides."""
+    """Make processes started in the block ignore Ctrl-C, which a terminal also sends them; this process handles it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -212,12 +209,12 @@ def _ignoring_interrupts() -> Iterator[None]:
 
 
 def _cores() -> int:
-    """How many CPU cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether a file is there and ends as a PNG file does."""
+    """Whether a file exists and ends like a complete PNG file."""
     try:
         with path.open("rb") as file:
             file.seek(-len(PNG_END), os.SEEK_END)

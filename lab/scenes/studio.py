@@ -1,11 +1,12 @@
-"""From a scene to its pictures, with Mitsuba 3 (`scalar_rgb`, one thread).
+"""Renders the pictures of a scene with Mitsuba 3 (`scalar_rgb`, one thread).
 
-The floor, the lamps and the camera never change, and the floor's albedo is chosen so that the empty floor shows given
-tones; so the empty picture is known. Each further picture is the one before with a window rendered anew around the
-object that came: inside its silhouette as rendered, around it with the change (its shadow, what it reflects) smoothed.
-Outside the window the pixels stay the same, noise included, as in i-CLEVR, whose pictures of a scene share their noise.
+The floor, the lamps and the camera never change. The floor's albedo is chosen to give the empty floor fixed tones, so
+the empty picture is known without rendering. Each picture copies the previous one and renders a window around the new
+object. Inside the object's silhouette, the picture takes the rendered pixels; around it, the change (shadow and
+reflection) is smoothed. Pixels outside the window stay the same, including their noise, as in i-CLEVR, where the
+pictures of a scene share their noise.
 
-Colours in here are linear, not sRGB, until `_png_levels`.
+Colours are linear, not sRGB, up to `_png_levels`.
 """
 
 import math
@@ -36,7 +37,7 @@ Linear = NDArray[np.float64]
 Levels = NDArray[np.uint8]
 
 SAMPLES_PER_PIXEL = 6
-"""Leaves a grain of a few levels at full size, and nothing to see at 64 x 64."""
+"""The noise is then a few levels at full size, and invisible at 64 x 64."""
 
 ALBEDOS = {
     "gray": (0.21, 0.205, 0.20),
@@ -48,20 +49,20 @@ ALBEDOS = {
     "cyan": (0.075, 0.44, 0.44),
     "yellow": (0.52, 0.46, 0.085),
 }
-"""CLEVR's eight colours as its matte material shows them."""
+"""CLEVR's eight colours, as its matte material shows them."""
 
 FILTER_RADIUS = 2.8
-"""Pixels that a sample reaches, four standard deviations of its filter: about as soft as i-CLEVR's edges."""
+"""Radius of the sample filter in pixels, four standard deviations. Edges are about as soft as in i-CLEVR."""
 
 LAMPS = (
-    # where it is, where it points, half its side, radiance
+    # position, target, half of the side, radiance
     ((1.0, 5.5, 5.0), (0.0, 0.0, 0.0), 1.0, 9.0),
     ((-8.0, -2.0, 5.0), (0.0, 0.0, 0.0), 1.5, 4.0),
     ((8.0, -11.0, 7.0), (0.0, 0.0, 0.0), 2.5, 8.5),
 )
 """Square lamps: behind the centre, far left, and the key lamp to the right of the camera."""
 SKY = 0.25
-"""Radiance from everywhere else."""
+"""Radiance from all other directions."""
 
 TONE_COLUMNS = (0, 20, 50, 80, 120, 160, 200, 240, 280, 320)
 TONE_ROWS = (0, 30, 50, 65, 80, 90, 98, 106, 114, 124, 140, 160, 200, 240)
@@ -81,30 +82,30 @@ TONES = (
     (118, 120, 124, 129, 136, 142, 147, 148, 145, 138),
     (118, 121, 125, 131, 139, 147, 154, 157, 155, 149),
 )
-"""How bright the empty floor looks at these columns and rows of the picture, in sRGB levels."""
+"""Brightness of the empty floor at these columns and rows of the picture, in sRGB levels."""
 
 FLOOR_NOISE = 0.03
 """Standard deviation of the empty floor's noise, as a share of its radiance."""
 
 FLOOR_HALF_WIDTH, FLOOR_DEPTH = 30.0, 80.0
-"""The floor reaches this far to each side, and this far away from the camera."""
+"""Extent of the floor to each side, and away from the camera."""
 FLOOR_TEXELS = 384
 """Side of the floor's albedo texture."""
 
 WINDOW_MARGINS = (24, 10, 18, 20)
-"""Pixels rendered anew to the left, above, to the right and below a new object's box."""
+"""Margins of the window to the left, above, to the right and below a new object's box, in pixels."""
 FEATHER = 10
-"""Pixels at the window's edges over which the new rendering takes over from the picture before."""
+"""Width of the blend between the new rendering and the previous picture at the window's edges, in pixels."""
 
 SMOOTHING = 7
-"""Side, in pixels, of the square over which the change outside a new object is averaged; an odd number."""
+"""Side of the square that averages the change outside a new object, in pixels; odd."""
 
 BEVEL = 0.07
 """Radius of a cube's rounded edges."""
 
 
 class Studio:
-    """The lamps, the floor and the camera, loaded once; it takes any number of scenes' pictures.
+    """The lamps, the floor and the camera, loaded once for any number of scenes.
 
     Raises:
         LabError: Mitsuba is not installed.
@@ -112,7 +113,7 @@ class Studio:
 
     def __init__(self) -> None:
         self._mi = load_mitsuba()
-        # Pictures are the same for any number of processes only if each is summed in one order: with one thread.
+        # One thread gives one order of summation, so that the pictures are the same for any number of processes.
         import_module("drjit").set_thread_count(1)
         self._mi.set_variant("scalar_rgb")
         self._mi.set_log_level(self._mi.LogLevel.Error)
@@ -127,17 +128,17 @@ class Studio:
         self._empty_levels = _png_levels(self._empty)
 
     def pictures(self, scene: Scene, noise: int) -> Iterator[Levels]:
-        """Yield the scene's picture with its first object, its first two, and so on, as (240, 320, 3) sRGB levels.
+        """Yield the pictures of the first object, the first two, and so on, as (240, 320, 3) sRGB levels.
 
         `noise` seeds Mitsuba's sampler.
         """
         picture, levels = self._empty.copy(), self._empty_levels.copy()
         for count in range(1, len(scene) + 1):
             left, top, right, bottom = crop = window(scene[count - 1])
-            anew = self._render(scene[:count], crop, seed=noise)
+            rendered = self._render(scene[:count], crop, seed=noise)
             weight = _feather(right - left, left > 0, right < PICTURE_WIDTH)[None, :, None]
             weight = weight * _feather(bottom - top, top > 0, bottom < PICTURE_HEIGHT)[:, None, None]
-            change = anew - picture[top:bottom, left:right]
+            change = rendered - picture[top:bottom, left:right]
             picture[top:bottom, left:right] += weight * _smoothed(change, _silhouette(scene[count - 1], crop))
             levels[top:bottom, left:right] = _png_levels(picture[top:bottom, left:right])
             yield levels.copy()
@@ -214,12 +215,12 @@ class Studio:
         )
 
     def _floor(self) -> Any:
-        """A diffuse floor whose albedo is (the tone wanted) * pi / (the light that falls there)."""
+        """Return a diffuse floor with albedo = (desired tone) * pi / irradiance."""
         mi = self._mi
         steps = (np.arange(FLOOR_TEXELS) + 0.5) / FLOOR_TEXELS
         x = np.broadcast_to((2 * steps - 1) * FLOOR_HALF_WIDTH, (FLOOR_TEXELS, FLOOR_TEXELS))
         y = np.broadcast_to((steps * FLOOR_DEPTH - CAMERA_DISTANCE)[:, None], (FLOOR_TEXELS, FLOOR_TEXELS))
-        # Points below the camera lie behind its picture; the nearest that it sees stands for them.
+        # Points near the camera are outside its view; they take the tone of the nearest visible point.
         column, row, _ = project(x, np.maximum(y, -CAMERA_DISTANCE + 1), np.zeros_like(x))
         albedo = np.clip(_floor_tones(column, row) * math.pi / _irradiance(x, y)[..., None], 0, 0.95)
         place = mi.ScalarTransform4f().translate([0, FLOOR_DEPTH / 2 - CAMERA_DISTANCE, 0])
@@ -238,20 +239,20 @@ def load_mitsuba() -> Any:
     """Import Mitsuba, and Pillow, which writes the pictures.
 
     Raises:
-        LabError: one is not installed; the message says how to install it.
+        LabError: one of them is not installed; the message says how to install it.
     """
     try:
         import_module("PIL.Image")
         return import_module("mitsuba")
     except ImportError as error:
         raise LabError(
-            f"rendering scenes needs Mitsuba 3 and Pillow; one cannot be imported ({error});\n"
-            "install it with: pip install -e '.[scenes]'"
+            f"rendering scenes needs Mitsuba 3 and Pillow, and one cannot be imported ({error});\n"
+            "install them with: pip install -e '.[scenes]'"
         ) from None
 
 
 def window(placed: PlacedObject) -> tuple[int, int, int, int]:
-    """Return the pixels rendered anew for a new object: left, top, right and bottom, the last two exclusive."""
+    """Return the window to render for a new object, in pixels: left, top, right and bottom, the last two exclusive."""
     box = picture_box(placed)
     return (
         max(math.floor(box[0]) - WINDOW_MARGINS[0], 0),
@@ -262,7 +263,7 @@ def window(placed: PlacedObject) -> tuple[int, int, int, int]:
 
 
 def _feather(size: int, first_edge: bool, last_edge: bool) -> Linear:
-    """A weight for each of `size` pixels: 1, falling towards those edges that are not the picture's own."""
+    """Return a weight for each of `size` pixels: 1, falling towards the edges that are inside the picture."""
     steps = np.arange(size) + 0.5
     weight = np.ones(size)
     if first_edge:
@@ -273,9 +274,9 @@ def _feather(size: int, first_edge: bool, last_edge: bool) -> Linear:
 
 
 def _empty_floor() -> Linear:
-    """The picture of the floor alone. What it shows is given, so it is written down instead of rendered.
+    """Return the picture of the empty floor, computed from its tones instead of rendered.
 
-    The noise is of the size a rendering has; RandomState is the generator whose numbers NumPy promises to keep.
+    The noise is as large as that of a rendering. NumPy guarantees the same numbers in all versions for RandomState.
     """
     column, row = np.meshgrid(np.arange(PICTURE_WIDTH) + 0.5, np.arange(PICTURE_HEIGHT) + 0.5)
     noise = np.random.RandomState(0).standard_normal((PICTURE_HEIGHT, PICTURE_WIDTH, 1))
@@ -283,9 +284,9 @@ def _empty_floor() -> Linear:
 
 
 def _silhouette(placed: PlacedObject, crop: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """Which pixels of a crop the object can reach, those within its filter's radius included.
+    """Return which pixels of a crop the object affects, including those within the filter's radius.
 
-    A point is in a convex hull widened by r where it lies, along each direction, no further than the hull and r.
+    A point is in a convex hull widened by r if, in every direction, it lies at most r beyond the hull.
     """
     left, top, right, bottom = crop
     columns, rows = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
@@ -298,9 +299,9 @@ def _silhouette(placed: PlacedObject, crop: tuple[int, int, int, int]) -> NDArra
 
 
 def _smoothed(change: Linear, inside: NDArray[np.bool_]) -> Linear:
-    """A change of the picture, averaged over SMOOTHING x SMOOTHING pixels wherever the new object itself is not.
+    """Return a change of the picture, averaged over SMOOTHING x SMOOTHING pixels outside the new object.
 
-    There the change is a soft shadow or reflection, and all that is sharp in it is noise.
+    Outside the object, the change is a soft shadow or reflection, so all sharp detail in it is noise.
     """
     outside = np.where(inside, 0.0, 1.0)[..., None]
     sums = []
@@ -312,7 +313,7 @@ def _smoothed(change: Linear, inside: NDArray[np.bool_]) -> Linear:
 
 
 def _floor_tones(column: Linear, row: Linear) -> Linear:
-    """The radiance the empty floor shows at points of the picture, shape (..., 3); beyond the edges, the edge's."""
+    """Return the radiance of the empty floor at points of the picture, shape (..., 3). Outside, the edge continues."""
     column, row = np.clip(column, 0, PICTURE_WIDTH), np.clip(row, 0, PICTURE_HEIGHT)
     tones = np.asarray(TONES, dtype=np.float64)
     i = np.clip(np.searchsorted(TONE_ROWS, row, side="right") - 1, 0, len(TONE_ROWS) - 2)
@@ -322,7 +323,7 @@ def _floor_tones(column: Linear, row: Linear) -> Linear:
     upper = (1 - v) * tones[i, j] + v * tones[i, j + 1]
     lower = (1 - v) * tones[i + 1, j] + v * tones[i + 1, j + 1]
     level = (1 - u) * upper + u * lower
-    # The left patch is bluish, the near right corner warm: half of red minus blue, in levels.
+    # Half of red minus blue, in levels: the left patch is bluish, and the near right corner is warm.
     warm = 4 * np.clip((row - 100) / 140, 0, 1) * (0.3 + 0.7 * column / PICTURE_WIDTH)
     warm -= 3.5 * np.exp(-((column / 70) ** 2) - ((row - 110) / 30) ** 2)
     srgb = np.stack([level + 0.8 * warm, level, level - 1.2 * warm], axis=-1) / 255
@@ -330,9 +331,11 @@ def _floor_tones(column: Linear, row: Linear) -> Linear:
 
 
 def _irradiance(x: Linear, y: Linear) -> Linear:
-    """The light that falls on points of the empty floor: each lamp's integral as a sum over 6 x 6 points, and the sky.
+    """Return the irradiance at points of the empty floor, from the sky and the lamps.
 
-    E = pi SKY + sum of radiance * cos(at the lamp) * cos(at the floor) * area / distance^2.
+    E = pi SKY + sum of radiance * cos(at the lamp) * cos(at the floor) * area / distance^2
+
+    The sum over each lamp has 6 x 6 points.
     """
     total = np.full(x.shape, math.pi * SKY)
     grid = (np.arange(6) + 0.5) / 3 - 1
@@ -353,12 +356,13 @@ def _irradiance(x: Linear, y: Linear) -> Linear:
 
 
 def _bevelled_cube(placed: PlacedObject) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]:
-    """Vertices, normals and triangles of a cube with rounded edges, turned and placed.
+    """Return the vertices, normals and triangles of a cube with rounded edges, rotated and placed.
 
-    A point p of each face's grid goes to q + BEVEL * n, q being p clamped to the inner cube and n = (p - q) / |p - q|.
+    Each point p of a face's grid maps to q + BEVEL * n, where q is p clamped to the inner cube and
+    n = (p - q) / |p - q|.
     """
     inner = RADIUS - BEVEL
-    # Grid lines lie on the flat part's ends and close together on the rounding.
+    # Grid lines lie at the ends of the flat part, and close together on the rounded part.
     rounding = np.tan(np.linspace(0, math.pi / 4, 4))[1:] * BEVEL
     line = np.concatenate([-inner - rounding[::-1], [-inner, inner], inner + rounding])
     n = len(line)
@@ -385,7 +389,7 @@ def _bevelled_cube(placed: PlacedObject) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def _png_levels(linear: Linear) -> Levels:
-    """8-bit sRGB levels of linear radiance."""
+    """Return the 8-bit sRGB levels of linear radiance."""
     clipped = np.clip(linear, 0, 1)
     srgb = np.where(clipped <= 0.0031308, 12.92 * clipped, 1.055 * clipped ** (1 / 2.4) - 0.055)
     return np.asarray(np.round(255 * srgb), dtype=np.uint8)

@@ -1,5 +1,6 @@
 """The sweep: every checkpoint with every label-set file, guidance method and weight.
 
-cells  what a sweep cell is, and the file that holds its images
-run    runs cells: samples, has the images judged, writes each cell once
+cells  the definition of a sweep cell, and the file that stores its result
+fit    checks that the settings of a sweep are compatible
+run    runs cells: samples the images, judges them, and writes each cell once
 """

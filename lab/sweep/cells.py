@@ -1,6 +1,6 @@
-"""Sweep cells: what one is, what it holds once it has been run, and the file that keeps it.
+"""Sweep cells: the definition of a cell, its result, and the file that stores it.
 
-Nothing here samples; `lab/sweep/run.py` does.
+`lab/sweep/run.py` samples the images.
 """
 
 import hashlib
@@ -27,29 +27,29 @@ from lab.machine.files import require_format, whole_file
 from lab.types import ClassLogits, PixelImages
 
 FORMAT = 2
-"""Raise it when what a cell's file holds changes; a setting with a default may be added without."""
+"""Increase it when the content of a cell's file changes. A new setting with a default needs no increase."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepCell:
-    """One cell of the sweep: all that decides its images and the evaluator's logits of them.
+    """One cell of the sweep: everything that determines its images and the evaluator's logits.
 
     Args:
-        checkpoint: name of the checkpoint, without its ending.
-        epoch: of the checkpoint.
-        step: of the checkpoint.
-        checkpoint_digest: of the checkpoint file's content.
-        evaluator_digest: of the evaluator file's content.
-        label_set_file: name of the label-set file, without its ending.
-        label_sets: the file's label sets, one image each.
-        method_name: the name of the guidance method in `lab.guidance.methods.METHODS`.
-        method: its settings.
+        checkpoint: name of the checkpoint, without the file extension.
+        epoch: epoch of the checkpoint.
+        step: training step of the checkpoint.
+        checkpoint_digest: digest of the checkpoint file.
+        evaluator_digest: digest of the evaluator file.
+        label_set_file: name of the label-set file, without the file extension.
+        label_sets: the label sets of the file.
+        method_name: name of the guidance method in `lab.guidance.methods.METHODS`.
+        method: settings of the guidance method.
         guidance_weight: w.
-        sampler: the sampler and its settings.
-        precision: of the network's arithmetic.
-        seeds: images for each label set; image j of n label sets is seed j div n's image of label set j mod n.
-        weaker_checkpoint: name of the checkpoint that the method guides away from, if it needs one.
-        weaker_digest: of that file's content.
+        sampler: settings of the sampler.
+        precision: arithmetic of the network, "float32" or "bfloat16".
+        seeds: number of images for each label set. With n label sets, image j has seed j div n and label set j mod n.
+        weaker_checkpoint: name of the checkpoint that the method guides away from, or "" if it needs none.
+        weaker_digest: digest of the weaker checkpoint's file, or "".
     """
 
     checkpoint: str
@@ -70,9 +70,9 @@ class SweepCell:
 
     @cached_property
     def key(self) -> str:
-        """A file name that is readable, ASCII, and different for every different cell.
+        """The file name of the cell, without the extension: readable, ASCII and unique.
 
-        Settings at their default have no part in it, so that a setting added later changes no cell's name.
+        Settings at their defaults do not affect it, so a setting that is added later changes no cell's name.
         """
         identity = changes_from_default(self)
         identity |= {"method": changes_from_default(self.method), "sampler": changes_from_default(self.sampler)}
@@ -87,35 +87,35 @@ class SweepCell:
 
     @property
     def sampling(self) -> "SweepCell":
-        """What decides how images are sampled, apart from the label sets; cells of one sampling share batches."""
+        """The cell without its label sets. Cells with the same `sampling` share batches."""
         if self.method.facts.cost_depends_on_label_sets:
-            return self  # the cost is counted for each cell
+            return self  # each cell counts its own cost
         return replace(self, label_set_file="", label_sets=())
 
     @property
     def asked(self) -> list[LabelSet]:
-        """The label set of every image, seed after seed."""
+        """The label set of every image, ordered by seed."""
         return list(self.label_sets) * self.seeds
 
     @property
     def noise_seeds(self) -> list[tuple[int, ...]]:
-        """What decides every image's noise: the label-set file's name, the seed, and the label set's place in the file.
+        """The seeds of every image's noise: the label-set file's name, the seed, and the label set's place in the file.
 
-        No two files share noise: otherwise a file that has no say in the ranking would share images with the one that
-        ranks. All checkpoints, weights and samplers share it.
+        All checkpoints, weights and samplers share the noise of a file. Different files have different noise, so that
+        the file that ranks shares no images with the others.
         """
         return noise_seeds(self.label_set_file, self.seeds, len(self.label_sets))
 
 
 def read_cell(stored: dict[str, Any]) -> SweepCell:
-    """Return the cell that a file holds as primitives; a setting that the file lacks has its default.
+    """Return the cell that a file stores as primitives. A missing setting gets its default.
 
     Raises:
-        LabError: a setting that this version of the lab does not have.
+        LabError: this version of the lab does not have a method, sampler or setting of the cell.
     """
     method = METHODS.get(str(stored["method_name"]))
     if method is None:
-        raise LabError(f"no guidance method {stored['method_name']!r}; allowed are {', '.join(METHODS)}")
+        raise LabError(f"no guidance method {stored['method_name']!r}; the methods are {', '.join(METHODS)}")
     parts = {
         "label_sets": tuple(map(tuple, stored["label_sets"])),
         "method": read_settings(method, stored["method"]),
@@ -125,28 +125,28 @@ def read_cell(stored: dict[str, Any]) -> SweepCell:
 
 
 def noise_seeds(label_set_file: str, seeds: int, label_sets: int) -> list[tuple[int, ...]]:
-    """Return (file, seed, place) for every image of a label-set file of this name, seed after seed."""
+    """Return (file, seed, place) for every image of the label-set file with this name, ordered by seed."""
     return [each for seed in range(seeds) for each in noise_seeds_of(label_set_file, seed, label_sets)]
 
 
 def noise_seeds_of(label_set_file: str, seed: int, label_sets: int) -> list[tuple[int, ...]]:
-    """Return (file, seed, place) for every image of one seed of a label-set file of this name."""
+    """Return (file, seed, place) for every image of the label-set file with this name and one seed."""
     file = zlib.crc32(label_set_file.encode(errors="surrogateescape"))
     return [(file, seed, place) for place in range(label_sets)]
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a finished cell holds.
+    """The result of a finished cell.
 
     Args:
         cell: the cell.
         pixels: its images as 8-bit pixels, (N, C, H, W).
-        logits: what the evaluator said of them, (N, K).
-        network_evaluations: images put through the network for each image made; a mean where images differ in it.
-        seconds: spent sampling and judging; of a batch with others' images, this cell's share.
-        warm_up_seconds: spent compiling the network, once for all cells of a checkpoint; 0 where it was not compiled.
-        device: where.
+        logits: the evaluator's logits, (N, K).
+        network_evaluations: network evaluations per image; the mean if images differ.
+        seconds: time spent sampling and judging; the cell's share if cells share batches.
+        warm_up_seconds: time spent compiling the network, once for all cells of a checkpoint; 0 without compilation.
+        device: the device that computed it.
     """
 
     cell: SweepCell
@@ -159,64 +159,64 @@ class CellResult:
 
 
 def save_result(folder: Path, result: CellResult) -> None:
-    """Write a finished cell's file, whole or not at all.
+    """Write the file of a finished cell atomically.
 
     Raises:
         LabError: the file cannot be written.
     """
     columns = ("network_evaluations", "seconds", "warm_up_seconds", "device")
-    told: dict[str, Any] = {key: getattr(result, key) for key in columns}
-    told |= {"format": FORMAT, "cell": asdict(result.cell)}
+    record: dict[str, Any] = {key: getattr(result, key) for key in columns}
+    record |= {"format": FORMAT, "cell": asdict(result.cell)}
     with whole_file(folder / f"{result.cell.key}.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(
-            file, pixels=result.pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(told))
+            file, pixels=result.pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(record))
         )
 
 
 def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
-    """Return a cell's result from its file, or None if it has not been run."""
+    """Return a cell's result from its file, or None if the cell has not been run."""
     path = folder / f"{cell.key}.npz"
     if not path.exists():
         return None
-    found = _load(path)
-    if found.cell != cell:
-        raise _unreadable(path, "it is another cell's")
-    return found
+    result = _load(path)
+    if result.cell != cell:
+        raise _unreadable(path, "it belongs to another cell")
+    return result
 
 
 def _load(path: Path) -> CellResult:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            told: dict[str, Any] = json.loads(str(arrays["told"]))
-            require_format(path, told.pop("format", None), FORMAT)
+            record: dict[str, Any] = json.loads(str(arrays["told"]))
+            require_format(path, record.pop("format", None), FORMAT)
             pixels, logits = torch.from_numpy(arrays["pixels"]), torch.from_numpy(arrays["logits"])
-        cell = read_cell(told.pop("cell"))
+        cell = read_cell(record.pop("cell"))
         if not len(pixels) == len(logits) == len(cell.asked):
-            raise ValueError("its images are not as many as its label sets")
-        return CellResult(cell=cell, pixels=pixels, logits=logits, **told)
-    except Exception as error:  # a damaged archive makes zipfile, numpy and json raise nearly anything
+            raise ValueError("the number of images does not match the label sets")
+        return CellResult(cell=cell, pixels=pixels, logits=logits, **record)
+    except Exception as error:  # zipfile, numpy and json raise many types of error for a damaged archive
         raise _unreadable(path, str(error)) from None
 
 
-def _unreadable(path: Path, why: str) -> LabError:
-    why = why.removeprefix(f"{path}: ")
+def _unreadable(path: Path, reason: str) -> LabError:
+    reason = reason.removeprefix(f"{path}: ")
     return LabError(
-        f"{path}: this sweep cell is damaged or of another version ({why:.90}); delete it, and it is run again"
+        f"{path}: this sweep cell is damaged or from another version ({reason:.90}); delete it to run it again"
     )
 
 
 def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> tuple[list[CellResult], list[Path]]:
-    """Return the finished cells beside these, of the same checkpoints and evaluator, but of other settings.
+    """Return the other finished cells in a folder, with the same checkpoints and evaluator but other settings.
 
-    A label-set file whose content has changed since is another file of the same name; its cells are not returned.
+    Cells of a label-set file whose content has changed are not returned.
 
     Args:
-        folder: where cells are kept.
-        cells: those of this sweep.
+        folder: the folder of the cells' files.
+        cells: the cells of this sweep.
 
     Returns:
-        The results, and the files that cannot be read: damaged ones, and those of another version of the lab. This
-        sweep does not need them, so they do not stop it.
+        The results, and the files that cannot be read, which are damaged or from another version of the lab. This
+        sweep does not need those files, so they are not an error.
     """
     ours = {cell.key for cell in cells}
     checkpoints = {(cell.checkpoint, cell.checkpoint_digest) for cell in cells}
@@ -226,13 +226,13 @@ def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> tuple[list[Cell
         if path.stem in ours:
             continue
         try:
-            found = _load(path)
+            result = _load(path)
         except LabError:
             unreadable.append(path)
             continue
-        cell = found.cell
+        cell = result.cell
         same_file = label_sets.get(cell.label_set_file, cell.label_sets) == cell.label_sets
         same_judge = cell.evaluator_digest == cells[0].evaluator_digest
         if (cell.checkpoint, cell.checkpoint_digest) in checkpoints and same_file and same_judge:
-            results.append(found)
+            results.append(result)
     return results, unreadable

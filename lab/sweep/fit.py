@@ -1,4 +1,4 @@
-"""Whether sampler, methods of guidance, noise schedule, denoiser and classes go together, before any of them runs."""
+"""Checks that a sampler, guidance methods, a noise schedule, a denoiser and classes fit together, before a sweep."""
 
 from collections.abc import Collection, Sequence
 
@@ -19,13 +19,13 @@ from lab.types import Conditions, Images, Timesteps
 def require_fit(
     sampler: SamplerConfig, methods: Sequence[NamedMethod], schedule: NoiseSchedule, vocabulary: ClassVocabulary
 ) -> None:
-    """Raise LabError unless the sampler can take its steps and every method can guide it.
+    """Raise LabError unless the sampler works with the noise schedule and every method works with both.
 
     Args:
-        sampler: its settings.
-        methods: the methods of guidance.
+        sampler: the settings of the sampler.
+        methods: the guidance methods.
         schedule: the noise schedule that the denoiser was trained on.
-        vocabulary: the classes of the conditions, which a method may name.
+        vocabulary: the classes of the conditions; a method's settings may name them.
     """
     grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
     if type(sampler) in DIFFUSERS_SAMPLERS:

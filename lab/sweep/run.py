@@ -1,8 +1,8 @@
-"""The sweep: every checkpoint x label-set file x guidance weight, each an independent cell.
+"""The sweep: one independent cell for every checkpoint, label-set file, guidance method and weight.
 
-A cell samples one image for every label set and every seed, hands them to the evaluator it was given, and writes one
-file of its own, atomically. A cell whose file is there is never run again. Cells share nothing, so any engine may run
-them, in any order. All weights start from the same noise, so their rows are paired.
+A cell samples one image for every label set and seed, has the evaluator judge them, and writes its own file
+atomically. A cell with a file is not run again. Cells are independent, so they may run on any engine, in any order. All
+weights start from the same noise, so their rows are paired.
 """
 
 import time
@@ -33,13 +33,13 @@ Judge = Callable[[PixelImages], ClassLogits]
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how cells are computed; it decides how fast, and no image.
+    """Where and how cells are computed. It affects the speed, not the images.
 
     Args:
         judge: maps 8-bit images to class logits.
-        device: of the networks.
-        compiled: whether torch compiles them.
-        batch_size: images sampled together; 0 for as many as fit into memory.
+        device: the device of the networks.
+        compiled: whether torch compiles the networks.
+        batch_size: images sampled together; 0 means as many as fit into memory.
     """
 
     judge: Judge
@@ -50,13 +50,13 @@ class Engine:
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A checkpoint that is ready to be sampled from.
+    """A checkpoint that is ready for sampling.
 
     Args:
-        checkpoint: what its file holds.
+        checkpoint: the checkpoint.
         network: its noise predictor, on the engine's device.
-        batch_size: images that are sampled together.
-        warm_up_seconds: spent compiling the network; 0 where it was not compiled.
+        batch_size: images sampled together.
+        warm_up_seconds: time spent compiling the network; 0 without compilation.
     """
 
     checkpoint: Checkpoint
@@ -66,15 +66,15 @@ class LoadedCheckpoint:
 
 
 def load_for_cell(cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine) -> LoadedCheckpoint:
-    """Return the checkpoint that a cell names, compiled where the engine says so, and told how many images fit.
+    """Load the checkpoint of a cell, choose the batch size, and compile the network if the engine requires it.
 
     Raises:
-        LabError: the checkpoint is damaged, or not the one that the cell names.
+        LabError: the checkpoint is damaged, or its epoch or step differs from the cell's.
     """
     path = checkpoints / f"{cell.checkpoint}.pt"
     checkpoint = load_checkpoint(path, vocabulary)
     if (checkpoint.epoch, checkpoint.step) != (cell.epoch, cell.step):
-        raise LabError(f"{path} is of epoch {checkpoint.epoch}, not {cell.epoch}; restore it")
+        raise LabError(f"{path} is from epoch {checkpoint.epoch}, but must be from {cell.epoch}; restore it")
     shape, classes = checkpoint.image_shape, len(vocabulary)
     network = checkpoint.noise_predictor(Computation(engine.device, cell.precision))
     batch_size = engine.batch_size or images_that_fit(network, shape, classes, engine.device)
@@ -83,7 +83,7 @@ def load_for_cell(cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabular
         network = checkpoint.noise_predictor(Computation(engine.device, cell.precision, compiled=True))
         started = time.perf_counter()
         with torch.inference_mode():
-            # Both halves of guidance, and one alone.
+            # The two batch sizes of guidance: both halves, and one half alone.
             for images in (2 * batch_size, batch_size):
                 network(*blank_inputs(images, shape, classes, engine.device))
         seconds = time.perf_counter() - started
@@ -98,24 +98,24 @@ def run_cells(
     engine: Engine,
     folder: Path,
 ) -> list[CellResult]:
-    """Sample the images of cells, have them judged, write a file for each and return what they hold.
+    """Sample the images of cells, judge them, write a file for each cell and return the results.
 
-    Which images share a batch decides their last bits. It is the same whichever cells are wanted, so that a sweep that
-    was cut off ends with the bits it would have had; batches with no image of a wanted cell are not sampled.
+    The images that share a batch affect each other's rounding. The batches do not depend on `wanted`, so a resumed
+    sweep gives the same bits as an uninterrupted one. Batches without an image of a wanted cell are skipped.
 
     Args:
-        cells: they differ in their label-set file alone, so that their images may share batches.
-        wanted: keys of those that have not been run yet.
-        loaded: the checkpoint they name.
-        weak: a weaker noise predictor, where the method asks for it.
+        cells: cells that differ only in their label-set file, so that their images may share batches.
+        wanted: keys of the cells that have not been run yet.
+        loaded: the checkpoint of the cells.
+        weak: the weaker noise predictor, if the method needs one.
         engine: where and how to compute.
-        folder: where cells are kept.
+        folder: the folder for the cells' files.
 
     Raises:
         LabError: an image is not finite, or a file cannot be written.
     """
     checkpoint, size = loaded.checkpoint, loaded.batch_size
-    conditions = checkpoint.vocabulary.conditions([asked for cell in cells for asked in cell.asked]).to(engine.device)
+    conditions = checkpoint.vocabulary.conditions([each for cell in cells for each in cell.asked]).to(engine.device)
     noise_seeds = [seeds for cell in cells for seeds in cell.noise_seeds]
     of_wanted = [cell.key in wanted for cell in cells for _ in cell.asked]
     counter, weak_counter = EvaluationCounter(loaded.network), EvaluationCounter(weak or loaded.network)
@@ -155,7 +155,7 @@ def run_cells(
 
 
 def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, weak: NoisePredictor) -> NoisePredictor:
-    """Return a cell's guidance around the network."""
+    """Return the network with the guidance of a cell."""
     schedule = noise_schedule(checkpoint.schedule)
     grid = timestep_grid(schedule.timesteps, cell.sampler.sampling_steps)
     unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary)
@@ -165,7 +165,7 @@ def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, we
 def _weak(
     cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device
 ) -> NoisePredictor | None:
-    """Return the weaker noise predictor that a cell's method asks for, if it does."""
+    """Return the weaker noise predictor if the cell's method needs one, else None."""
     if not cell.weaker_checkpoint:
         return None
     weaker = load_checkpoint(checkpoints / f"{cell.weaker_checkpoint}.pt", vocabulary)
@@ -176,21 +176,22 @@ def _require_finite(images: Images, cell: SweepCell) -> None:
     if not bool(images.isfinite().all()):
         raise LabError(
             f"{cell.checkpoint} at w = {cell.guidance_weight:g} sampled images that are not finite; "
-            f"keep --sampler.clamp, or take a smaller weight"
+            f"use --sampler.clamp or a smaller weight"
         )
 
 
 def run_sweep(
     cells: Iterable[SweepCell], checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine, folder: Path
 ) -> Iterator[CellResult]:
-    """Yield every cell's result in order, running those that have none yet.
+    """Yield the result of every cell in order, and run the cells that have no result yet.
 
     Args:
-        cells: neighbours of one checkpoint and precision share a loaded network, and those of one `sampling`, batches.
-        checkpoints: folder of the checkpoints the cells name.
-        vocabulary: the one that the label sets are of, and that the checkpoints must be of.
+        cells: the cells. Consecutive cells with the same checkpoint and precision share a loaded network; those with
+            the same `sampling` share batches.
+        checkpoints: the folder of the checkpoints.
+        vocabulary: the vocabulary of the label sets; the checkpoints must have the same one.
         engine: where and how to compute.
-        folder: where cells are kept.
+        folder: the folder of the cells' files.
     """
     loaded: LoadedCheckpoint | None = None
     weak: NoisePredictor | None = None
@@ -218,11 +219,11 @@ def denoising_strip(
     """Return the first images of a cell at every moment from starting noise to finished image.
 
     Args:
-        checkpoint: the one that the cell names.
+        checkpoint: the checkpoint of the cell.
         cell: the cell.
-        count: how many of its images.
-        device: where to compute.
-        checkpoints: folder of the checkpoints, where autoguidance finds its weaker one.
+        count: the number of images.
+        device: the device to compute on.
+        checkpoints: the folder of the checkpoints, which holds the weaker checkpoint of autoguidance.
 
     Returns:
         sampling_steps + 1 batches of `count` images.
