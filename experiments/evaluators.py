@@ -1,4 +1,4 @@
-"""Evaluators of an experiment: the one that ranks and, by option, a second one; trained where there is none yet."""
+"""Evaluators of an experiment: the one that ranks and an optional second one, trained if they do not exist yet."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Evaluators:
     """The evaluators of an experiment.
 
     Args:
-        first: the one that ranks.
-        images: how many images it was trained on, or would have been, were it not there already.
-        second: the one that measures quality, or None.
+        first: the evaluator that ranks.
+        images: number of images in its training split; an evaluator from a file was not trained on them.
+        second: the evaluator that measures quality, or None.
     """
 
     first: Evaluator
@@ -33,7 +33,7 @@ class Evaluators:
 
 
 def trained_evaluators(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluators:
-    """Return the evaluators, trained on disjoint parts of the evaluator's split where there are none yet."""
+    """Return the evaluators. Missing ones are trained, on disjoint parts of the evaluator's split."""
     from lab.data.datasets import stratified_parts
 
     share = experiment.second_evaluator.share
@@ -46,7 +46,7 @@ def trained_evaluators(experiment: Experiment, images: LabelledImages, device: t
 
 
 def first_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
-    """Return the evaluator: the file that was asked for, or this experiment's own, trained where there is none yet."""
+    """Return the first evaluator: from the file in the settings, or this experiment's own, trained if missing."""
     from evaluator.classifiers.weights import load_evaluator
 
     if experiment.evaluator.weights is None:
@@ -58,7 +58,7 @@ def first_evaluator(experiment: Experiment, images: LabelledImages, device: torc
 
 
 def second_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
-    """Return the second evaluator: of another architecture and seed, else trained as the first one is."""
+    """Return the second evaluator: trained like the first one, with another architecture and seed."""
     config = replace(experiment.evaluator, kind=experiment.second_evaluator.kind, weights=None)
     path, settings = experiment.second_evaluator_file, experiment.evaluator_settings()
     return trained_once(path, config, images, experiment.seed + 1, settings, device)
@@ -72,7 +72,11 @@ def trained_once(
     settings: dict[str, Any],
     device: torch.device,
 ) -> Evaluator:
-    """Return the evaluator in a file, trained on these images where there is none yet; one of others is refused."""
+    """Return the evaluator in a file; if the file does not exist, train an evaluator on these images and save it.
+
+    Raises:
+        LabError: the file's evaluator has other settings, classes or images.
+    """
     from tqdm import tqdm
 
     from evaluator.classifiers.networks import build_classifier

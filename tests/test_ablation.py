@@ -51,7 +51,7 @@ def test_every_change_of_an_ablation_changes_something(name: str) -> None:
     experiment = PRESETS[name][1]
     for changes in ABLATIONS[name].values():
         assert changed(experiment, changes) != experiment
-    with pytest.raises(LabError, match="which it has already"):
+    with pytest.raises(LabError, match="already has the settings of its variant"):
         changed(experiment, {"denoiser": {"activation": experiment.denoiser.activation}})
 
 

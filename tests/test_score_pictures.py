@@ -207,8 +207,9 @@ def test_one_folder_that_cannot_be_scored_costs_the_others_nothing(
     assert len(pd.read_csv(pictures.parent / "scores_images.csv")) == 12
     output = capsys.readouterr()
     error = output.err[output.err.index("error: ") :].strip()
-    assert error.startswith(f"error: 1 of 3 folders could not be scored, and {pictures.parent / 'scores.csv'} says why")
-    assert f"the first: {pictures}: " in error
+    scores = pictures.parent / "scores.csv"
+    assert error.startswith(f"error: 1 of 3 folders could not be scored; {scores} has the reasons; first problem: ")
+    assert f"first problem: {pictures}: " in error
     assert len(error.splitlines()) <= 2
     assert output.out.splitlines()[-1].startswith(f"{pictures}: ")
     assert told in output.out.splitlines()[-1]
@@ -298,7 +299,7 @@ def test_no_folder_at_all_is_a_mistake(pictures: Path, capsys: pytest.CaptureFix
     # A pattern that the shell made nothing of.
     rest = arguments(pictures)[3:]
     assert main(["score", "--images", *rest]) == 2
-    assert "--images names no folder" in capsys.readouterr().err
+    assert "--images is empty; give at least one folder" in capsys.readouterr().err
 
 
 def test_an_evaluator_of_this_lab_needs_no_vocabulary(pictures: Path) -> None:
