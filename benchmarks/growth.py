@@ -79,7 +79,7 @@ def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
         return torch.zeros(len(pixels), classes)
 
     engine = Engine(judge, torch.device("cpu"), False, 0)
-    seconds, outside = [], []
+    taken, outside = [], []
     # The first round does not count, because it includes the one-time work of torch and the processor.
     for _ in range(1 + ROUNDS):
         with tempfile.TemporaryDirectory() as name, NetworkTimer() as timer:
@@ -88,15 +88,13 @@ def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
             started = time.perf_counter()
             for _ in run_sweep(cells_to_run, folder, vocabulary, engine, folder / "cells"):
                 pass
-            seconds.append(time.perf_counter() - started)
-            outside.append(1 - timer.seconds / seconds[-1])
+            taken.append(time.perf_counter() - started)
+            outside.append(1 - timer.seconds / taken[-1])
     # Not getrusage: a process inherits its peak from the process that started it.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     memory = int(status.split("VmHWM:")[1].split()[0]) / 2**20
     return (
-        spread("seconds", np.asarray(seconds[1:]))
-        | spread("outside_network", np.asarray(outside[1:]))
-        | {"GiB": memory}
+        spread("seconds", np.asarray(taken[1:])) | spread("outside_network", np.asarray(outside[1:])) | {"GiB": memory}
     )
 
 
