@@ -1,1 +1,1 @@
-"""What takes how long, side by side: `make benchmark`. No tests: machines are shared, and only ratios last."""
+"""Timings side by side: `make benchmark`. They are not tests: on shared machines, only ratios are comparable."""

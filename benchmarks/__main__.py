@@ -1,4 +1,4 @@
-"""Runs every benchmark and writes one table: `python -m benchmarks [FILE]`."""
+"""Run every benchmark and write one table: `python -m benchmarks [FILE]`."""
 
 import platform
 import subprocess
@@ -23,11 +23,11 @@ from lab.machine.precision import chosen_precision
 
 CPU = torch.device("cpu")
 FEWEST_STEPS = 4
-"""Sampling steps that are enough for the guided accuracy of 400 ancestral ones; unguided it takes the default's."""
+"""Sampling steps that reach the guided accuracy of 400 ancestral steps; without guidance, use the default number."""
 
 
 def contestants(denoiser: DenoiserConfig, plain: DenoiserConfig, side: int, batch_size: int) -> list[Contestant]:
-    """Return the recipe of the coursework, this lab in the machine's precision and in float32, and the libraries."""
+    """Return the coursework's recipe, this lab in float32 and in the machine's precision, and two libraries."""
     recipe = coursework(plain, side)
     lab = [
         this_lab(
@@ -51,7 +51,7 @@ def contestants(denoiser: DenoiserConfig, plain: DenoiserConfig, side: int, batc
 
 
 def machine() -> dict[str, str]:
-    """Return what the figures were taken on and with."""
+    """Return the machine, the versions and the commit of the measurements."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     units = [
         name
@@ -67,7 +67,7 @@ def machine() -> dict[str, str]:
 
 
 def main(path: Path) -> None:
-    """Run all, print the table, and write it with the machine, the versions and the commit."""
+    """Run all benchmarks, print the table, and write it with the machine, the versions and the commit."""
     small, large = DIGITS.denoiser, ContextUnetConfig(n_feat=128)
     plain = ICLEVR_COURSEWORK.denoiser
     assert isinstance(small, ContextUnetConfig)

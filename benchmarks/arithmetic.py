@@ -1,4 +1,4 @@
-"""The share of the machine's own matrix-product rate that sampling and training reach."""
+"""Operations per second of sampling and training, as a share of the machine's matrix-product rate."""
 
 from collections.abc import Callable
 
@@ -15,14 +15,14 @@ SIZE, ROUNDS, IMAGES, STEPS = 2048, 7, 32, 2
 
 
 def share_of_matrix_rate(denoiser: ContextUnetConfig, side: int, precision: str) -> list[Row]:
-    """Return rows for sampling and for training, timed in turn with a product of large matrices.
+    """Return rows for sampling and training, timed alternately with a product of large matrices.
 
-    Sampling is steps of the sampler with both halves of guidance; training is steps with optimizer and EMA.
+    Sampling runs sampler steps with conditional and unconditional predictions; training includes optimizer and EMA.
 
     Args:
-        denoiser: of the network.
-        side: of the images.
-        precision: of both, network and matrices.
+        denoiser: settings of the network.
+        side: side of the images, in pixels.
+        precision: precision of the network and the matrices.
     """
     lab = this_lab("", denoiser, DPMSolverConfig(), side, IMAGES, precision)
     classes, blank = torch.arange(IMAGES) % CLASSES, torch.zeros(IMAGES, 1, side, side)
@@ -43,7 +43,7 @@ def share_of_matrix_rate(denoiser: ContextUnetConfig, side: int, precision: str)
     reference = np.asarray(rates["matrix product"][1:])
     return [
         {"benchmark": f"billion operations a second, {precision}, {side}x{side}, n_feat {denoiser.n_feat}", "of": work}
-        | spread("rate", np.asarray(found[1:]))
-        | spread("ratio", np.asarray(found[1:]) / reference)
-        for work, found in rates.items()
+        | spread("rate", np.asarray(measured[1:]))
+        | spread("ratio", np.asarray(measured[1:]) / reference)
+        for work, measured in rates.items()
     ]

@@ -1,7 +1,7 @@
-"""What is compared: this lab, the coursework recipe written plainly, diffusers, and denoising_diffusion_pytorch.
+"""Contestants: this lab, a plain version of the coursework's recipe, diffusers, and denoising_diffusion_pytorch.
 
-All at one image size, with ten classes, classifier-free guidance of both halves, and as many parameters as the
-coursework's network has, as nearly as their widths allow.
+All have the same image size, ten classes and classifier-free guidance with two predictions per step. The libraries'
+networks have about as many parameters as the coursework's, as closely as their widths allow.
 """
 
 from collections.abc import Callable
@@ -38,11 +38,11 @@ class Contestant:
     """One way to train and to sample.
 
     Args:
-        name: what it is.
-        parameters: of its network.
+        name: name of the contestant.
+        parameters: number of its network's parameters.
         train: takes one optimizer step on a batch of images in [-1, 1] and their classes.
-        sample: takes so many steps of its sampler, of images of these classes.
-        sampling_steps: that it needs for an image.
+        sample: takes this many sampler steps for images of these classes.
+        sampling_steps: number of steps that an image needs.
     """
 
     name: str
@@ -60,7 +60,7 @@ def count(network: nn.Module) -> int:
 def this_lab(
     name: str, denoiser: DenoiserConfig, sampler: SamplerChoice, side: int, batch_size: int, precision: str
 ) -> Contestant:
-    """Return this lab with a network and a sampler."""
+    """Return this lab with the given network and sampler."""
     schedule_config = CosineScheduleConfig()
     schedule = noise_schedule(schedule_config)
     network = build_denoiser(denoiser, (1, side, side), CLASSES, schedule_config, 0)
@@ -88,14 +88,14 @@ def this_lab(
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """Take a step down the gradient of a loss, as every plain training loop does."""
+    """Take one optimizer step on a loss, like every plain training loop."""
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
     optimizer.step()
 
 
 def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
-    """Return the recipe as its scripts have it: float32, contiguous, 400 ancestral steps, both halves one by one."""
+    """Return the recipe of the coursework's scripts: float32, contiguous, 400 ancestral steps, separate predictions."""
     config = LinearScheduleConfig(timesteps=COURSEWORK_STEPS)
     network = build_denoiser(denoiser, (1, side, side), CLASSES, config, 0).to(memory_format=torch.contiguous_format)
     beta = torch.linspace(1e-4, 0.02, COURSEWORK_STEPS)
@@ -128,7 +128,7 @@ def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
 def diffusers_unet(
     parameters: int, side: int, scheduler: DDPMScheduler | DDIMScheduler, sampling_steps: int
 ) -> Contestant:
-    """Return diffusers' UNet2DModel with class embeddings and a scheduler, as its training examples have it."""
+    """Return diffusers' UNet2DModel with class embeddings and a scheduler, as in its training examples."""
     network = nearest_in_size(
         parameters,
         lambda width: UNet2DModel(
@@ -142,17 +142,17 @@ def diffusers_unet(
     def train(images: Tensor, classes: Tensor) -> None:
         t = torch.randint(scheduler.config.num_train_timesteps, (len(images),))
         noise = torch.randn_like(images)
-        asked = torch.where(torch.rand(len(images)) < 0.1, CLASSES, classes)
-        predicted = network(scheduler.add_noise(images, noise, t), t, class_labels=asked).sample
+        labels = torch.where(torch.rand(len(images)) < 0.1, CLASSES, classes)
+        predicted = network(scheduler.add_noise(images, noise, t), t, class_labels=labels).sample
         descend(optimizer, nn.functional.mse_loss(predicted, noise))
 
     @torch.no_grad()
     def take_steps(classes: Tensor, count: int) -> None:
         network.eval()
         scheduler.set_timesteps(sampling_steps)
-        x, asked = torch.randn(len(classes), 1, side, side), torch.cat((classes, torch.full_like(classes, CLASSES)))
+        x, labels = torch.randn(len(classes), 1, side, side), torch.cat((classes, torch.full_like(classes, CLASSES)))
         for t in scheduler.timesteps[:count]:
-            conditional, unconditional = network(torch.cat((x, x)), t, class_labels=asked).sample.chunk(2)
+            conditional, unconditional = network(torch.cat((x, x)), t, class_labels=labels).sample.chunk(2)
             noise = (1 + WEIGHT) * conditional - WEIGHT * unconditional
             x = scheduler.step(noise, t, x).prev_sample
         network.train()
@@ -162,7 +162,7 @@ def diffusers_unet(
 
 
 def denoising_diffusion(parameters: int, side: int) -> Contestant:
-    """Return denoising_diffusion_pytorch's classifier-free guidance, 400 timesteps."""
+    """Return denoising_diffusion_pytorch's classifier-free guidance with 400 timesteps."""
     from denoising_diffusion_pytorch.classifier_free_guidance import GaussianDiffusion, Unet
 
     network = nearest_in_size(
@@ -185,6 +185,6 @@ def denoising_diffusion(parameters: int, side: int) -> Contestant:
 
 
 def nearest_in_size(parameters: int, build: Callable[[int], Any]) -> Any:
-    """Return the network whose width, a multiple of 8, brings it nearest to this many parameters."""
+    """Return the network with the number of parameters closest to this, over widths that are multiples of 8."""
     sizes = {width: count(build(width)) for width in range(8, 161, 8)}
     return build(min(sizes, key=lambda width: abs(sizes[width] - parameters)))

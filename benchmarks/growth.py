@@ -1,6 +1,6 @@
-"""Time and memory of a sweep as cells, images, steps and classes grow tenfold, and what of it is not the network.
+"""Time and memory of a sweep as cells, images, steps and classes grow tenfold, and the share outside the network.
 
-Every sweep runs in a process of its own, whose greatest memory is told when it ends.
+Every sweep runs in a separate process, which reports its peak memory when it ends.
 """
 
 import tempfile
@@ -32,31 +32,31 @@ ROUNDS = 3
 
 
 def growth() -> list[Row]:
-    """Return a row for the sweep to begin with, and one for each of its sizes ten times as large."""
+    """Return a row for the initial sweep and a row for each of its sizes multiplied by ten."""
     rows = []
     for name, sizes in {
         "to begin with": START,
         **{f"10 x {key}": START | {key: 10 * START[key]} for key in START},
     }.items():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-            found = alone.submit(one_sweep, **sizes).result()
+            measured = alone.submit(one_sweep, **sizes).result()
         row: Row = {"benchmark": "a sweep grows", "of": name}
-        rows.append(row | found)
+        rows.append(row | measured)
     first = rows[0]
     return [row | {"ratio": float(row["seconds"]) / float(first["seconds"])} for row in rows]
 
 
 def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
-    """Return the seconds of a sweep, the share of them outside the network, and the most memory held, in GiB.
+    """Return the seconds of a sweep, the share of them outside the network, and the peak memory in GiB.
 
-    Nothing judges the images: an evaluator is a network too.
+    No evaluator scores the images, because an evaluator is also a network.
     """
     vocabulary = ClassVocabulary(tuple(f"class {number}" for number in range(classes)))
     config, schedule = ContextUnetConfig(n_feat=32), CosineScheduleConfig()
     network = build_denoiser(config, SHAPE, classes, schedule, 0)
     checkpoint = Checkpoint(config, schedule, SHAPE, vocabulary, 1, 1, {}, network.state_dict())
     label_sets = tuple((vocabulary.names[image % classes],) for image in range(images))
-    todo = [
+    cells_to_run = [
         SweepCell(
             checkpoint="epoch0001",
             epoch=1,
@@ -79,27 +79,27 @@ def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
         return torch.zeros(len(pixels), classes)
 
     engine = Engine(judge, torch.device("cpu"), False, 0)
-    found, outside = [], []
-    # The first is not counted: what torch and the processor do once falls into it.
+    taken, outside = [], []
+    # The first round does not count, because it includes the one-time work of torch and the processor.
     for _ in range(1 + ROUNDS):
         with tempfile.TemporaryDirectory() as name, NetworkTimer() as timer:
             folder = Path(name)
             save_checkpoint(folder / "epoch0001.pt", checkpoint)
             started = time.perf_counter()
-            for _ in run_sweep(todo, folder, vocabulary, engine, folder / "cells"):
+            for _ in run_sweep(cells_to_run, folder, vocabulary, engine, folder / "cells"):
                 pass
-            found.append(time.perf_counter() - started)
-            outside.append(1 - timer.seconds / found[-1])
-    # Not getrusage, whose peak a process inherits from the one that started it.
-    told = Path("/proc/self/status").read_text(encoding="ascii")
-    memory = int(told.split("VmHWM:")[1].split()[0]) / 2**20
+            taken.append(time.perf_counter() - started)
+            outside.append(1 - timer.seconds / taken[-1])
+    # Not getrusage: a process inherits its peak from the process that started it.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    memory = int(status.split("VmHWM:")[1].split()[0]) / 2**20
     return (
-        spread("seconds", np.asarray(found[1:])) | spread("outside_network", np.asarray(outside[1:])) | {"GiB": memory}
+        spread("seconds", np.asarray(taken[1:])) | spread("outside_network", np.asarray(outside[1:])) | {"GiB": memory}
     )
 
 
 class NetworkTimer:
-    """Adds up the seconds that calls of a ContextUnet take, within a with block."""
+    """Add up the seconds spent in calls of ContextUnets inside a with block."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -113,7 +113,7 @@ class NetworkTimer:
             self.seconds += time.perf_counter() - began
             return predicted
 
-        # Not torch's global hooks: every part of the network would call them, at the network's expense.
+        # Not torch's global hooks: every module of the network would call them and slow the network down.
         self.patched = patch.object(ContextUnet, "forward", timed)
         self.patched.start()
         return self

@@ -1,10 +1,10 @@
-"""Precision and threads by the size of the network: what `auto` is to choose on a CPU, alone and beside busy programs.
+"""Precision and threads by network size: the best choices for `auto` on a CPU, alone and beside busy programs.
 
-    python -m benchmarks.precision_and_threads            # minutes; a row a network, precision and number of threads
-    python -m benchmarks.precision_and_threads --busy 2   # beside two programs that do nothing but count
+    python -m benchmarks.precision_and_threads            # minutes; one row per network, precision and thread count
+    python -m benchmarks.precision_and_threads --busy 2   # beside two programs that only loop
 
-Each row is a process of its own, since a library chooses its threads when it starts. Set GOMP_SPINCOUNT or
-OMP_WAIT_POLICY for all of them to see what spinning does; `lab.machine.threads` has what the lab sets.
+Each row runs in a separate process, because libraries choose their threads when they start. Set GOMP_SPINCOUNT or
+OMP_WAIT_POLICY to measure the effect of spinning; `lab.machine.threads` has the lab's values.
 """
 
 import argparse
@@ -30,7 +30,7 @@ ROUND_SECONDS = 0.5
 
 
 def measured(name: str, precision: str, threads: int, rounds: int) -> dict[str, object]:
-    """Return the milliseconds an image that one process needs to train and to sample."""
+    """Return the milliseconds per image that one process needs for training and for sampling."""
     import torch
 
     from lab.configuration.diffusion import CosineScheduleConfig
@@ -71,23 +71,23 @@ def measured(name: str, precision: str, threads: int, rounds: int) -> dict[str, 
 
 
 def main() -> None:
-    """Print the table, with each row's time over that of float32 on all threads."""
+    """Print the table, with the ratio of each row's time to the time of float32 on all threads."""
     import os
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--busy", type=int, default=0, help="programs that keep a processor busy meanwhile")
+    parser.add_argument("--busy", type=int, default=0, help="number of programs that each keep a processor busy")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--row", nargs=3)
-    asked = parser.parse_args()
-    if asked.row:
-        name, precision, threads = asked.row
-        print(json.dumps(measured(name, precision, int(threads), asked.rounds)))
+    options = parser.parse_args()
+    if options.row:
+        name, precision, threads = options.row
+        print(json.dumps(measured(name, precision, int(threads), options.rounds)))
         return
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(asked.busy)]
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(options.busy)]
     rows = []
     try:
         for name, precision, threads in product(SIZES, ("float32", "bfloat16"), (os.cpu_count() or 1, 1)):
-            command = [sys.executable, "-m", "benchmarks.precision_and_threads", "--rounds", str(asked.rounds)]
+            command = [sys.executable, "-m", "benchmarks.precision_and_threads", "--rounds", str(options.rounds)]
             command += ["--row", name, precision, str(threads)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             rows.append(json.loads(done.stdout))

@@ -1,4 +1,4 @@
-"""Time and memory of the measures of quality at 10,000 images against 10,000 in 512 features.
+"""Time and memory of the quality measures for 10,000 generated and 10,000 real images with 512 features.
 
 .venv/bin/python benchmarks/quality_at_scale.py [IMAGES] [FEATURES]
 """
@@ -15,7 +15,7 @@ from evaluator.quality.neighbours import nearest_distances, neighbour_measures, 
 
 
 def main(images: int = 10_000, features: int = 512) -> None:
-    """Print the seconds of each measure, their sum, and the most memory the process held."""
+    """Print the seconds of each measure, their sum, and the peak memory of the process."""
     generator = torch.Generator().manual_seed(0)
     real, generated = (torch.randn(images, features, generator=generator) for _ in range(2))
     of_real, of_generated = real.double().numpy(), generated.double().numpy()

@@ -1,4 +1,4 @@
-"""Training and sampling images a second, in turn and in one process, so that a machine's drift falls on all alike."""
+"""Images per second of training and sampling, timed alternately in one process so that drift affects all equally."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ Row = dict[str, str | float]
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Return how long a call takes."""
+    """Return the duration of a call in seconds."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -22,17 +22,17 @@ def seconds_of(call: Callable[[], object]) -> float:
 def side_by_side(
     title: str, contestants: Sequence[Contestant], reference: int, side: int, batch_size: int, rounds: int
 ) -> list[Row]:
-    """Return each contestant's images a second, and their ratios to one of them, with the spread over the rounds.
+    """Return each contestant's images per second and their ratio to a reference, with the spread over rounds.
 
-    Long samplers are timed over a few of their steps, which all cost the same, and told for all of them.
+    Long samplers are timed for a few steps and extrapolated to all steps, because every step has the same cost.
 
     Args:
-        title: of the comparison.
-        contestants: in the order in which each round times them, after one round that is not counted.
-        reference: place of the one that ratios are taken to.
-        side: of the images, in pixels.
-        batch_size: images in one step.
-        rounds: that are counted.
+        title: title of the comparison.
+        contestants: the contestants, in the order in which each round times them.
+        reference: index of the contestant that ratios refer to.
+        side: side of the images, in pixels.
+        batch_size: images per step.
+        rounds: number of rounds that count, after one that does not.
     """
     images, classes = torch.rand(batch_size, 1, side, side) * 2 - 1, torch.arange(batch_size) % 10
     calls: dict[str, Callable[[Contestant], float]] = {
@@ -55,5 +55,5 @@ def side_by_side(
 
 
 def spread(name: str, values: np.ndarray) -> Row:
-    """Return the median of rounds, and the least and the greatest."""
+    """Return the median, the minimum and the maximum over rounds."""
     return {name: float(np.median(values)), f"{name}_low": float(values.min()), f"{name}_high": float(values.max())}

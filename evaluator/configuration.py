@@ -1,4 +1,4 @@
-"""What can be chosen about the evaluator; importing this does not import torch."""
+"""Settings of the evaluators. Importing this module does not import torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,37 +11,37 @@ ClassifierKind = Literal["conv", "objects", "resnet18", "resnet18_stride1"]
 
 @dataclass(frozen=True)
 class EvaluatorConfig:
-    """The classifier that judges the images, and how it is trained on its own split."""
+    """The classifier that judges the images, and its training on the evaluator's split."""
 
     kind: ClassifierKind = "conv"
-    """conv: a small one, for small images. objects: one for small objects anywhere in the image. resnet18:
-    torchvision's, as the i-CLEVR coursework has it at 64x64. resnet18_stride1: the same with a gentle stem (3x3
-    convolution, no pooling), for 32x32 and below."""
+    """The architecture. conv: a small network for small images. objects: a network for small objects anywhere in the
+    image. resnet18: torchvision's ResNet-18, which the i-CLEVR coursework uses at 64x64. resnet18_stride1: ResNet-18
+    with a 3x3 convolution and no pooling in its stem, for 32x32 and below."""
     weights: Path | None = None
-    """An evaluator that is trained already: the coursework's checkpoint.pth, or an evaluator.pt of this lab. The
-    settings of its training below are not used then."""
+    """The file of a trained evaluator: the coursework's checkpoint.pth or an evaluator.pt of this lab. The training
+    settings below then have no effect."""
     width: int = 32
-    """Channels of the first two convolutions of conv and objects; each later pair has twice as many."""
+    """Channels of the first two convolutions in conv and objects; each later pair has twice as many."""
     epochs: int = 40
-    """Passes over the evaluator's split."""
+    """Number of passes over the evaluator's split."""
     batch_size: int = 64
-    """Images in one optimizer step."""
+    """Images per optimizer step."""
     learning_rate: float = 3e-3
-    """AdamW's learning rate at its highest, in one cycle of warm-up and decay."""
+    """AdamW's peak learning rate; one cycle warms up to it and decays from it."""
     weight_decay: float = 0.05
     """AdamW's decoupled weight decay."""
     dropout: float = 0.3
-    """Dropout before the last layer of conv and objects."""
+    """Dropout rate before the last layer of conv and objects."""
     rotation_degrees: float = 12.0
-    """Training images are turned by up to this many degrees either way,"""
+    """Largest rotation of a training image in degrees, in both directions."""
     scaling: float = 0.1
-    """enlarged or reduced by up to this share,"""
+    """Largest enlargement or reduction of a training image, as a share of its size."""
     shift: float = 0.1
-    """and moved by up to this share of their side."""
+    """Largest shift of a training image, as a share of its side."""
     surroundings: Literal["darkest", "edge"] = "darkest"
-    """What comes into a moved image from outside: the darkest value, as around a digit, or its own edge continued."""
+    """Padding of shifted images. darkest: the darkest value, as around a digit. edge: the image's edge pixels."""
     mirror: bool = False
-    """Mirror half of the training images left to right: right for scenes and photographs, wrong for digits."""
+    """Mirror half of the training images left to right. Suits scenes and photographs, not digits."""
 
     def __post_init__(self) -> None:
         require_types(self, "evaluator")
@@ -58,15 +58,15 @@ class EvaluatorConfig:
 
 @dataclass(frozen=True)
 class SecondEvaluatorConfig:
-    """A second classifier, which has no say in the ranking, and in whose features quality is measured.
+    """A second classifier, whose features measure image quality. It does not affect the ranking.
 
-    It is trained as the first one is, from another seed.
+    Its training is the first classifier's with another seed.
     """
 
     share: float = 0.0
-    """Share of the evaluator's split that it is trained on, and the first one is not; 0 for no measures of quality."""
+    """Share of the evaluator's split for the second classifier's training instead of the first's; 0 disables it."""
     kind: ClassifierKind = "objects"
-    """Its architecture, another than --evaluator.kind."""
+    """The architecture; it must differ from --evaluator.kind."""
 
     def __post_init__(self) -> None:
         require_types(self, "second_evaluator")

@@ -1,6 +1,7 @@
-"""Tables of a report: CSV for machines, LaTeX and Markdown for writeups.
+"""Tables of a report: CSV for machines, LaTeX and Markdown for readers.
 
-Text from files (class names, label-set names) is escaped wherever it is printed into Markdown or LaTeX.
+Columns have identifiers as names in CSV ("guidance_weight") and words in LaTeX and Markdown ("guidance weight"). LaTeX
+and Markdown escape all text from files, such as class names and label-set names.
 """
 
 import re
@@ -14,10 +15,9 @@ from lab.text import printable
 
 
 def csv(table: pd.DataFrame) -> bytes:
-    """Return a table as CSV in UTF-8, with a byte order mark where the text is not ASCII.
+    """Return a table as CSV in UTF-8, with a byte order mark if the text is not ASCII.
 
-    Excel takes a CSV file without the mark for one in the system's own encoding. Readers that expect none, like pandas,
-    skip it.
+    Without the mark, Excel reads a CSV file in the system's encoding. Other readers, like pandas, skip the mark.
     """
     text = table.to_csv(index=False, lineterminator="\n")
     return text.encode("utf-8" if text.isascii() else "utf-8-sig", "backslashreplace")
@@ -36,7 +36,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with every NAME, NAME_low, NAME_high in one readable column, like 0.994 (0.986 to 1.000)."""
+    """Return the table with every NAME, NAME_low and NAME_high merged into one column, like 0.994 (0.986 to 1.000)."""
     readable = table.copy()
     for name in [column for column in table if f"{column}_low" in table and f"{column}_high" in table]:
         columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
@@ -48,6 +48,10 @@ def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
     return readable
 
 
+def _words(column: object) -> str:
+    return str(column).replace("_", " ")
+
+
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -56,25 +60,20 @@ def _cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _words(column: object) -> str:
-    """Return a column's name as words. Only in a CSV is it an identifier."""
-    return str(column).replace("_", " ")
-
-
 def markdown(table: pd.DataFrame) -> str:
-    """Return the table as Markdown, its column names as words, every cell as text in which nothing is markup."""
+    """Return the table as Markdown, with words as column names and no markup inside cells."""
     texts = table.map(_cell).map(escape_markdown).rename(columns=lambda name: escape_markdown(_words(name)))
     return str(texts.to_markdown(index=False, disable_numparse=True))
 
 
 def latex(table: pd.DataFrame, caption: str, label: str) -> str:
-    """Return the table as a LaTeX table in booktabs style, every special character escaped."""
+    """Return the table as a LaTeX booktabs table, with words as column names and special characters escaped."""
     texts = table.map(_cell).map(escape_latex).rename(columns=lambda name: escape_latex(_words(name)))
     return texts.to_latex(index=False, escape=False, caption=escape_latex(caption), label=label, position="htbp")
 
 
 def escape_markdown(text: str) -> str:
-    """Return text that Markdown and the HTML in it show as it is."""
+    """Return text escaped so that Markdown, and HTML inside Markdown, shows it unchanged."""
     text = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
     return re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", text)
 
@@ -88,5 +87,5 @@ _LATEX = {
 
 
 def escape_latex(text: str) -> str:
-    """Return text that LaTeX shows as it is."""
+    """Return text escaped so that LaTeX shows it unchanged."""
     return "".join(_LATEX.get(character, character) for character in printable(text).replace("\n", " "))

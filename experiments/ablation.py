@@ -1,6 +1,6 @@
-"""Ablations: an experiment run again with one choice changed at a time, each over several seeds.
+"""Ablations: an experiment repeated with one setting changed at a time, over several seeds.
 
-All of them share one evaluator and one division of the images, so that only the choice and the seed differ.
+All runs share one evaluator and one split of the images, so they differ only in the changed setting and the seed.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ SEEDS = 3
 
 
 def changed(experiment: Experiment, changes: Changes) -> Experiment:
-    """Return an experiment with some fields of its sections changed.
+    """Return an experiment with some settings of its sections changed.
 
     Raises:
-        LabError: the change is none: the experiment has these values already.
+        LabError: the experiment already has these settings.
     """
     variant = with_changes(experiment, changes)
     if variant == experiment:
-        raise LabError(f"{experiment.name} compares itself with {changes}, which it has already; change it back")
+        raise LabError(f"{experiment.name} already has the settings of its variant, {changes}; change them back")
     return variant
 
 
 def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
-    """Run an experiment and its variants over the seeds from its own on, then write `ablation.csv` and its figure.
+    """Run an experiment and its variants with consecutive seeds, then write `ablation.csv` and its figure.
 
-    What is finished is not run again, so the same command goes on where it stopped.
+    The first seed is the experiment's. Finished runs are not repeated, so the same command resumes after a stop.
     """
-    # A mistake in a variant is reported before any training.
+    # Report a wrong variant before any time is spent on training.
     for changes in variants.values():
         changed(experiment, changes)
     with whole_comparison(experiment):
@@ -59,7 +59,7 @@ def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
     for name, variant in planned.items():
         rankings[name] = []
         for seed in range(variant.seed, variant.seed + SEEDS):
-            # Each trains a denoiser of its own.
+            # Each run trains its own denoiser.
             one = replace(
                 variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", checkpoints_of="", seed=seed
             )

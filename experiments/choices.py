@@ -1,6 +1,6 @@
-"""Choices of a kind on the command line and in ablations: `--sampler.kind ddim` gives DDIM's settings their flags.
+"""Kinds on the command line and in ablations: `--sampler.kind ddim` adds the flags of DDIM's settings.
 
-Importing this does not import torch.
+Importing this module does not import torch.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ CHOICES: dict[str, tuple[type, ...]] = {
     "schedule": get_args(ScheduleChoice),
     "sampler": get_args(SamplerChoice),
 }
-"""The sections of an experiment that have kinds, and the settings class of each."""
+"""The sections of an experiment that have kinds, and the settings classes of their kinds."""
 
 
 def chosen_kinds(arguments: Sequence[str]) -> dict[str, type]:
-    """Return the settings classes that a command line names, by section: `--sampler.kind ddim` names DDIM's.
+    """Return the settings classes chosen on a command line, by section: `--sampler.kind ddim` chooses DDIM's.
 
     Raises:
-        LabError: there is no such kind.
+        LabError: the kind does not exist.
     """
     words = [word for argument in arguments for word in argument.split("=", 1)]
     flags = {f"--{section}.kind": section for section in CHOICES}
@@ -35,10 +35,10 @@ def chosen_kinds(arguments: Sequence[str]) -> dict[str, type]:
 
 
 def with_chosen_kinds(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
-    """Return an experiment with the kinds that its command line names; settings that both kinds have keep their value.
+    """Return an experiment with the kinds chosen on its command line; settings common to both kinds keep their values.
 
     Raises:
-        LabError: there is no such kind.
+        LabError: the kind does not exist.
     """
     sections = {
         section: changed_kind(getattr(experiment, section), to) for section, to in chosen_kinds(arguments).items()
@@ -47,10 +47,10 @@ def with_chosen_kinds(experiment: Experiment, arguments: Sequence[str]) -> Exper
 
 
 def class_with_chosen_kinds(command: type, arguments: Sequence[str]) -> type:
-    """Return a command's settings class whose defaults have the kinds that its command line names.
+    """Return a command's settings class with the kinds chosen on its command line as defaults.
 
     Raises:
-        LabError: there is no such kind.
+        LabError: the kind does not exist.
     """
     own = {one.name: one.type for one in fields(command)}
     sections = {section: to for section, to in chosen_kinds(arguments).items() if section in own}
@@ -61,7 +61,7 @@ def class_with_chosen_kinds(command: type, arguments: Sequence[str]) -> type:
 
 
 def with_changes(experiment: Experiment, changes: Changes) -> Experiment:
-    """Return the experiment with some settings of its sections changed; a changed kind comes first."""
+    """Return the experiment with some settings of its sections changed; kinds change before other settings."""
     sections: dict[str, Any] = {}
     for section, values in changes.items():
         settings = getattr(experiment, section)

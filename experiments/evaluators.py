@@ -1,4 +1,4 @@
-"""Evaluators of an experiment: the one that ranks and, by option, a second one; trained where there is none yet."""
+"""Evaluators of an experiment: the one that ranks and an optional second one, trained if they do not exist yet."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Evaluators:
     """The evaluators of an experiment.
 
     Args:
-        first: the one that ranks.
-        images: how many images it was trained on, or None if it came as a file.
-        second: the one that measures quality, or None.
+        first: the evaluator that ranks.
+        images: number of images that trained it, or None if it came from a file.
+        second: the evaluator that measures quality, or None.
     """
 
     first: Evaluator
@@ -63,7 +63,7 @@ def trained_evaluators(experiment: Experiment, images: LabelledImages, device: t
 
 
 def first_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
-    """Return the evaluator: a given file's, another experiment's, or this one's own, trained if it is not there yet."""
+    """Return the first evaluator: a file's, another experiment's, or this one's own, trained if it is missing."""
     from evaluator.classifiers.weights import load_evaluator
 
     if experiment.evaluator.weights is None and not experiment.evaluator_of:
@@ -92,7 +92,7 @@ def require_same_images(experiment: Experiment, evaluator: Evaluator, images: La
 
 
 def second_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
-    """Return the second evaluator: of another architecture and seed, else trained as the first one is."""
+    """Return the second evaluator: trained like the first one, with another architecture and seed."""
     config = replace(experiment.evaluator, kind=experiment.second_evaluator.kind, weights=None)
     path, settings = experiment.second_evaluator_file, experiment.evaluator_settings()
     return trained_once(path, config, images, experiment.seed + 1, settings, device)
@@ -106,7 +106,11 @@ def trained_once(
     settings: dict[str, Any],
     device: torch.device,
 ) -> Evaluator:
-    """Return the evaluator in a file, trained on these images where there is none yet; one of others is refused."""
+    """Return the evaluator in a file; if the file does not exist, train an evaluator on these images and save it.
+
+    Raises:
+        LabError: the file's evaluator has other settings, classes or images.
+    """
     from tqdm import tqdm
 
     from evaluator.classifiers.networks import build_classifier

@@ -1,4 +1,4 @@
-"""The commands that write a checkpoint for diffusers and make one of diffusers'; importing this imports no torch."""
+"""The commands that export a checkpoint to diffusers and import one. Importing this module does not import torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,45 +9,45 @@ from lab.errors import LabError
 
 @dataclass(frozen=True)
 class Export:
-    """What is written where."""
+    """Settings of the export."""
 
     checkpoint: Path
-    """The checkpoint, like checkpoints/digits/epoch0075.pt."""
+    """The checkpoint to export, such as checkpoints/digits/epoch0075.pt."""
     out: Path
-    """The folder, new or empty."""
+    """The folder to write to, new or empty."""
     vocabulary: Path
     """The `objects.json` that the checkpoint was trained with."""
 
 
 @dataclass(frozen=True)
 class Import:
-    """What is read into which experiment."""
+    """Settings of the import."""
 
     pipeline: Path
-    """The folder, with scheduler/ and unet/ or unet_ema/ in it; unet_ema/ is preferred."""
+    """The pipeline's folder, which contains scheduler/ and unet/ or unet_ema/. unet_ema/ is preferred."""
     name: str
-    """The experiment whose checkpoint it becomes, to be swept with --training.epochs 0."""
+    """The experiment that receives the checkpoint. Sweep it with --training.epochs 0."""
     vocabulary: Path
-    """The `objects.json` of the label sets that it will be sampled for; class i is number i of a network that embeds
-    classes."""
+    """The `objects.json` of the label sets that it will be sampled with. If the network embeds classes, its class i is
+    class i of this file."""
     root: Path = Path()
-    """The folder that holds checkpoints/."""
+    """The folder that contains checkpoints/."""
 
 
 def write_pipeline(asked: Export) -> None:
-    """Write the folder, and say what is in it."""
+    """Write the pipeline's folder and print its contents."""
     from lab.data.labels import load_vocabulary
     from lab.pipelines import export_pipeline
     from lab.training.checkpoints import load_checkpoint
 
     checkpoint = load_checkpoint(asked.checkpoint, load_vocabulary(asked.vocabulary))
     whole = export_pipeline(checkpoint, asked.out)
-    held = "a DDPMPipeline" if whole else "scheduler/ alone: the network is no unconditional UNet2DModel"
-    print(f"{asked.out}: {held}")
+    content = "a DDPMPipeline" if whole else "only scheduler/, because the network is not an unconditional UNet2DModel"
+    print(f"{asked.out}: {content}")
 
 
 def read_pipeline(asked: Import) -> None:
-    """Write the checkpoint, and say how it is swept."""
+    """Write the checkpoint and print the options that sweep it."""
     from experiments.configuration import Experiment
     from lab.data.labels import load_vocabulary
     from lab.machine.locks import locked
@@ -57,8 +57,8 @@ def read_pipeline(asked: Import) -> None:
     imported = import_pipeline(asked.pipeline, load_vocabulary(asked.vocabulary))
     path = Experiment(name=asked.name, root=asked.root).checkpoints / "epoch0000.pt"
     with locked(path.parent):
-        if found := sorted(path.parent.glob("*.pt")):
-            raise LabError(f"{found[0]} is there already; choose another --name")
+        if existing := sorted(path.parent.glob("*.pt")):
+            raise LabError(f"{existing[0]} already exists; choose another --name")
         save_checkpoint(path, imported)
     print(f"{asked.pipeline / imported.settings['weights']}: read, {_condition(imported.denoiser)}")
     weights = " --sweep.guidance-weights 0" if 0 not in imported.denoiser.label_set_sizes else ""

@@ -1,4 +1,4 @@
-"""Previews: what a denoiser makes of the same noise while it trains, as pictures in `reports/NAME/previews/`."""
+"""Previews: images from the same noise at intervals of training, as pictures in `reports/NAME/previews/`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = "previews"
 
 
 def remove_previews(experiment: Experiment) -> None:
-    """Remove the previews of an earlier training; a training that begins shows its own alone."""
+    """Remove the previews of an earlier training when a new training begins."""
     from lab.machine.files import remove_all
 
     remove_all((experiment.reports / FOLDER).glob("step*.png"))
@@ -30,16 +30,16 @@ def write_preview(
     asked: tuple[LabelSet, ...],
     computation: Computation,
 ) -> None:
-    """Write `step000100.png`: images of the first ten label sets, a row for each guidance method and weight.
+    """Write `step000100.png`: images of the first ten label sets, with a row for each guidance method and weight.
 
-    All previews of a run, and all their rows, start from the same noise.
+    All rows of all previews of a run start from the same noise.
 
     Args:
-        experiment: its methods, weights and sampler are shown.
-        checkpoint: the denoiser so far.
-        weak: the checkpoint that autoguidance guides by; None until it exists, and autoguidance has no rows until then.
+        experiment: the experiment, whose guidance methods, weights and sampler are used.
+        checkpoint: the denoiser at its current step.
+        weak: the weak checkpoint of autoguidance. Until it exists, it is None and autoguidance has no rows.
         asked: the label sets.
-        computation: where and how.
+        computation: the device and the precision.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""The command that scores folders of pictures, made by any program; importing this imports no torch."""
+"""The command that scores folders of pictures from any program. Importing this module does not import torch."""
 
 import sys
 from dataclasses import dataclass
@@ -10,33 +10,33 @@ from lab.text import printable
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored, against what, by which evaluator."""
+    """Settings of the command: the folders, the label sets, the evaluator and the output."""
 
     images: tuple[Path, ...]
-    """Folders of PNG files 0.png, 1.png, ...: image i answers label set i of the file. No other names count, and no
-    picture may be missing or left over; a folder that cannot be scored keeps its row, with the reason in the column
-    `problem`."""
+    """Folders of PNG files 0.png, 1.png, ...: image i belongs to label set i of the file. Other file names do not
+    count, and no picture may be missing or extra. A folder that cannot be scored has a row with the reason in the
+    column `problem`."""
     labels: Path
     """The label-set file, like test.json."""
     weights: Path
-    """The evaluator: the coursework's checkpoint.pth, or an evaluator.pt of this lab."""
+    """The evaluator: the coursework's checkpoint.pth or an evaluator.pt of this lab."""
     out: Path
-    """The CSV file to write, a row a folder; the rows of the single images go beside it, into OUT_images.csv."""
+    """The CSV file to write, with one row per folder. A file beside it, OUT_images.csv, has one row per image."""
     objects: Path | None = None
-    """The class vocabulary; without it, objects.json beside the label-set file. A checkpoint.pth needs one; an
-    evaluator.pt holds its own, which must be the same if there is such a file."""
+    """The class vocabulary; by default objects.json beside the label-set file. A checkpoint.pth needs a vocabulary. An
+    evaluator.pt contains one, and a vocabulary file must agree with it."""
 
     def __post_init__(self) -> None:
         if not self.images:
-            raise LabError("--images names no folder; give at least one folder of pictures")
+            raise LabError("--images is empty; give at least one folder of pictures")
 
 
 def score_submissions(scoring: Scoring) -> None:
-    """Score every folder, write both tables, and print the first one.
+    """Score every folder, write both tables, and print the table of folders.
 
     Raises:
-        LabError: the label sets, the vocabulary or the evaluator are wrong, or a table cannot be written: before any
-            folder is scored. Or folders could not be scored: after both tables are written.
+        LabError: before scoring, if the label sets, the vocabulary or the evaluator are wrong or a table cannot be
+            written; after both tables are written, if some folders could not be scored.
     """
     import torch
 
@@ -65,5 +65,5 @@ def score_submissions(scoring: Scoring) -> None:
         count, first = len(scoring.images), scored.problems[0]
         if count == 1:
             raise first
-        counted = f"{len(scored.problems)} of {count} folders could not be scored, and {scoring.out} says why"
-        raise LabError(f"{counted}; the first: {first}")
+        counted = f"{len(scored.problems)} of {count} folders could not be scored; {scoring.out} has the reasons"
+        raise LabError(f"{counted}; first problem: {first}")

@@ -53,7 +53,7 @@ def test_every_change_of_an_ablation_changes_something(name: str) -> None:
     assert isinstance(experiment.denoiser, ContextUnetConfig)
     for changes in ABLATIONS[name].values():
         assert changed(experiment, changes) != experiment
-    with pytest.raises(LabError, match="which it has already"):
+    with pytest.raises(LabError, match="already has the settings of its variant"):
         changed(experiment, {"denoiser": {"activation": experiment.denoiser.activation}})
 
 

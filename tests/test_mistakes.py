@@ -79,7 +79,14 @@ def test_a_schedule_that_ends_short_of_noise_is_warned_of_at_once(
 @pytest.mark.parametrize("name", ["epoch", "rank", "test_low"])
 def test_a_label_set_file_may_not_be_called_as_a_column(finished: Path, mistake: Mistake, name: str) -> None:
     files = ["data/digits/test.json", f"data/digits/{name}.json"]
-    mistake(finished, f"{name!r} is the name of a column", "digits", *TINY, "--data.label-sets", *files)
+    mistake(
+        finished,
+        f"{name!r} is already a column name in the tables; rename {name}.json",
+        "digits",
+        *TINY,
+        "--data.label-sets",
+        *files,
+    )
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,9 @@ def test_one_good_image_repeated_is_precise_and_covers_little() -> None:
 
 def test_as_many_images_as_neighbours_are_too_few() -> None:
     assert len(radii(cloud(6), 5)) == 6
-    with pytest.raises(LabError, match="5 images have no 5 neighbours each; give at least 6"):
+    with pytest.raises(LabError, match="5 images are too few for 5 neighbours each; at least 6 are needed"):
         radii(cloud(5), 5)
-    with pytest.raises(LabError, match="give at least 6"):
+    with pytest.raises(LabError, match="at least 6 are needed"):
         neighbour_measures(cloud(10), cloud(3), radii(cloud(10)))
 
 

@@ -103,7 +103,7 @@ def test_an_imported_pipeline_is_swept(tmp_path: Path, capsys: pytest.CaptureFix
     assert not (root / "reports" / "theirs" / "loss.png").exists()
     capsys.readouterr()
     assert run(root, "import-pipeline", *arguments) == 2
-    assert "epoch0000.pt is there already; choose another --name" in capsys.readouterr().err
+    assert "epoch0000.pt already exists; choose another --name" in capsys.readouterr().err
 
 
 def test_the_folder_of_a_training_is_no_place_for_a_pipeline(
@@ -115,7 +115,7 @@ def test_the_folder_of_a_training_is_no_place_for_a_pipeline(
     vocabulary = str(PROJECT / "data" / "digits" / "objects.json")
     arguments = ["--pipeline", str(tmp_path / "pipeline"), "--name", "theirs", "--vocabulary", vocabulary]
     assert run(tmp_path, "import-pipeline", *arguments) == 2
-    assert "epoch0003.pt is there already; choose another --name" in capsys.readouterr().err
+    assert "epoch0003.pt already exists; choose another --name" in capsys.readouterr().err
     assert list(trained.parent.glob("*.pt")) == [trained]
 
 

@@ -46,8 +46,8 @@ def test_a_package_of_the_report_that_is_missing_is_met_before_training(
 @pytest.mark.parametrize(
     ("folder", "told"),
     [
-        ("reports/digits/report.md", "report.md is a folder where the report writes a file"),
-        ("reports/digits/samples.png", "samples.png is a folder where the report writes a file"),
+        ("reports/digits/report.md", "report.md is a folder, but the report writes a file there"),
+        ("reports/digits/samples.png", "samples.png is a folder, but the report writes a file there"),
     ],
 )
 def test_a_folder_in_a_files_place_is_met_before_training(

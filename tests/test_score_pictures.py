@@ -95,18 +95,21 @@ def put_fifo(path: Path) -> None:
 @pytest.mark.parametrize(
     ("break_it", "told"),
     [
-        (lambda folder: (folder / "3.png").unlink(), "1 of 6 pictures cannot be scored, the first: 3.png is missing"),
-        (lambda folder: (folder / "0.png").write_bytes(b""), "the first: 0.png cannot be read"),
+        (
+            lambda folder: (folder / "3.png").unlink(),
+            "1 of 6 pictures cannot be scored; first problem: 3.png is missing",
+        ),
+        (lambda folder: (folder / "0.png").write_bytes(b""), "first problem: 0.png cannot be read"),
         # Pillow knows EPS too, and would start Ghostscript to draw it.
-        (lambda folder: Image.new("L", (8, 8)).save(folder / "1.png", "EPS"), "the first: 1.png cannot be read"),
+        (lambda folder: Image.new("L", (8, 8)).save(folder / "1.png", "EPS"), "first problem: 1.png cannot be read"),
         (
             lambda folder: Image.fromarray(np.full((8, 8), 300, np.uint16)).save(folder / "4.png"),
-            "the first: 4.png has one channel of more than 8 bits",
+            "first problem: 4.png has a channel of more than 8 bits",
         ),
-        (lambda folder: put_fifo(folder / "5.png"), "the first: 5.png is missing"),
+        (lambda folder: put_fifo(folder / "5.png"), "first problem: 5.png is missing"),
         (
             lambda folder: Image.new("L", (16, 8)).save(folder / "2.png"),
-            "the first: 2.png is 16x8 and not 8x8\nallowed are 0.png to 5.png, one a label set, each 8x8",
+            "first problem: 2.png is 16x8, not 8x8\nexpected 0.png to 5.png, one per label set, each 8x8",
         ),
     ],
 )
@@ -154,32 +157,32 @@ def put_inside(folder: Path) -> None:
     [
         (
             renamed(lambda number: f"{number:02}.png"),
-            "6 of 6 pictures cannot be scored, the first: 0.png is missing; the folder has 00.png to 05.png; "
+            "6 of 6 pictures cannot be scored; first problem: 0.png is missing; the folder has 00.png to 05.png; "
             "rename them to 0.png to 5.png",
         ),
         (renamed(lambda number: f"img_{number}.png"), "has img_0.png to img_5.png; rename them to 0.png to 5.png"),
         (renamed(lambda number: f"{number}.PNG"), "has 0.PNG to 5.PNG; rename them to 0.png to 5.png"),
         (
             renamed(lambda number: f"{number + 1}.png"),
-            "1 of 6 pictures cannot be scored, the first: 0.png is missing; the folder has 1.png to 6.png; "
+            "1 of 6 pictures cannot be scored; first problem: 0.png is missing; the folder has 1.png to 6.png; "
             "rename them to 0.png to 5.png",
         ),
-        (renamed(lambda number: f"{number}.jpg"), "the folder has 0.jpg to 5.jpg; allowed are 0.png to 5.png"),
-        (renamed(lambda number: f"{number * 2:03}.png"), "the folder has 6 from 000.png to 010.png; allowed are"),
-        (renamed(lambda number: "abcdef"[number] + ".png"), "has 'a.png', 'b.png', ... (6 in all); allowed are"),
+        (renamed(lambda number: f"{number}.jpg"), "the folder has 0.jpg to 5.jpg; expected 0.png to 5.png"),
+        (renamed(lambda number: f"{number * 2:03}.png"), "the folder has 6 from 000.png to 010.png; expected"),
+        (renamed(lambda number: "abcdef"[number] + ".png"), "has 'a.png', 'b.png', ... (6 in all); expected"),
         (
             lambda folder: (folder / "3.png").rename(folder / "03.png"),
-            "3.png is missing; the folder has '03.png'; allowed",
+            "3.png is missing; the folder has '03.png'; expected",
         ),
-        (lambda folder: (folder / "3.png").rename(folder / "x\x1b9.png"), "the folder has 'x\\x1b9.png'; allowed"),
+        (lambda folder: (folder / "3.png").rename(folder / "x\x1b9.png"), "the folder has 'x\\x1b9.png'; expected"),
         (
             lambda folder: [shutil.copy(folder / "0.png", folder / f"{number}.png") for number in (6, 7)],
-            "more pictures than the 6 label sets: '6.png', '7.png'; allowed are 0.png to 5.png",
+            "more pictures than the 6 label sets: '6.png', '7.png'; expected 0.png to 5.png",
         ),
-        (lambda folder: shutil.copy(folder / "0.png", folder / "00.png"), "than the 6 label sets: '00.png'; allowed"),
+        (lambda folder: shutil.copy(folder / "0.png", folder / "00.png"), "than the 6 label sets: '00.png'; expected"),
         (
             put_inside,
-            "its folders are 'test': name those that hold pictures",
+            "its subfolders are 'test': give those with pictures",
         ),
         (
             lambda folder: (folder / "0.png").write_text("<!DOCTYPE html><title>Sign in</title>"),
@@ -204,8 +207,9 @@ def test_one_folder_that_cannot_be_scored_costs_the_others_nothing(
     assert len(pd.read_csv(pictures.parent / "scores_images.csv")) == 12
     output = capsys.readouterr()
     error = output.err[output.err.index("error: ") :].strip()
-    assert error.startswith(f"error: 1 of 3 folders could not be scored, and {pictures.parent / 'scores.csv'} says why")
-    assert f"the first: {pictures}: " in error
+    scores = pictures.parent / "scores.csv"
+    assert error.startswith(f"error: 1 of 3 folders could not be scored; {scores} has the reasons; first problem: ")
+    assert f"first problem: {pictures}: " in error
     assert len(error.splitlines()) <= 2
     assert output.out.splitlines()[-1].startswith(f"{pictures}: ")
     assert told in output.out.splitlines()[-1]
@@ -295,7 +299,7 @@ def test_no_folder_at_all_is_a_mistake(pictures: Path, capsys: pytest.CaptureFix
     # A pattern that the shell made nothing of.
     rest = arguments(pictures)[3:]
     assert main(["score", "--images", *rest]) == 2
-    assert "--images names no folder" in capsys.readouterr().err
+    assert "--images is empty; give at least one folder" in capsys.readouterr().err
 
 
 def test_an_evaluator_of_this_lab_needs_no_vocabulary(pictures: Path) -> None:
@@ -310,7 +314,8 @@ def test_the_coursework_s_needs_one(pictures: Path, capsys: pytest.CaptureFixtur
     torch.save({"model": weights}, path := pictures.parent / "checkpoint.pth")
     assert main(arguments(pictures, "--weights", str(path))) == 2
     told = (
-        "does not name its classes;\nput the coursework's objects.json beside the label-set file, or name it with --obj"
+        "does not name its classes\n"
+        "put the coursework's objects.json beside the label-set file, or give its path with --objects"
     )
     assert told in capsys.readouterr().err
 

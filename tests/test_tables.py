@@ -48,6 +48,27 @@ def test_intervals_are_folded_into_one_readable_column() -> None:
     assert with_intervals(table).to_dict("records") == [{"w": 2.0, "test": "0.950 (0.900 to 1.000)"}]
 
 
+def test_column_names_are_words_on_pages_and_identifiers_in_csv(tmp_path: Path) -> None:
+    row = {"guidance_weight": 2.0, "accuracy": 0.95, "accuracy_low": 0.9, "accuracy_high": 1.0, "snake": "a_b"}
+    table = pd.DataFrame([row])
+    readable = with_intervals(table)
+    assert list(readable) == ["guidance_weight", "accuracy", "snake"]
+    heading, _, body = markdown(readable).splitlines()
+    assert [name.strip() for name in heading.strip("|").split("|")] == ["guidance weight", "accuracy", "snake"]
+    assert r"a\_b" in body
+    assert r"guidance weight & accuracy & snake \\" in latex(readable, "caption", "label")
+    write_csv(path := tmp_path / "table.csv", table)
+    assert list(pd.read_csv(path)) == list(row)
+
+
+def test_column_names_that_become_the_same_words_both_stay() -> None:
+    table = pd.DataFrame([{"new_test": 0.25, "new test": 0.75}])
+    for text in (markdown(table), latex(table, "caption", "label")):
+        assert text.count("new test") == 2
+        assert "0.25" in text
+        assert "0.75" in text
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
 def test_latex_tables_compile(tmp_path: Path) -> None:
     table = pd.DataFrame([{"class_name": r"50% of {a} & b_c ~ ^ \ #$", "accuracy": 0.5}])

@@ -1,7 +1,9 @@
-"""Classifiers: the networks that judge, apart from the generator.
+"""Classifiers: the networks that judge images, independent of the generator.
 
-networks  small convolutional classifiers and ResNet-18
-training  their training on a split of their own
-weights   an evaluator's file, and the coursework's checkpoint.pth
-pictures  pictures made by any program
+networks       small convolutional classifiers and ResNet-18
+training       training on the evaluator's split
+weights        evaluator files: this lab's and the coursework's
+coursework     the coursework's checkpoint.pth
+pictures       folders of pictures from any program
+picture_names  file names in these folders
 """

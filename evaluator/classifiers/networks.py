@@ -1,7 +1,7 @@
-"""Classifiers: networks that say which classes an image shows, one logit a class.
+"""Classifiers: networks that predict which classes an image shows, with one logit per class.
 
-A logit is for one class against its absence, so that an image may show any number of classes; one-label data is the
-case of one.
+Each logit decides between a class and its absence, so an image may show any number of classes. One-label data is the
+case of one class.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from lab.types import ClassLogits, Images, PixelImages
 
 
 class ConvClassifier(nn.Module):
-    """A small convolutional classifier: twice two 3x3 convolutions, pooled to 2x2, and one linear layer.
+    """A small convolutional classifier: two pairs of 3x3 convolutions, pooling to 2x2, and one linear layer.
 
     Args:
         config: width and dropout; see `EvaluatorConfig`.
-        channels: of the images; their side may be any of at least 4 pixels.
+        channels: channels of the images, whose sides must be at least 4 pixels.
         classes: K, the number of logits.
     """
 
@@ -39,19 +39,19 @@ class ConvClassifier(nn.Module):
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(8 * width, classes))
 
     def forward(self, images: Images) -> ClassLogits:
-        """Return a logit for each class; (B, C, H, W) in [-1, 1] to (B, K)."""
+        """Map images (B, C, H, W) in [-1, 1] to one logit per class, (B, K)."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
 
 class ObjectClassifier(nn.Module):
-    """Three times two 3x3 convolutions, then each channel's largest and mean value over the map, and one linear layer.
+    """Three pairs of 3x3 convolutions, the maximum and the mean of each channel over the map, and one linear layer.
 
-    The largest value says that an object is somewhere, however small it is and whatever else there is.
+    The maximum detects an object anywhere in the image, however small it is and however many others there are.
 
     Args:
         config: width and dropout; see `EvaluatorConfig`.
-        channels: of the images; their side may be any of at least 4 pixels.
+        channels: channels of the images, whose sides must be at least 4 pixels.
         classes: K, the number of logits.
     """
 
@@ -71,7 +71,7 @@ class ObjectClassifier(nn.Module):
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(8 * width, classes))
 
     def forward(self, images: Images) -> ClassLogits:
-        """Return a logit for each class; (B, C, H, W) in [-1, 1] to (B, K)."""
+        """Map images (B, C, H, W) in [-1, 1] to one logit per class, (B, K)."""
         features = self.features(images)
         logits: Tensor = self.head(torch.cat((features.amax(dim=(2, 3)), features.mean(dim=(2, 3))), dim=1))
         return logits
@@ -82,12 +82,12 @@ def _convolution(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
 
 
 def resnet18(channels: int, classes: int, stride1: bool) -> nn.Module:
-    """Return torchvision's ResNet-18 (He et al. 2016), freshly initialised, with a logit for each class.
+    """Return torchvision's ResNet-18 (He et al. 2016), freshly initialised, with one logit per class.
 
     Args:
-        channels: of the images.
+        channels: channels of the images.
         classes: K, the number of logits.
-        stride1: replace the stem, which reduces 32x32 to 8x8 before the first block, by one 3x3 convolution.
+        stride1: replace the stem, which reduces 32x32 to 8x8 before the first block, with one 3x3 convolution.
     """
     from torchvision.models import resnet18 as torchvision_resnet18
 
@@ -109,10 +109,10 @@ CLASSIFIERS: dict[str, Callable[[EvaluatorConfig, int, int], nn.Module]] = {
 
 
 def build_classifier(config: EvaluatorConfig, channels: int, classes: int, seed: int) -> nn.Module:
-    """Return a freshly initialised classifier; the seed decides its weights and the global RNG is left alone."""
+    """Return a freshly initialised classifier. The seed decides its weights; the global RNG state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        # channels_last, which convolutions are faster in on a CPU as on a GPU.
+        # Convolutions are faster in channels_last, on a CPU and on a GPU.
         return CLASSIFIERS[config.kind](config, channels, classes).to(memory_format=torch.channels_last)
 
 
@@ -121,9 +121,9 @@ def logits_in_batches(classifier: nn.Module, pixels: PixelImages, batch_size: in
     """Return the logits of any number of 8-bit images, on the CPU.
 
     Args:
-        classifier: in evaluation mode.
-        pixels: (N, C, H, W).
-        batch_size: images classified together; only as many are ever held in float.
+        classifier: a classifier in evaluation mode.
+        pixels: the images, (N, C, H, W).
+        batch_size: images per batch; only one batch is held as floats at a time.
     """
     device = next(classifier.parameters()).device
     return torch.cat([classifier(to_float(batch).to(device)).cpu() for batch in torch.split(pixels, batch_size)])
@@ -133,15 +133,15 @@ def logits_in_batches(classifier: nn.Module, pixels: PixelImages, batch_size: in
 def features_in_batches(
     classifier: nn.Module, pixels: PixelImages, batch_size: int = 1000
 ) -> Float[Tensor, "_ feature"]:
-    """Return what a classifier's last linear layer is given, of any number of 8-bit images, on the CPU.
+    """Return the inputs of a classifier's last linear layer for any number of 8-bit images, on the CPU.
 
     Args: see `logits_in_batches`.
     """
     last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
-    given: list[Tensor] = []
-    hook = last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0].cpu()))
+    features: list[Tensor] = []
+    hook = last.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0].cpu()))
     try:
         logits_in_batches(classifier, pixels, batch_size)
     finally:
         hook.remove()
-    return torch.cat(given)
+    return torch.cat(features)

@@ -1,8 +1,9 @@
-"""Training of an evaluator on its own split.
+"""Training of an evaluator on its own split of the images.
 
     loss = binary cross-entropy of every class's logit against the multi-hot condition
 
-AdamW under a one-cycle learning rate; every training image is turned, scaled and shifted a little, anew each time.
+The optimizer is AdamW with a one-cycle learning rate. Each epoch rotates, scales and shifts every training image a
+little, with new random values.
 """
 
 import math
@@ -18,13 +19,13 @@ from lab.types import Images
 
 
 def jittered(images: Images, config: EvaluatorConfig, generator: torch.Generator) -> Images:
-    """Turn, scale and shift each image on its own, and mirror half of them where the configuration says so.
+    """Rotate, scale and shift each image independently, and mirror half of them if `config.mirror` is set.
 
     Args:
         images: (B, C, H, W) in [-1, 1].
-        config: rotation_degrees, scaling and shift are the largest changes, drawn uniformly either way;
-            surroundings and mirror as they say.
-        generator: of the draws, on the CPU.
+        config: rotation_degrees, scaling and shift bound the changes, which are uniform in both directions;
+            surroundings chooses the padding.
+        generator: the random generator, on the CPU.
     """
 
     def uniform(largest: float, *shape: int) -> Tensor:
@@ -33,19 +34,19 @@ def jittered(images: Images, config: EvaluatorConfig, generator: torch.Generator
     angle = uniform(math.radians(config.rotation_degrees))
     scale = 1 + uniform(config.scaling)
     rotation = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), dim=1).view(-1, 2, 2)
-    # affine_grid's coordinates run from -1 to 1 over the side, so a share of the side is twice that.
+    # affine_grid's coordinates run from -1 to 1 across the side, so a share of the side is twice as much.
     motion = torch.cat((rotation * scale.view(-1, 1, 1), uniform(2 * config.shift, 2, 1)), dim=2)
     grid = nn.functional.affine_grid(motion, list(images.shape), align_corners=False)
     padding = {"darkest": "zeros", "edge": "border"}[config.surroundings]
-    # grid_sample fills with 0, so the images are moved up by 1 to make 0 the darkest.
+    # grid_sample pads with 0, so 1 is added to the images to make 0 the darkest value.
     moved = nn.functional.grid_sample(images + 1, grid, padding_mode=padding, align_corners=False) - 1
     return mirrored_at_random(moved, generator) if config.mirror else moved
 
 
 def batch_sizes(images: int, batch_size: int) -> list[int]:
-    """Return the sizes of the batches of an epoch, the last of which is what is left.
+    """Return the batch sizes of an epoch; the last batch holds the remainder.
 
-    One image left is put to the batch before it: normalised over a batch of one, a map of one pixel is nothing.
+    A remainder of one image joins the previous batch: batch normalisation needs more than one value a channel.
     """
     whole, left = divmod(images, batch_size)
     sizes = [batch_size] * whole + [left] * (left > 0)
@@ -55,9 +56,12 @@ def batch_sizes(images: int, batch_size: int) -> list[int]:
 def train_classifier(
     classifier: nn.Module, dataset: LabelledImages, config: EvaluatorConfig, seed: int
 ) -> Iterator[float]:
-    """Train a classifier in place, on the device it is on, yielding each epoch's mean loss.
+    """Train a classifier in place, on its own device, and yield each epoch's mean loss.
 
-    The order and the jitter of epoch e come from (seed, e); dropout reads a forked global RNG seeded in the same way.
+    The order and the jitter of epoch e depend on (seed, e). Dropout uses a forked global RNG with the same seed.
+
+    Raises:
+        LabError: the loss is not finite.
     """
     device = next(classifier.parameters()).device
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -84,7 +88,7 @@ def train_classifier(
         if not math.isfinite(total):
             raise LabError(
                 f"the evaluator's loss is {total} in epoch {epoch + 1}; lower --evaluator.learning-rate "
-                f"(now {config.learning_rate:g})"
+                f"(currently {config.learning_rate:g})"
             )
         yield total / len(dataset)
     classifier.eval()

@@ -1,6 +1,6 @@
-"""Evaluators as files: this lab's own, which names its classes, and the i-CLEVR coursework's, which does not.
+"""Evaluator files: this lab's, which names its classes, and the i-CLEVR coursework's, which does not.
 
-Both are loaded without running any code from them.
+Loading either file runs no code from it.
 """
 
 from dataclasses import asdict, dataclass
@@ -19,19 +19,19 @@ from lab.machine.files import load_tensors, require_format, require_keys, save_t
 
 FORMAT = 2
 KEYS = ("config", "image_shape", "settings", "vocabulary", "weights")
-"""What an evaluator's file of this lab must hold."""
+"""Keys that an evaluator file of this lab must have."""
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """A trained classifier with what is needed to use it again.
+    """A trained classifier and the information needed to use it again.
 
     Args:
-        config: how it was built and trained.
-        image_shape: (channels, height, width) of the images it was trained on.
+        config: the settings it was built and trained with.
+        image_shape: (channels, height, width) of its training images.
         vocabulary: the classes of its logits.
-        classifier: in evaluation mode.
-        settings: all that decided its training, as nested dictionaries of primitives; empty where nobody knows.
+        classifier: the network, in evaluation mode.
+        settings: every setting that decided its training, as nested dictionaries of primitives; empty if unknown.
     """
 
     config: EvaluatorConfig
@@ -41,7 +41,7 @@ class Evaluator:
     settings: dict[str, Any]
 
     def require_image_shape(self, found: tuple[int, int, int], path: Path) -> None:
-        """Raise LabError unless images of this (channels, height, width) are what the evaluator was trained on."""
+        """Raise LabError unless the evaluator was trained on images of this (channels, height, width)."""
         if found != self.image_shape:
             own, other = ("x".join(map(str, shape)) for shape in (self.image_shape, found))
             raise LabError(f"{path}: this evaluator was trained on {own} images (channels, height, width), not {other}")
@@ -69,26 +69,26 @@ def save_evaluator(path: Path, evaluator: Evaluator) -> None:
 
 
 def load_evaluator(path: Path, vocabulary: ClassVocabulary | None, device: torch.device) -> Evaluator:
-    """Read an evaluator that `save_evaluator` wrote, which has a key `format`, or the coursework's.
+    """Load an evaluator: this lab's, which has a key `format`, or the coursework's, which has not.
 
     Args:
         path: the file.
-        vocabulary: the classes it must be of, or None for the file's own. The coursework's file names none, so it
-            needs a vocabulary of as many classes.
-        device: where to put it.
+        vocabulary: the classes that the evaluator must have, or None for the classes in the file. The coursework's file
+            names no classes and needs a vocabulary of the same size.
+        device: the device to load it to.
 
     Raises:
-        LabError: the file is missing, damaged, of another kind, format or vocabulary, or incomplete; or the file
-            names no classes and there is no vocabulary.
+        LabError: the file is missing, damaged or incomplete, or has another kind, format or vocabulary; or the file
+            names no classes and `vocabulary` is None.
     """
     content = load_tensors(path, "evaluator", "restore a copy, or let the lab train its own")
     try:
         evaluator = _own(path, content) if "format" in content else _coursework(path, content, vocabulary)
     except LabError:
         raise
-    except Exception as error:  # whatever a hostile file's content makes of building a network
-        told = lines_of(error)[-1]
-        raise LabError(f"{path}: this evaluator is incomplete or of another network ({told:.120})") from None
+    except Exception as error:  # a hostile file can raise any exception while the network is built
+        reason = lines_of(error)[-1]
+        raise LabError(f"{path}: this evaluator is incomplete or has another architecture ({reason:.120})") from None
     if vocabulary is not None:
         evaluator.vocabulary.require_same(vocabulary, path)
     evaluator.classifier.to(device).eval()
@@ -98,7 +98,7 @@ def load_evaluator(path: Path, vocabulary: ClassVocabulary | None, device: torch
 def _own(path: Path, content: dict[str, Any]) -> Evaluator:
     if "denoiser" in content:
         raise LabError(
-            f"{path}: this file holds a denoiser, not an evaluator; name an evaluator.pt or a checkpoint.pth"
+            f"{path}: this file contains a denoiser, not an evaluator; give an evaluator.pt or a checkpoint.pth"
         )
     require_format(path, content.get("format"), FORMAT)
     require_keys(path, "evaluator", content, KEYS)
@@ -113,8 +113,8 @@ def _own(path: Path, content: dict[str, Any]) -> Evaluator:
 def _coursework(path: Path, content: dict[str, Any], vocabulary: ClassVocabulary | None) -> Evaluator:
     if vocabulary is None:
         raise LabError(
-            f"{path}: this evaluator does not name its classes;\n"
-            f"put the coursework's objects.json beside the label-set file, or name it with --objects"
+            f"{path}: this evaluator does not name its classes\n"
+            f"put the coursework's objects.json beside the label-set file, or give its path with --objects"
         )
     classifier = coursework_classifier(path, content, len(vocabulary))
     shape = (3, COURSEWORK_SIDE, COURSEWORK_SIDE)

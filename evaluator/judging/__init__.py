@@ -2,8 +2,8 @@
 
 cells      a sweep cell's images and the evaluator's logits
 scoring    the coursework's top-k rule
-intervals  95 % intervals, resampling images
+intervals  95 % intervals from resampled images
 baselines  the ceiling (real images) and the floors
-selection  paired comparisons, intervals of ranks, the luck of a maximum
-ranking    the candidates in order, ties named
+selection  paired comparisons, intervals of ranks, the optimism of a maximum
+ranking    the candidates from best to worst, with ties
 """

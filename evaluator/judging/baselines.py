@@ -1,8 +1,8 @@
-"""Baselines: what the accuracies of the sweep stand between.
+"""Baselines: the ceiling and the floors for the accuracies of the sweep.
 
-Real held-out images are the ceiling. Unconditional images, and guided images scored against what was asked of others,
-are the floor: they stand at chance where every class is asked for equally often, and above it where some classes are
-asked for more than others, since an image of one of those is often right by accident.
+Real held-out images are the ceiling. The floors are unconditional images, and guided images scored against the label
+sets of other images. A floor is at chance if all classes are requested equally often. It is above chance if some
+classes are requested more often, because an image of a frequent class is often correct by accident.
 """
 
 from typing import Any
@@ -19,10 +19,10 @@ def baseline_row(name: str, label_set: str, logits: ClassLogits, conditions: Con
     """Return a row of `baselines.csv`; of no images, one without numbers.
 
     Args:
-        name: of the baseline.
-        label_set: name of the label-set file, or of the split.
-        logits: what the evaluator said of the images, (N, K).
-        conditions: what they are scored against, (N, K).
+        name: name of the baseline.
+        label_set: name of the label-set file or of the split.
+        logits: the evaluator's logits of the images, (N, K).
+        conditions: the label sets that the images are scored against, (N, K).
     """
     row = {"baseline": name, "label_set": label_set, "images": len(logits)}
     if not len(logits):
@@ -33,10 +33,10 @@ def baseline_row(name: str, label_set: str, logits: ClassLogits, conditions: Con
 
 
 def shuffled_row(label_set: str, logits: ClassLogits, conditions: Conditions) -> dict[str, Any]:
-    """Return the row of `baselines.csv` of images scored against the label sets of others.
+    """Return the row of `baselines.csv` for images scored against the label sets of other images.
 
-    The value is the mean over all shuffles of the label sets, so that it does not depend on the luck of one. Its
-    interval is that of one shuffle: the N images, each scored against one label set drawn at random.
+    The value is the mean over all shuffles of the label sets, so it does not depend on one random shuffle. The interval
+    is the interval of one shuffle: N images, each scored against one label set drawn at random.
 
     Args:
         label_set: name of the label-set file.
@@ -44,7 +44,7 @@ def shuffled_row(label_set: str, logits: ClassLogits, conditions: Conditions) ->
         conditions: the images' own label sets, (N, K).
     """
     sets, counts = torch.unique(conditions, dim=0, return_counts=True)
-    scored = [score(logits, asked.expand(len(logits), -1)) for asked in sets]
+    scored = [score(logits, condition.expand(len(logits), -1)) for condition in sets]
     correct = np.stack([images.correct_labels for images in scored], axis=1)
     labels = sets.sum(dim=1).numpy()
     weights = counts.numpy()

@@ -1,4 +1,4 @@
-"""Judged cells: a sweep cell's images and the evaluator's logits, as every table takes them."""
+"""Judged cells: a sweep cell's images and the evaluator's logits, the input of every table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from lab.data.labels import LabelSet
 from lab.types import ClassLogits, PixelImages
 
 CELL = ["checkpoint", "epoch", "label_set", "guidance_method", "guidance_weight"]
-"""The columns that tell one cell of an experiment from another."""
+"""The columns that identify a cell of an experiment."""
 
 
 @dataclass(frozen=True)
 class JudgedCell:
-    """A cell's images and what the evaluator said of them.
+    """A cell's images and the evaluator's logits of them.
 
     Args:
-        settings: what was run, the first columns of `sweep.csv`; those in `CELL` are among them.
-        cost: what it took, the last columns of `sweep.csv`.
-        label_sets: what was asked of each image.
+        settings: the cell's settings, the first columns of `sweep.csv`; they include the columns in `CELL`.
+        cost: the cell's run time and other costs, the last columns of `sweep.csv`.
+        label_sets: the label set of each image.
         pixels: the images, (N, C, H, W).
-        logits: the evaluator's, (N, K).
-        unconditional: whether its guidance method at its weight makes images without a condition.
+        logits: the evaluator's logits, (N, K).
+        unconditional: whether the guidance method at this weight ignores the label sets.
     """
 
     settings: dict[str, Any]

@@ -1,14 +1,14 @@
-"""95 % intervals of an accuracy, by resampling images.
+"""95 % intervals of an accuracy, from resampled images.
 
-Labels of one image are right and wrong together, so the image is what is left out and drawn again, never the label. The
-jackknife over images gives the variance of the ratio; the variance gives the number of independent labels that would
-know as much, and Wilson's score interval of that many is returned:
+The labels of one image are not independent, so images are resampled, never labels. The jackknife over images gives the
+variance of the ratio. The variance gives the effective number of independent labels, and the result is Wilson's score
+interval for this number:
 
     n_effective = p (1 - p) / variance,    variance = (n - 1) / n sum_i (p_without_i - mean)^2
 
-(Efron & Tibshirani 1993, chapter 11; Wilson 1927; the effective sample size as in Korn & Graubard 1998.) Percentiles of
-a bootstrap would do in the middle, but not where digits end up: of 500 right answers they say 1 to 1, and of 499 they
-give a higher lower end than Wilson gives 500.
+Sources: Efron & Tibshirani 1993, chapter 11; Wilson 1927; Korn & Graubard 1998 for the effective sample size. Bootstrap
+percentiles work for intermediate accuracies but fail near 1, where the digits are: for 500 correct answers out of 500
+they return 1 to 1, and for 499 a higher lower end than Wilson's interval for 500.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the ends of its 95 % interval; of a share, each is in [0, 1]."""
+    """An estimate and the ends of its 95 % interval; for a share, all three are in [0, 1]."""
 
     value: float
     low: float
@@ -32,7 +32,7 @@ class Interval:
 
 
 def interval_columns(name: str, interval: Interval) -> dict[str, float]:
-    """Return NAME, NAME_low and NAME_high of an interval, rounded to 6 decimals."""
+    """Return an interval as the columns NAME, NAME_low and NAME_high, rounded to 6 decimals."""
     return {
         name: round(interval.value, 6),
         f"{name}_low": round(interval.low, 6),
@@ -43,12 +43,12 @@ def interval_columns(name: str, interval: Interval) -> dict[str, float]:
 def ratio_interval(correct: np.ndarray, asked: np.ndarray) -> Interval:
     """Return sum(correct) / sum(asked) with its 95 % interval over images.
 
-    Where all is right, or all is wrong, nothing is known of how the labels of an image hang together, and as many
-    independent labels as there are images are assumed.
+    If all labels are correct, or none is, the correlation of labels within an image is unknown. The effective number of
+    labels is then the number of images.
 
     Args:
-        correct: correct labels of each image, (N,), in [0, asked].
-        asked: labels asked of each image, (N,), each above 0.
+        correct: number of correct labels of each image, (N,), in [0, asked].
+        asked: number of requested labels of each image, (N,), each above 0.
     """
     correct, asked = np.asarray(correct, dtype=np.float64), np.asarray(asked, dtype=np.float64)
     images, right, total = len(correct), correct.sum(), asked.sum()
@@ -57,25 +57,25 @@ def ratio_interval(correct: np.ndarray, asked: np.ndarray) -> Interval:
     if 0 < value < 1 and images > 1:
         without = (right - correct) / (total - asked)
         variance = float((images - 1) / images * ((without - without.mean()) ** 2).sum())
-        # No more than the labels there are: where each image has its half right, the variance is 0.
+        # At most the number of labels: the variance is 0 if, for example, half of every image's labels are correct.
         effective = min(total, value * (1 - value) / variance) if variance > 0 else total
     return Interval(value, *wilson_interval(value, effective))
 
 
 def shuffled_interval(correct: np.ndarray, asked: np.ndarray, weights: np.ndarray) -> Interval:
-    """Return the accuracy of N images against label sets drawn at random, with the 95 % interval of one such draw.
+    """Return the accuracy of N images against label sets drawn at random, with the 95 % interval of a single draw.
 
-    With c_ij the correct labels of image i against set j of a_j labels, w_j that set's weight, and E the mean over all
-    pairs weighted by w_j:
+    With c_ij the number of correct labels of image i against set j, a_j the number of labels in set j, w_j its weight,
+    and E the mean over all pairs weighted by w_j:
 
         p = E c / E a,    variance = E (c - p a)^2 / (N (E a)^2)
 
-    (the variance of a ratio, Cochran 1977, equation 2.39); Wilson's interval at the effective size follows as above.
+    (the variance of a ratio, Cochran 1977, equation 2.39). Wilson's interval uses the effective size as above.
 
     Args:
         correct: c, (N, M), in [0, asked].
         asked: a, (M,), each above 0.
-        weights: w, (M,), how often each set occurs.
+        weights: w, (M,), the number of times each set occurs.
     """
     images, share = len(correct), weights / weights.sum()
     labels = float(asked @ share)
@@ -86,7 +86,7 @@ def shuffled_interval(correct: np.ndarray, asked: np.ndarray, weights: np.ndarra
 
 
 def wilson_interval(share: float, count: float) -> tuple[float, float]:
-    """Return the ends of Wilson's 95 % score interval of a share of `count` independent trials (Wilson 1927)."""
+    """Return the ends of Wilson's 95 % score interval for a share of `count` independent trials (Wilson 1927)."""
     centre = share + Z**2 / (2 * count)
     half = Z * np.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
     scale = 1 + Z**2 / count
@@ -94,12 +94,12 @@ def wilson_interval(share: float, count: float) -> tuple[float, float]:
 
 
 def bootstrap_mean(values: np.ndarray, seed: int, resamples: int = 1000) -> Interval:
-    """Return the mean of any values with its 95 % interval, percentiles over resampled images (Efron 1979).
+    """Return the mean of any values with its 95 % interval: percentiles over resampled images (Efron 1979).
 
     Args:
-        values: of each image, (N,), of any size. For shares, which may all be right, take `ratio_interval`.
-        seed: of the resampling.
-        resamples: how many.
+        values: the value of each image, (N,), unbounded. For shares use `ratio_interval`, which handles shares of 1.
+        seed: seed of the resampling.
+        resamples: number of resamples.
     """
     values = np.asarray(values, dtype=np.float64)
     times = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples)

@@ -1,7 +1,7 @@
-"""Ranking: checkpoints and weights by their accuracy on the first label-set file.
+"""Ranking: checkpoints and guidance weights by their accuracy on the first label-set file.
 
-The other files had no say in the ranking, so their accuracy beside it is an honest one; the accuracy that was ranked
-by is, for the best row, the largest of many, and leans high.
+The accuracy of the best row on this file is the largest of many and therefore biased upwards. The other files do not
+affect the ranking, so the accuracies on them are unbiased.
 """
 
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ from evaluator.judging.selection import selection
 from lab.errors import LabError
 
 CANDIDATE = ["checkpoint", "epoch", "step", "guidance_method", "guidance_weight", "guidance_scale"]
-"""The columns that tell one candidate from another."""
+"""The columns that identify a candidate."""
 
 
 def require_column_names(label_sets: Sequence[str]) -> None:
-    """Raise LabError where a label-set file's name would clash with a column, since the tables have one of its name."""
+    """Raise LabError if a label-set file has the name of a column; the tables have a column for each file."""
     ends = [f"{name}_{end}" for name in ("rank", "behind_best", *label_sets) for end in ("low", "high")]
     taken = [*CANDIDATE, "rank", "tied_with_best", "behind_best", *ends]
     for name in label_sets:
         if name in taken:
-            raise LabError(f"--data.label-sets: {name!r} is the name of a column of the tables; rename {name}.json")
+            raise LabError(f"--data.label-sets: {name!r} is already a column name in the tables; rename {name}.json")
 
 
 def accuracy_by_checkpoint(sweep: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each checkpoint and guidance weight, with accuracy, low and high of every label-set file.
+    """Return a row for each checkpoint and guidance weight, with the accuracy and its interval on every label-set file.
 
     Args:
         sweep: the rows of `sweep.csv`.
 
     Returns:
-        The candidate columns, then NAME, NAME_low and NAME_high for every label-set file NAME, in sweep order.
+        The candidate columns, then NAME, NAME_low and NAME_high for every label-set file NAME; rows in sweep order.
     """
     table = sweep[CANDIDATE].drop_duplicates().reset_index(drop=True)
     for name, rows in sweep.groupby("label_set", sort=False):
@@ -45,17 +45,19 @@ def accuracy_by_checkpoint(sweep: pd.DataFrame) -> pd.DataFrame:
 def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages]) -> tuple[pd.DataFrame, float]:
     """Return the rows of `accuracy_by_checkpoint` from best to worst, each compared with the best, and the optimism.
 
-    Of equal accuracies the smaller guidance weight stands first (it distorts least), then the later checkpoint.
+    Equal accuracies are ordered by guidance weight, smallest first because it distorts least, then by step, latest
+    first.
 
     Args:
-        table: the rows.
-        ranked_by: the label-set file whose accuracy decides.
-        scored: the scored images of that file, one for each row of the table.
+        table: the rows of `accuracy_by_checkpoint`.
+        ranked_by: the label-set file whose accuracy decides the order.
+        scored: the scored images of this file, one for each row of the table.
 
     Returns:
-        The same columns behind `rank`, counted from 1, its 95 % interval `rank_low` and `rank_high`, `tied_with_best`
-        and `behind_best` with its interval: the difference over the same pairs of label set and seed, which is a tie
-        where the interval reaches 0. And how much the best row flatters itself; see `evaluator.judging.selection`.
+        The table with the columns `rank` (counted from 1), its 95 % interval `rank_low` and `rank_high`, and
+        `tied_with_best` in front, and `behind_best` with its interval at the end. `behind_best` is the difference over
+        the same pairs of label set and seed; a row is tied with the best if the interval reaches 0. The second value is
+        the optimism of the best row; see `evaluator.judging.selection`.
     """
     ordered = table.sort_values([ranked_by, "guidance_weight", "step"], ascending=[False, True, False], kind="stable")
     correct = np.stack([scored[row].correct_labels for row in ordered.index], axis=1)

@@ -1,12 +1,12 @@
-"""Selection: how much of a best row is merit, and how much is luck.
+"""Selection: how much of the best row's accuracy is due to chance.
 
-All candidates are scored on the same (label set, seed) pairs from the same noise, so they are compared pair by pair:
+All candidates are scored on the same (label set, seed) pairs with the same noise, so they are compared pair by pair:
 
     difference = sum_i (correct_best,i - correct_i) / sum_i asked_i
 
-with a 95 % interval from the variance of that ratio over images (Cochran 1977, equation 2.45). Ranks and the optimism
-of picking a maximum come from a bootstrap over images (Efron & Tibshirani 1993) that draws the same images for every
-candidate, so that what they share is kept.
+with a 95 % interval from the variance of this ratio over images (Cochran 1977, equation 2.45). The intervals of ranks
+and the optimism of a maximum come from a bootstrap over images (Efron & Tibshirani 1993). It draws the same images for
+every candidate, which preserves the correlation between candidates.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Selection:
-    """What can be said of candidates that were scored on the same images.
+    """The comparison of candidates that were scored on the same images.
 
     Args:
-        behind: (candidates, 3), accuracy behind the best one and the ends of its 95 % interval.
-        rank: (candidates, 2), the ends of the rank's 95 % interval; 1 is best, equal accuracies share a rank.
-        optimism: how much the best would be expected to stand above its true accuracy, were all that are tied with it
-            equally good.
+        behind: (candidates, 3), the distance in accuracy to the best candidate and the ends of its 95 % interval.
+        rank: (candidates, 2), the ends of the rank's 95 % interval; 1 is best, and equal accuracies share a rank.
+        optimism: the expected excess of the best candidate's accuracy over its true accuracy, if all candidates tied
+            with it are equally good.
     """
 
     behind: np.ndarray
@@ -35,18 +35,18 @@ class Selection:
 
     @property
     def tied(self) -> np.ndarray:
-        """Whether each candidate may be as good as the best: its interval reaches 0, (candidates,)."""
+        """True for each candidate that may be as good as the best, because its interval reaches 0; (candidates,)."""
         return np.asarray(self.behind[:, 1] <= 0)
 
 
 def selection(correct: np.ndarray, asked: np.ndarray, best: int, seed: int = 0) -> Selection:
-    """Compare candidates with the best of them, pair by pair.
+    """Compare all candidates with the best one, pair by pair.
 
     Args:
-        correct: (images, candidates), correct labels.
-        asked: (images,), labels asked of each image, each above 0.
-        best: the column that was picked.
-        seed: of the bootstrap.
+        correct: (images, candidates), number of correct labels.
+        asked: (images,), number of requested labels, each above 0.
+        best: column of the best candidate.
+        seed: seed of the bootstrap.
     """
     correct, asked = np.asarray(correct, dtype=np.float64), np.asarray(asked, dtype=np.float64)
     images, total = len(asked), asked.sum()
@@ -59,10 +59,10 @@ def selection(correct: np.ndarray, asked: np.ndarray, best: int, seed: int = 0) 
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(images, np.full(images, 1 / images), size=RESAMPLES).astype(np.float64)
     resampled = (draws @ correct) / (draws @ asked)[:, None]
-    # How many are better; equal up to rounding is equal.
+    # The rank counts the candidates that are better by more than rounding.
     ranks = 1 + np.stack([np.searchsorted(np.sort(-one), -one - 1e-12) for one in resampled])
     ends = np.stack((np.quantile(ranks, 0.025, axis=0), np.quantile(ranks, 0.975, axis=0)), axis=1)
-    # A row that is surely worse cannot be picked by luck, however uncertain its own accuracy is.
+    # Chance cannot select a row that is clearly worse, even if its own accuracy is uncertain.
     tied = intervals[:, 1] <= 0
     optimism = float((resampled - correct.sum(axis=0) / total)[:, tied].max(axis=1).mean())
     return Selection(behind=intervals, rank=np.round(ends).astype(int), optimism=max(optimism, 0.0))

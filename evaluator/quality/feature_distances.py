@@ -1,17 +1,17 @@
-"""Distances between two sets of images in a feature space, of their distributions as a whole.
+"""Distances between the distributions of two sets of images in a feature space.
 
-The Frechet distance takes both for normal distributions with means m and covariances S (Heusel et al. 2017,
+The Frechet distance treats both distributions as normal, with means m and covariances S (Heusel et al. 2017,
 arXiv:1706.08500):
 
     |m_r - m_g|^2 + tr S_r + tr S_g - 2 tr (S_r^(1/2) S_g S_r^(1/2))^(1/2)
 
 The kernel distance is the unbiased squared maximum mean discrepancy with k(x, y) = (x . y / F + 1)^3 over F features
-(Binkowski et al. 2018, arXiv:1801.01401), which few images do not bias, and which so may be below 0:
+(Binkowski et al. 2018, arXiv:1801.01401). It has no bias for few images and may therefore be below 0:
 
     mean k(r, r') + mean k(g, g') - 2 mean k(r, g),    over pairs of distinct images
 
-Their intervals resample the generated images. A resample holds some images twice and is worse than they are all
-together, by as much as the mean of the resamples stands above the value; the ends are moved back by that much.
+Intervals resample the generated images. A resample repeats some images, which biases its distance. The estimate of this
+bias is the mean over resamples minus the value; it is subtracted from both ends.
 """
 
 from dataclasses import dataclass
@@ -23,22 +23,22 @@ from evaluator.judging.intervals import Interval
 
 RESAMPLES = 100
 ROWS = 1000
-"""Images whose kernel with all others is held at a time."""
+"""Images whose kernel values with all others are in memory at a time."""
 
 
 def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
-    """Return the Frechet distance between two sets of features, (M, F) and (N, F), of two images or more each."""
+    """Return the Frechet distance between two sets of features, (M, F) and (N, F), each of at least two images."""
     return FrechetDistance.to(real).of(generated)
 
 
 @dataclass(frozen=True)
 class FrechetDistance:
-    """The Frechet distance to a set of real images, of which the root of the covariance is taken once.
+    """The Frechet distance to a set of real images; the square root of their covariance is computed once.
 
     Args:
-        mean: (F,).
-        root: S^(1/2), (F, F).
-        trace: of S.
+        mean: mean of the real features, (F,).
+        root: S^(1/2), the square root of their covariance, (F, F).
+        trace: trace of S.
     """
 
     mean: np.ndarray
@@ -47,15 +47,15 @@ class FrechetDistance:
 
     @staticmethod
     def to(real: np.ndarray) -> "FrechetDistance":
-        """Return the distance to these features, (M, F)."""
+        """Return the distance to the real images with these features, (M, F)."""
         covariance = np.atleast_2d(np.cov(real, rowvar=False))
         values, vectors = np.linalg.eigh(covariance)
-        # Rounding takes the smallest eigenvalues a little below 0.
+        # Rounding can make the smallest eigenvalues slightly negative.
         root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
         return FrechetDistance(real.mean(axis=0), root, float(np.trace(covariance)))
 
     def of(self, generated: np.ndarray) -> float:
-        """Return the distance of these features, (N, F); 0 or more."""
+        """Return the distance from these features, (N, F), to the real ones; never negative."""
         covariance = np.atleast_2d(np.cov(generated, rowvar=False))
         shared = np.linalg.eigvalsh(self.root @ covariance @ self.root).clip(min=0)
         between = float(((self.mean - generated.mean(axis=0)) ** 2).sum())
@@ -64,10 +64,10 @@ class FrechetDistance:
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """The kernel distance to a set of real images, whose kernel among themselves is averaged once.
+    """The kernel distance to a set of real images; the mean kernel between real images is computed once.
 
     Args:
-        real: (M, F).
+        real: features of the real images, (M, F).
         among_real: mean k(r, r') over pairs of distinct real images.
     """
 
@@ -76,15 +76,15 @@ class KernelDistance:
 
     @staticmethod
     def to(real: np.ndarray) -> "KernelDistance":
-        """Return the distance to these features, (M, F)."""
+        """Return the distance to the real images with these features, (M, F)."""
         return KernelDistance(real, float(_among_distinct(real, np.ones((1, len(real))))[0]))
 
     def of(self, generated: np.ndarray) -> float:
-        """Return the distance of these features, (N, F)."""
+        """Return the distance from these features, (N, F), to the real ones."""
         return float(self.of_resamples(generated, np.ones((1, len(generated))))[0])
 
     def of_resamples(self, generated: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Return a distance for each row of `times`, (R, N): how often each generated image is taken."""
+        """Return a distance for each row of `times`, (R, N), which counts each generated image that many times."""
         to_real = np.concatenate([_kernel(rows, self.real).mean(axis=1) for rows in _in_rows(generated)])
         return np.asarray(
             self.among_real + _among_distinct(generated, times) - 2 * (times @ to_real) / times.sum(axis=1)
@@ -92,7 +92,7 @@ class KernelDistance:
 
 
 def kernel_distance(real: np.ndarray, generated: np.ndarray) -> float:
-    """Return the kernel distance between two sets of features, (M, F) and (N, F), of two images or more each."""
+    """Return the kernel distance between two sets of features, (M, F) and (N, F), each of at least two images."""
     return KernelDistance.to(real).of(generated)
 
 
@@ -105,7 +105,7 @@ def _in_rows(features: np.ndarray) -> list[np.ndarray]:
 
 
 def _among_distinct(features: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return the mean kernel over pairs of distinct images, each taken as often as `times`, (R, N), says."""
+    """Return the mean kernel over pairs of distinct images for each row of image weights `times`, (R, N)."""
     pairs, begin = np.zeros(len(times)), 0
     for rows in _in_rows(features):
         kernel = _kernel(rows, features)
@@ -117,14 +117,14 @@ def _among_distinct(features: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def frechet_interval(real: FrechetDistance, generated: np.ndarray, seed: int) -> Interval:
-    """Return the Frechet distance with its interval; the seed is of the resampling."""
+    """Return the Frechet distance with its interval; the seed drives the resampling."""
     random = np.random.default_rng(seed)
     resampled = [real.of(generated[random.integers(len(generated), size=len(generated))]) for _ in range(RESAMPLES)]
     return _moved_back(real.of(generated), np.asarray(resampled))
 
 
 def kernel_interval(real: KernelDistance, generated: np.ndarray, seed: int) -> Interval:
-    """Return the kernel distance with its interval; the seed is of the resampling."""
+    """Return the kernel distance with its interval; the seed drives the resampling."""
     images = len(generated)
     times = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=RESAMPLES)
     distances = real.of_resamples(generated, np.concatenate((np.ones((1, images)), times)))

@@ -1,11 +1,11 @@
-"""Ablation: the same experiment with one choice changed, over several seeds.
+"""Ablation: an experiment with one setting changed at a time, over several seeds.
 
-Every variant is trained from the same seeds and sampled from the same noise, so it is compared with the unchanged
-experiment seed by seed:
+All variants use the same training seeds and the same sampling noise, so each is compared with the unchanged experiment
+seed by seed:
 
     difference = mean_i (variant_i - unchanged_i) +- t(0.975, n - 1) s / sqrt(n)
 
-with s the standard deviation of the n differences (Student 1908). With few seeds the intervals are wide, and rightly.
+with s the standard deviation of the n differences (Student 1908). Few seeds give wide intervals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,20 +23,20 @@ UNCHANGED = "unchanged"
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the mean of at least two values and the ends of Student's 95 % interval for it."""
+    """Return the mean of at least two values and the ends of its Student 95 % interval."""
     mean, deviation, count = np.mean(values), np.std(values, ddof=1), len(values)
     half = t.ppf(0.975, count - 1) * deviation / np.sqrt(count)
     return float(mean), float(mean - half), float(mean + half)
 
 
 def ablation_table(rankings: Mapping[str, Sequence[pd.DataFrame]], label_sets: Sequence[str]) -> pd.DataFrame:
-    """Return a row for each variant and label-set file, the variants from best to worst on the first file.
+    """Return a row for each variant and label-set file, with variants from best to worst on the first file.
 
     Args:
-        rankings: the ranking of each seed, for every variant; `UNCHANGED` is among them, and the seeds are in the same
-            order everywhere. The accuracy of a seed is that of its first row, whose checkpoint and guidance weight
-            were chosen by the first file.
-        label_sets: the names of the label-set files, the one that ranks first.
+        rankings: the rankings of all seeds for each variant, including `UNCHANGED`, with seeds in the same order. The
+            accuracy of a seed is the accuracy in the first row of its ranking, whose checkpoint and guidance weight the
+            first label-set file selected.
+        label_sets: the names of the label-set files; the first one ranks.
     """
     rows = []
     for variant, of_seeds in rankings.items():
@@ -58,12 +58,12 @@ def ablation_table(rankings: Mapping[str, Sequence[pd.DataFrame]], label_sets: S
 
 
 def ablation_figure(path: Path, table: pd.DataFrame, title: str) -> None:
-    """Save the accuracy of every variant with its interval, and that of each seed as a small mark.
+    """Save a figure of the accuracy of every variant with its interval, and of each seed as a small mark.
 
     Args:
-        path: of the PNG file.
-        table: as `ablation_table` returns it.
-        title: above the axes.
+        path: path of the PNG file.
+        table: the result of `ablation_table`.
+        title: title above the axes.
     """
     variants = table["variant"].drop_duplicates().tolist()
     files = table["label_set"].drop_duplicates().tolist()
@@ -84,7 +84,7 @@ def ablation_figure(path: Path, table: pd.DataFrame, title: str) -> None:
                 axis.plot(rows[seed], heights, "|", color=colour, alpha=0.6, markersize=9)
         axis.set_yticks(range(len(variants)), variants, fontsize=9)
         axis.invert_yaxis()
-        axis.set_xlabel("accuracy of each seed's best row (mean and 95 % interval; strokes are the seeds)")
+        axis.set_xlabel("accuracy of each seed's best row (mean and 95 % interval; one stroke per seed)")
         axis.grid(alpha=0.25, axis="x")
         axis.set_title(title, fontsize=10)
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -100,11 +100,11 @@ def write_ablation(
     readable = with_intervals(table.drop(columns=list(table.filter(regex=r"^accuracy_\d+$"))))
     page = [
         f"# {escape_markdown(name)}",
-        f"Each variant is the experiment with one choice changed, trained with {table['seeds'].iloc[0]} seeds. "
-        f"Accuracy is that of a seed's best row, chosen on {escape_markdown(label_sets[0])}.json; the difference is to "
-        f"the unchanged experiment, seed by seed. Intervals are Student's 95 % over seeds.",
+        f"Each variant changes one setting of the experiment and is trained with {table['seeds'].iloc[0]} seeds. "
+        f"Accuracy is the mean accuracy of the seeds' best rows, selected on {escape_markdown(label_sets[0])}.json. "
+        f"Differences are from the unchanged experiment, seed by seed. Intervals are Student's 95 % over seeds.",
         markdown(readable),
-        "![accuracy of every variant](ablation.png)",
+        "![Accuracy of every variant](ablation.png)",
     ]
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
     return table

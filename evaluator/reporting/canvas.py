@@ -1,10 +1,9 @@
-"""Canvas: an empty figure that only this lab's settings reach, and its PNG file.
+"""Canvas: an empty figure that ignores the user's matplotlib settings, and its PNG file.
 
-The user's surroundings of matplotlib are for the user's own pictures: a notebook exports MPLBACKEND, a matplotlibrc has
-LaTeX draw the text, a style turns everything dark. Neither a backend nor pyplot is needed to draw a file, so none is
-loaded.
+These settings are meant for the user's own figures: a notebook exports MPLBACKEND, a matplotlibrc draws text with
+LaTeX, a style makes all figures dark. Drawing a file needs neither a backend nor pyplot, so this module loads neither.
 """
-# ruff: noqa: E402  # matplotlib is imported first, with care
+# ruff: noqa: E402  # matplotlib must be imported before its submodules, without MPLBACKEND
 
 import os
 import warnings
@@ -18,7 +17,7 @@ from lab.machine.files import whole_file
 
 _backend = os.environ.pop("MPLBACKEND", None)
 try:
-    # It reads the variable, and refuses the backend of a notebook where that is not installed.
+    # The import reads this variable and fails if it names a notebook backend that is not installed.
     import matplotlib
 finally:
     if _backend is not None:
@@ -31,18 +30,18 @@ from matplotlib.text import Text
 from evaluator.reporting.fonts import characters_to_draw, covering
 
 WIDTH = 6.5
-"""Inches, a page's text width."""
+"""Inches: the text width of a page."""
 DPI = 150
 
 SETTINGS: dict[Any, Any] = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
-"""matplotlib's own, whatever a matplotlibrc or a style says."""
-# Class names come from a file: a dollar sign in one must be a dollar sign, not the start of a formula.
+"""matplotlib's defaults, independent of any matplotlibrc or style."""
+# Class names come from a file: a dollar sign in one is a dollar sign, not the start of a formula.
 SETTINGS["text.parse_math"] = False
 
 
 @contextmanager
 def canvas(height: float, width: float = WIDTH) -> Iterator[Figure]:
-    """Yield an empty figure of this height and width in inches, to be drawn on and saved within the block."""
+    """Yield an empty figure of this height and width in inches. Draw on it and save it within the block."""
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -50,9 +49,9 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[Figure]:
 
 
 def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file, every text in fonts that have its characters.
+    """Return a figure as a PNG file, with every text in fonts that have its characters.
 
-    Characters that no installed font has become boxes; `evaluator.reporting.rehearsal` warns of them, once for all
+    Characters missing from all installed fonts become boxes; `evaluator.reporting.rehearsal` warns of them once for all
     figures.
     """
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
@@ -70,7 +69,7 @@ def png(figure: Figure) -> bytes:
 
 @contextmanager
 def saved_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Figure]:
-    """Yield an empty figure of this height and width in inches, and save it as a PNG file."""
+    """Yield an empty figure of this height and width in inches, then save it as a PNG file."""
     with canvas(height, width) as figure:
         yield figure
         content = png(figure)

@@ -1,7 +1,7 @@
-"""Contact sheets: all images of a label-set file at the best row in one picture, and as single PNG files.
+"""Contact sheets: the best row's images of a label-set file, in one picture and as single PNG files.
 
-A label set stands beneath its image. A label that the evaluator does not see is marked by a cross and a colour, and so
-is the frame of an image with such a label.
+Each image has its label set below it. A cross and a colour mark the labels that the evaluator does not see, and the
+frames of their images.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,21 +30,21 @@ from lab.machine.files import remove_all, whole_folder
 from lab.types import PixelImages
 
 FOLDER = "images"
-"""Of a report: the folder of the single images, one folder in it for each label-set file."""
+"""The report's folder of single images, with a subfolder for each label-set file."""
 SHOWN = 200
-"""Images of a sheet; of more, the first ones. The folder holds all."""
+"""The most images on a sheet. The folder has all images."""
 ACROSS = 1100
-"""Pixels of a sheet's width, about."""
+"""Approximate width of a sheet in pixels."""
 GAP = 14
 """Pixels between two columns."""
 MARGIN = 10
 LINE, TITLE_LINE = 17, 23
 """Pixels from one line of text to the next."""
 BADGE = 20
-"""Pixels of the side of a wrong image's cross."""
+"""Side in pixels of the cross on a wrong image."""
 CROSS = "\N{MULTIPLICATION SIGN}"
 LINES = 6
-"""Of the labels beneath an image, at most."""
+"""The most lines of labels below an image."""
 FONT_SIZE = 7.0
 TITLE_SIZE = 9.5
 WRONG = COLOURS[1]
@@ -52,7 +52,7 @@ WRONG = COLOURS[1]
 Measure = Callable[[str], float]
 """The width of a text in pixels."""
 Line = tuple[str, bool]
-"""A line of text, and whether it is marked as wrong."""
+"""A line of text, and True if it is marked as wrong."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class ContactSheet:
     """The first seed's images of one label-set file.
 
     Args:
-        label_set: name of the file, without its ending.
+        label_set: name of the file, without its suffix.
         pixels: the images, (N, C, H, W).
-        label_sets: what was asked of each.
-        missed: the labels of each that the evaluator does not see.
-        seeds: how many the sweep has.
+        label_sets: the label set of each image.
+        missed: the labels of each image that the evaluator does not see.
+        seeds: number of seeds in the sweep.
     """
 
     label_set: str
@@ -75,55 +75,55 @@ class ContactSheet:
 
     @classmethod
     def of(cls, cell: JudgedCell, scored: ScoredImages, names: Sequence[str]) -> "ContactSheet":
-        """Return the sheet of a cell, whose images are scored, in a vocabulary of these names."""
+        """Return the contact sheet of a scored cell; `names` are the classes of the vocabulary."""
         seeds = int(cell.settings["seeds"])
         first = slice(len(cell.label_sets) // seeds)
         missed = [frozenset(names[int(k)] for k in np.flatnonzero(row)) for row in (scored.asked & ~scored.seen)[first]]
-        asked = list(cell.label_sets)[first]
-        return cls(str(cell.settings["label_set"]), cell.pixels[first], asked, missed, seeds)
+        label_sets = list(cell.label_sets)[first]
+        return cls(str(cell.settings["label_set"]), cell.pixels[first], label_sets, missed, seeds)
 
     @property
     def file(self) -> str:
-        """The picture's file name."""
+        """File name of the picture."""
         return f"images_{self.label_set}.png"
 
     @property
     def count(self) -> str:
-        """How many labels the evaluator sees, like "95 of 100 labels"."""
+        """Number of labels that the evaluator sees, like "95 of 100 labels"."""
         labels = sum(map(len, self.label_sets))
         return f"{labels - sum(map(len, self.missed))} of {labels} labels"
 
     @property
     def heading(self) -> str:
-        """The file, how many labels are seen and, if there are several seeds, that these images are the first's."""
+        """Title of the sheet: the file, the seed if there are several, and the number of labels seen."""
         of_seed = f" (seed 0 of {self.seeds})" if self.seeds > 1 else ""
         return f"{self.label_set}.json{of_seed}: {self.count} seen"
 
     @property
     def caption(self) -> str:
-        """What the page says beneath the picture, as Markdown."""
+        """Caption below the picture on the page, as Markdown."""
         images, file = len(self.pixels), escape_markdown(f"{self.label_set}.json")
         shown = f"All {images} images" if images <= SHOWN else f"The first {SHOWN} of {images} images"
         of_seed = f", seed 0 of {self.seeds}," if self.seeds > 1 else ""
         folder = f"{FOLDER}/{escape_markdown(self.label_set)}/"
         return (
             f"{shown} of {file}{of_seed} at the best row, each above its label set. The evaluator sees {self.count}; "
-            f"a cross marks those that it does not see. Ready to hand in: {folder}0.png to {images - 1}.png."
+            f"a cross marks each label that it does not see. Ready to hand in: {folder}0.png to {images - 1}.png."
         )
 
 
 def contact_sheets(results: Results) -> list[ContactSheet]:
-    """Return a sheet for each label-set file, of the best row's cells, the file that ranks first."""
+    """Return the best row's contact sheet for each label-set file; the file that ranks comes first."""
     return [ContactSheet.of(cell, scored, results.vocabulary.names) for cell, scored in results.best_cells]
 
 
 def write_contact_sheets(folder: Path, title: str, sheets: Sequence[ContactSheet]) -> None:
-    """Write every sheet as a picture and its images as PNG files, and remove those of earlier label-set files.
+    """Write every sheet as a picture and its images as PNG files, and remove the pictures of earlier label-set files.
 
     Args:
-        folder: of the report.
-        title: of all pictures; each adds its file to it.
-        sheets: all that the report has.
+        folder: folder of the report.
+        title: common part of the pictures' titles; each picture appends its own heading.
+        sheets: all sheets of the report.
     """
     files = {sheet.file for sheet in sheets}
     remove_all(path for path in folder.glob("images_*.png") if path.name not in files)
@@ -135,7 +135,7 @@ def write_contact_sheets(folder: Path, title: str, sheets: Sequence[ContactSheet
 
 
 def write_contact_sheet(path: Path, title: str, sheet: ContactSheet) -> None:
-    """Save one sheet as a PNG file: 8 images a row, or 10 where there are more than 64."""
+    """Save a sheet as a PNG file with 8 images per row, or 10 if there are more than 64 images."""
     count = min(len(sheet.pixels), SHOWN)
     most = 8 if count <= 64 else 10
     columns = min(most, max(count, 4))
@@ -144,7 +144,7 @@ def write_contact_sheet(path: Path, title: str, sheet: ContactSheet) -> None:
     high, wide, _ = drawn[0].shape
     pitch = max(wide, across) + GAP
     width = 2 * MARGIN + columns * pitch - GAP
-    # Its height is known once its text is broken into lines.
+    # The height depends on the number of lines of text, which needs a figure to measure.
     with saved_figure(path, height=1) as figure:
         figure.set_dpi(DPI)
         figure.set_layout_engine("none")
@@ -169,7 +169,7 @@ def write_contact_sheet(path: Path, title: str, sheet: ContactSheet) -> None:
 
 
 def _frame(axis: Axes, left: float, upper: float, wide: float, high: float, wrong: bool) -> None:
-    """Draw the frame of an image; that of a wrong one is thick, coloured, and has a cross in its corner."""
+    """Draw the frame of an image; a wrong image has a thick coloured frame and a cross in its corner."""
     line, colour = (3.0, WRONG) if wrong else (0.75, "0.6")
     frame = Rectangle((left - 1, upper - 1), wide + 2, high + 2, fill=False, edgecolor=colour)
     frame.set_linewidth(line * 72 / DPI)
@@ -191,7 +191,7 @@ def _write_lines(
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
-    """Return an image, (H, W, C), in RGB and about this large: a whole number of times its size, or shrunk."""
+    """Return an image, (H, W, C), as RGB of about this size: enlarged by a whole number, or reduced."""
     height, width, channels = image.shape
     image = np.repeat(image, 3 // channels, axis=2)
     longest = max(height, width)
@@ -202,14 +202,14 @@ def resized(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def measure_of(figure: Figure, size: float) -> Measure:
-    """Return what measures the width of a text of this font size, in pixels of a figure."""
+    """Return a function that measures the width of a text of this font size in pixels of the figure."""
     renderer: Any = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     font = FontProperties(size=size)
     return cache(lambda text: float(renderer.get_text_width_height_descent(text, font, ismath=False)[0]))
 
 
 def label_lines(label_set: LabelSet, missed: frozenset[str], width: float, measure: Measure) -> list[Line]:
-    """Return the lines beneath an image and whether each is of a label that is not seen, which has a cross before."""
+    """Return the lines of labels below an image. A label that is not seen starts with a cross and is marked wrong."""
     lines: list[Line] = []
     for name in label_set:
         wrong = name in missed
@@ -221,7 +221,7 @@ def label_lines(label_set: LabelSet, missed: frozenset[str], width: float, measu
 
 
 def broken(text: str, width: float, measure: Measure) -> list[str]:
-    """Return text in lines of at most this width, broken between words, and inside those that are wider."""
+    """Break text into lines of at most this width: between words, and inside words that are wider."""
     lines = [""]
     for word in text.split():
         if measure(longer := f"{lines[-1]} {word}".strip()) <= width:

@@ -1,7 +1,7 @@
-"""Fonts: the installed ones that have the characters of a text.
+"""Fonts: the installed fonts that have the characters of a text.
 
-matplotlib brings DejaVu Sans along, which has no Chinese, Japanese or Korean. Where a text has such characters, the
-installed fonts that have them follow DejaVu Sans, and matplotlib takes each character from the first that has it.
+matplotlib ships DejaVu Sans, which has no Chinese, Japanese or Korean characters. A text with these characters also
+lists the installed fonts that have them, and matplotlib takes each character from the first font that has it.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from matplotlib.ft2font import FT2Font
 
 DEFAULT = "DejaVu Sans"
 BOXES = ("lastresort", "adobeblank")
-"""Beginnings of the names of fonts that have a box for every character."""
+"""Prefixes of the names of fonts that draw a box for every character."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Font:
     """One face of an installed font.
 
     Args:
-        family: its name.
-        path: of its file.
-        index: of the face in its file.
-        distance: how far it is from upright and regular; of several fonts, the nearest is taken.
+        family: name of the font family.
+        path: path of the font file.
+        index: index of the face in the file.
+        distance: distance from upright and regular; the font with the smallest distance is preferred.
     """
 
     family: str
@@ -34,9 +34,9 @@ class Font:
     distance: int = 0
 
     def among(self, characters: frozenset[str]) -> frozenset[str]:
-        """Return those of these characters that it has, none where its file cannot be read."""
+        """Return the subset of these characters that the font has; the empty set if its file cannot be read."""
         try:
-            # matplotlib before 3.11 knows the first face alone, and no argument that names it.
+            # matplotlib before 3.11 reads only the first face and has no argument `face_index`.
             face = FT2Font(self.path, face_index=self.index) if self.index else FT2Font(self.path)
         except (OSError, RuntimeError):
             return frozenset()
@@ -56,27 +56,27 @@ def _known_fonts() -> list[Font]:
 
 @cache
 def installed_fonts() -> tuple[Font, ...]:
-    """Return all fonts of this machine, those too that were installed after matplotlib last looked for some."""
+    """Return all fonts of this machine, including fonts installed since matplotlib built its font cache."""
     known = {font.path for font in _known_fonts()}
     for path in sorted(set(font_manager.findSystemFonts()) - known):
-        # One that is damaged, or has no outlines.
+        # Skip fonts that are damaged or have no outlines.
         with contextlib.suppress(OSError, RuntimeError, NotImplementedError, KeyError, ValueError):
             font_manager.fontManager.addfont(path)
     return tuple(_known_fonts())
 
 
 def characters_to_draw(texts: Iterable[str]) -> frozenset[str]:
-    """Return the characters of these texts that show as something."""
+    """Return the visible characters of these texts."""
     return frozenset(character for character in "".join(texts) if character.isprintable() and character != " ")
 
 
 @cache
 def covering(characters: frozenset[str], fonts: Sequence[Font] | None = None) -> tuple[tuple[str, ...], str]:
-    """Return the families that have these characters, DejaVu Sans first, and the characters that none has.
+    """Return the families that have these characters, DejaVu Sans first, and the characters missing from all families.
 
     Args:
         characters: see `characters_to_draw`.
-        fonts: the fonts to choose from, as a tuple; all of this machine where None.
+        fonts: the fonts to choose from, as a tuple; None for all fonts of this machine.
     """
     families, missing = [DEFAULT], characters - Font(DEFAULT, str(font_manager.findfont(DEFAULT))).among(characters)
     if not missing:

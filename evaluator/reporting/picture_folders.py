@@ -1,4 +1,4 @@
-"""Folders of pictures to hand in: 0.png, 1.png, ... with one picture for each label set, as scoring reads them."""
+"""Folders of pictures to hand in: 0.png, 1.png, ..., one per label set, with the names that scoring expects."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ from lab.types import PixelImage, PixelImages
 
 
 def require_drawable(channels: int) -> None:
-    """Raise LabError unless images of this many channels are grey or RGB."""
+    """Raise LabError unless images have 1 channel (grey) or 3 channels (RGB)."""
     if channels not in (1, 3):
-        raise LabError(f"the images have {channels} channels; a PNG file is written of 1 (grey) or 3 (RGB)")
+        raise LabError(f"the images have {channels} channels; PNG files are written only for 1 (grey) or 3 (RGB)")
 
 
 def write_picture(path: Path, pixels: PixelImage) -> None:
@@ -22,7 +22,7 @@ def write_picture(path: Path, pixels: PixelImage) -> None:
 
 
 def write_pictures(folder: Path, pixels: PixelImages) -> None:
-    """Write images as 0.png, 1.png, ... into a folder, which is made."""
+    """Write images as 0.png, 1.png, ... into a folder; create the folder if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, image in enumerate(pixels):
         write_picture(folder / f"{number}.png", image)

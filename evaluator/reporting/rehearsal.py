@@ -1,7 +1,7 @@
-"""Rehearsal of a report: what could fail at the end of a run is tried at its beginning.
+"""Rehearsal of a report: before a run begins, try everything that could make its report fail.
 
-A package that only the report imports, a name that only a figure draws and a folder that only the report writes to
-would otherwise end a run after its minutes or days of training.
+A package that only the report imports, a name that only a figure draws or a folder that only the report writes to would
+otherwise end a run after minutes or days of training.
 """
 
 from collections.abc import Sequence
@@ -12,49 +12,47 @@ from lab.machine.files import require_writable
 
 
 def rehearse_report(folder: Path, classes: Sequence[str], label_sets: Sequence[str]) -> list[str]:
-    """Make a table of each kind and a figure in memory, with the names of a run, and try to write to its folder.
+    """Make every kind of table and a figure in memory, with the names of a run, and test writing to its folder.
 
     Args:
-        folder: of the report.
+        folder: folder of the report.
         classes: names of the classes.
         label_sets: names of the label-set files.
 
     Returns:
-        What the user should know before the run, a line each.
+        Warnings for the user, one line each.
 
     Raises:
-        LabError: a package that the report needs is missing or broken, a name cannot be drawn, or the folder cannot be
-            written to or holds a folder in a file's place.
+        LabError: a package that the report needs is missing or broken, a name cannot be drawn, or the folder is not
+            writable or contains a folder with the name of a report file.
     """
     try:
         missing = _rehearsed(classes, label_sets)
     except ImportError as error:
         raise LabError(
-            f"the report cannot be made, because a package is missing: {lines_of(error)[0]}\n"
-            "install the lab's packages again: pip install -e ."
+            f"the report needs a package that is missing: {lines_of(error)[0]}\n"
+            "reinstall the lab's packages: pip install -e ."
         ) from None
-    except Exception as error:  # any other library's, of which nothing else is known
+    except Exception as error:  # another library may raise any exception
         raise LabError(
-            f"the report cannot be made: {lines_of(error)[0]}\n"
-            "rename the class or label-set file that this names, or repair your matplotlibrc if it names that file"
+            f"the report cannot be written: {lines_of(error)[0]}\n"
+            "rename the class or label-set file named here; if it names your matplotlibrc, repair that file"
         ) from error
     require_writable(folder)
     for path in sorted(folder.iterdir()):
         if path.is_dir() and path.suffix in (".csv", ".json", ".md", ".png", ".tex"):
-            raise LabError(f"{path} is a folder where the report writes a file; move it away, or choose another --name")
+            raise LabError(f"{path} is a folder, but the report writes a file there; move it or choose another --name")
     if not missing:
         return []
     shown = missing if len(missing) <= 20 else f"{missing[:20]}..."
-    return [
-        f"no installed font has {shown}; figures show boxes for them until one that has is installed (Noto Sans CJK)"
-    ]
+    return [f"no installed font has {shown}; figures show boxes instead; install one that does (such as Noto Sans CJK)"]
 
 
 def _rehearsed(classes: Sequence[str], label_sets: Sequence[str]) -> str:
-    """Import all that a report imports, make its tables and a figure, and return the characters that no font has."""
+    """Import the report's modules, make its tables and a figure, and return the characters missing from all fonts."""
     import pandas as pd
 
-    from evaluator.reporting import ablation, report, tutorial  # noqa: F401  # only to see that they can be imported
+    from evaluator.reporting import ablation, report, tutorial  # noqa: F401  # tests that the import works
     from evaluator.reporting.canvas import canvas, png
     from evaluator.reporting.fonts import characters_to_draw, covering
     from evaluator.tables import csv, latex, markdown

@@ -1,6 +1,6 @@
-"""Submissions: folders of pictures by several makers, each scored against the same label sets.
+"""Submissions: folders of pictures from several makers, all scored against the same label sets.
 
-A folder that cannot be scored keeps its row, with the reason in the column `problem`, and costs the others nothing.
+A folder that cannot be scored has a row with the reason in the column `problem`; it does not affect other folders.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ IMAGE_COLUMNS = ["folder", "image", "asked", "seen", "labels", "correct_labels",
 
 @dataclass(frozen=True)
 class Submissions:
-    """What was scored, and what was not.
+    """The scores of all folders, and the reasons for missing scores.
 
     Args:
-        folders: a row a folder, with `FOLDER_COLUMNS`.
-        images: a row an image of the folders that were scored, with `IMAGE_COLUMNS`.
-        problems: why each of the other folders was not scored.
+        folders: one row per folder, with `FOLDER_COLUMNS`.
+        images: one row per image of the scored folders, with `IMAGE_COLUMNS`.
+        problems: the error of each folder that could not be scored.
     """
 
     folders: pd.DataFrame
@@ -42,7 +42,7 @@ class Submissions:
     problems: list[LabError]
 
     def write(self, path: Path) -> None:
-        """Write the folders' table here and the images' beside it, into NAME_images.csv.
+        """Write the table of folders to `path` and the table of images beside it, to NAME_images.csv.
 
         Raises:
             LabError: a file cannot be written.
@@ -51,7 +51,7 @@ class Submissions:
         write_csv(images_file(path), self.images)
 
     def text(self) -> str:
-        """Return for a terminal a row for each folder that was scored, and a line for each of the others."""
+        """Return text for a terminal: a table row for each scored folder and a line for each other folder."""
         is_scored = self.folders["problem"] == ""
         readable = with_intervals(self.folders[is_scored])
         table = readable.drop(columns=["label_set", "labels", "correct_labels", "problem"]).to_string(index=False)
@@ -61,20 +61,20 @@ class Submissions:
 
 
 def images_file(path: Path) -> Path:
-    """Return the file of the images' table that belongs to a file of the folders' table."""
+    """Return the path of the table of images that belongs to a table of folders."""
     return path.with_name(f"{path.stem}_images.csv")
 
 
 def scored_submissions(
     folders: Sequence[Path], label_set_file: str, label_sets: Sequence[LabelSet], evaluator: Evaluator
 ) -> Submissions:
-    """Score every folder whose pictures are all there.
+    """Score every folder that has all its pictures.
 
     Args:
-        folders: image i of each, i.png, answers label set i.
-        label_set_file: its name, for the tables.
-        label_sets: of the evaluator's classes.
-        evaluator: the judge.
+        folders: the folders; the picture i.png of each belongs to label set i.
+        label_set_file: name of the label-set file, for the tables.
+        label_sets: label sets of the evaluator's classes.
+        evaluator: the evaluator that scores the pictures.
     """
     conditions = evaluator.vocabulary.conditions(label_sets)
     rows: list[dict[str, Any]] = []
