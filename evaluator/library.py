@@ -54,7 +54,7 @@ def train(
 
 
 def score(evaluator: Evaluator, pixels: PixelImages, label_sets: Sequence[Sequence[str]]) -> ScoredImages:
-    """Return what was asked of each image and what the evaluator sees in it.
+    """Return the requested classes of each image and the classes that the evaluator sees.
 
     Args:
         evaluator: the judge.
@@ -72,7 +72,7 @@ def score(evaluator: Evaluator, pixels: PixelImages, label_sets: Sequence[Sequen
 
 
 def score_folder(evaluator: Evaluator, folder: Path, label_sets: Sequence[Sequence[str]]) -> ScoredImages:
-    """Return what was asked of each picture 0.png, 1.png, ... of a folder and what the evaluator sees in it.
+    """Score the pictures 0.png, 1.png, ... of a folder; see `score`.
 
     Raises:
         LabError: as `score`; or pictures are missing, unreadable or of another size.

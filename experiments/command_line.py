@@ -61,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        told = f"interrupted; what was finished is saved{saved}, and the same command goes on from there"
-        print(f"\n{told}", file=sys.stderr)
+        print(f"\ninterrupted; finished work is saved{saved}; the same command resumes it", file=sys.stderr)
         return 130
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
@@ -90,7 +89,7 @@ def parse(preset: str, arguments: Sequence[str]) -> Experiment:
     """Return the experiment that a preset's name and the rest of a command line describe."""
     if preset not in PRESETS:
         allowed = [*PRESETS, *COMMANDS]
-        raise LabError(f"unknown preset {preset!r}{nearest(preset, allowed)}; allowed are {', '.join(allowed)}")
+        raise LabError(f"unknown preset {preset!r}; choose from {', '.join(allowed)}{nearest(preset, allowed)}")
     presets = "\n".join(f"  {name}: {entry[0]}" for name, entry in PRESETS.items())
     commands = "\n".join(f"  {name}: {entry[0]}" for name, entry in COMMANDS.items())
     description = (

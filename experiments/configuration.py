@@ -68,14 +68,14 @@ class Experiment:
             ("evaluator-of", self.evaluator_of),
         ):
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name or self.name):
-                raise LabError(f"--{flag} is {name!r}; allowed are up to 100 letters, digits, '.', '_' and '-'")
+                raise LabError(f"--{flag} is {name!r}; it may have up to 100 letters, digits, '.', '_' and '-'")
         require_range("seed", self.seed, 0, 1_000_000)
         require_range("preview_every", self.preview_every, 0, 1_000_000)
         # If nothing is trained, the noise schedule is the imported checkpoint's, which is not known yet.
         if self.training.epochs and self.sampler.sampling_steps > self.schedule.timesteps:
             raise LabError(
                 f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "
-                f"allowed is at most --schedule.timesteps, which is {self.schedule.timesteps}"
+                f"it must be at most --schedule.timesteps, which is {self.schedule.timesteps}"
             )
 
         self._require_shares()

@@ -34,19 +34,19 @@ class Import:
     """The folder that contains checkpoints/."""
 
 
-def write_pipeline(asked: Export) -> None:
+def write_pipeline(settings: Export) -> None:
     """Write the pipeline's folder and print its contents."""
     from lab.data.labels import load_vocabulary
     from lab.pipelines import export_pipeline
     from lab.training.checkpoints import load_checkpoint
 
-    checkpoint = load_checkpoint(asked.checkpoint, load_vocabulary(asked.vocabulary))
-    whole = export_pipeline(checkpoint, asked.out)
+    checkpoint = load_checkpoint(settings.checkpoint, load_vocabulary(settings.vocabulary))
+    whole = export_pipeline(checkpoint, settings.out)
     content = "a DDPMPipeline" if whole else "only scheduler/, because the network is not an unconditional UNet2DModel"
-    print(f"{asked.out}: {content}")
+    print(f"{settings.out}: {content}")
 
 
-def read_pipeline(asked: Import) -> None:
+def read_pipeline(settings: Import) -> None:
     """Write the checkpoint and print the options that sweep it."""
     from experiments.configuration import Experiment
     from lab.data.labels import load_vocabulary
@@ -54,15 +54,15 @@ def read_pipeline(asked: Import) -> None:
     from lab.pipelines import import_pipeline
     from lab.training.checkpoints import save_checkpoint
 
-    imported = import_pipeline(asked.pipeline, load_vocabulary(asked.vocabulary))
-    path = Experiment(name=asked.name, root=asked.root).checkpoints / "epoch0000.pt"
+    imported = import_pipeline(settings.pipeline, load_vocabulary(settings.vocabulary))
+    path = Experiment(name=settings.name, root=settings.root).checkpoints / "epoch0000.pt"
     with locked(path.parent):
         if existing := sorted(path.parent.glob("*.pt")):
             raise LabError(f"{existing[0]} already exists; choose another --name")
         save_checkpoint(path, imported)
-    print(f"{asked.pipeline / imported.settings['weights']}: read, {_condition(imported.denoiser)}")
+    print(f"{settings.pipeline / imported.settings['weights']}: read, {_condition(imported.denoiser)}")
     weights = " --sweep.guidance-weights 0" if 0 not in imported.denoiser.label_set_sizes else ""
-    print(f"{path}: sweep it with --name {asked.name} --training.epochs 0 --training.checkpoints 1{weights}")
+    print(f"{path}: sweep it with --name {settings.name} --training.epochs 0 --training.checkpoints 1{weights}")
 
 
 def _condition(denoiser: DenoiserConfig) -> str:

@@ -27,7 +27,7 @@ def write_preview(
     experiment: Experiment,
     checkpoint: Checkpoint,
     weak: Path | None,
-    asked: tuple[LabelSet, ...],
+    label_sets: tuple[LabelSet, ...],
     computation: Computation,
 ) -> None:
     """Write `step000100.png`: images of the first ten label sets, with a row for each guidance method and weight.
@@ -38,7 +38,7 @@ def write_preview(
         experiment: the experiment, whose guidance methods, weights and sampler are used.
         checkpoint: the denoiser at its current step.
         weak: the weak checkpoint of autoguidance. Until it exists, it is None and autoguidance has no rows.
-        asked: the label sets.
+        label_sets: the label sets.
         computation: the device and the precision.
     """
     import numpy as np
@@ -53,9 +53,9 @@ def write_preview(
     from lab.guidance.methods import named_methods
     from lab.training.checkpoints import load_checkpoint
 
-    asked = asked[:COLUMNS]
+    label_sets = label_sets[:COLUMNS]
     schedule, vocabulary = noise_schedule(checkpoint.schedule), checkpoint.vocabulary
-    conditions = vocabulary.conditions(asked).to(computation.device)
+    conditions = vocabulary.conditions(label_sets).to(computation.device)
     predictor = checkpoint.noise_predictor(computation)
     methods = named_methods(experiment.guidance.method)
     methods = [named for named in methods if not named.method.facts.needs_weaker or weak is not None]
@@ -67,7 +67,9 @@ def write_preview(
     rows, names = [], []
     for named in methods:
         for weight in experiment.sweep.guidance_weights:
-            noise = NoiseSource([(0, place) for place in range(len(asked))], checkpoint.image_shape, schedule.noise)
+            noise = NoiseSource(
+                [(0, place) for place in range(len(label_sets))], checkpoint.image_shape, schedule.noise
+            )
             guided = named.method.guide(unguided, weight)
             rows.append(to_pixels(sample(guided, schedule, experiment.sampler, conditions, noise)).cpu().numpy())
             names.append(weight_name(weight) if len(methods) == 1 else f"{named.label}\nw = {weight:g}")
@@ -75,6 +77,6 @@ def write_preview(
         experiment.reports / FOLDER / f"step{checkpoint.step:06d}.png",
         np.stack(rows),
         names,
-        [", ".join(label_set) for label_set in asked],
+        [", ".join(label_set) for label_set in label_sets],
         f"{experiment.name} after step {checkpoint.step}",
     )

@@ -79,7 +79,7 @@ class Sampling:
             )
 
 
-def sample_pictures(asked: Sampling) -> None:
+def sample_pictures(sampling: Sampling) -> None:
     """Sample the images, write their folder, whole or not at all, and print what is in it."""
     from evaluator.reporting.picture_folders import require_drawable
     from lab.diffusion.schedules import noise_schedule
@@ -91,46 +91,46 @@ def sample_pictures(asked: Sampling) -> None:
     from lab.sweep.fit import require_fit
     from lab.training.checkpoints import read_checkpoint
 
-    asked.require_one_source()
-    named = named_method(asked.guidance.method[0])
-    if named.method.facts.needs_weaker != (asked.weak_checkpoint is not None):
+    sampling.require_one_source()
+    named = named_method(sampling.guidance.method[0])
+    if named.method.facts.needs_weaker != (sampling.weak_checkpoint is not None):
         raise LabError("--guidance.method auto and --weak-checkpoint belong together; give both or neither")
-    checkpoint = read_checkpoint(asked.checkpoint)
+    checkpoint = read_checkpoint(sampling.checkpoint)
     channels, height, width = checkpoint.image_shape
     require_drawable(channels)
-    name, label_sets = _label_sets(asked, checkpoint)
-    require_fit(asked.sampler, [named], noise_schedule(checkpoint.schedule), checkpoint.vocabulary)
-    require_new_folder(asked.out)
-    computation = chosen_computation(asked.device, asked.precision, checkpoint.denoiser.width)
-    weaker = _weaker(asked, checkpoint)
+    name, label_sets = _label_sets(sampling, checkpoint)
+    require_fit(sampling.sampler, [named], noise_schedule(checkpoint.schedule), checkpoint.vocabulary)
+    require_new_folder(sampling.out)
+    computation = chosen_computation(sampling.device, sampling.precision, checkpoint.denoiser.width)
+    weaker = _weaker(sampling, checkpoint)
     if any(label_sets) and not checkpoint.denoiser.conditional:
-        print(f"warning: {asked.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)
+        print(f"warning: {sampling.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     # Before the images are sampled, so that a folder that cannot be written to is reported at once.
     try:
-        with whole_folder(asked.out) as folder:
+        with whole_folder(sampling.out) as folder:
             moments = sample_moments(
                 checkpoint,
                 label_sets,
-                asked.guidance_weight,
-                guidance=asked.guidance.method[0],
+                sampling.guidance_weight,
+                guidance=sampling.guidance.method[0],
                 weaker=weaker,
-                sampler=asked.sampler,
-                noise_seeds=noise_seeds_of(name, asked.seed, len(label_sets)),
-                count=asked.strip or 1,
-                batch_size=asked.batch_size,
-                device=asked.device,
-                precision=asked.precision,
+                sampler=sampling.sampler,
+                noise_seeds=noise_seeds_of(name, sampling.seed, len(label_sets)),
+                count=sampling.strip or 1,
+                batch_size=sampling.batch_size,
+                device=sampling.device,
+                precision=sampling.precision,
             )
-            written = _write(asked, folder, moments, label_sets)
+            written = _write(sampling, folder, moments, label_sets)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; {asked.out} was not written", file=sys.stderr)
+        print(f"\ninterrupted; {sampling.out} was not written", file=sys.stderr)
         raise SystemExit(130) from None
-    counted = f"{len(moments)} image{'s' if len(moments) > 1 else ''} of {width}x{height}, seed {asked.seed}"
-    print(f"{asked.out}: {', '.join(written)} ({counted}, w = {asked.guidance_weight:g})")
+    counted = f"{len(moments)} image{'s' if len(moments) > 1 else ''} of {width}x{height}, seed {sampling.seed}"
+    print(f"{sampling.out}: {', '.join(written)} ({counted}, w = {sampling.guidance_weight:g})")
 
 
-def _write(asked: Sampling, folder: Path, moments: PixelMoments, label_sets: list[LabelSet]) -> list[str]:
+def _write(sampling: Sampling, folder: Path, moments: PixelMoments, label_sets: list[LabelSet]) -> list[str]:
     """Write all files into a folder and return what the user is shown of their names."""
     from evaluator.reporting.picture_folders import write_picture, write_pictures
 
@@ -138,30 +138,30 @@ def _write(asked: Sampling, folder: Path, moments: PixelMoments, label_sets: lis
     write_pictures(folder, images)
     write_picture(folder / "grid.png", _sheet(images, GRID_COLUMNS))
     written = [f"0.png to {len(images) - 1}.png" if len(images) > 1 else "0.png", "grid.png"]
-    if asked.strip:
+    if sampling.strip:
         write_picture(folder / "strip.png", _sheet(moments.flatten(0, 1), moments.shape[1]))
         written.append("strip.png")
-    if asked.ask:
+    if sampling.ask:
         (folder / "ask.json").write_text(json.dumps(label_sets, ensure_ascii=False) + "\n", encoding="utf-8")
         written.append("ask.json")
     return written
 
 
-def _label_sets(asked: Sampling, checkpoint: Checkpoint) -> tuple[str, list[LabelSet]]:
+def _label_sets(sampling: Sampling, checkpoint: Checkpoint) -> tuple[str, list[LabelSet]]:
     """Return the name that decides the noise, and the label set of every image, empty for unconditional ones."""
     from lab.data.labels import load_label_sets, typed_label_set
 
-    if asked.label_sets is not None:
-        return printable(asked.label_sets.stem), list(load_label_sets(asked.label_sets, checkpoint.vocabulary))
-    if asked.images:
-        return "images", [()] * asked.images
+    if sampling.label_sets is not None:
+        return printable(sampling.label_sets.stem), list(load_label_sets(sampling.label_sets, checkpoint.vocabulary))
+    if sampling.images:
+        return "images", [()] * sampling.images
     try:
-        return "ask", [typed_label_set(text, checkpoint.vocabulary) for text in asked.ask]
+        return "ask", [typed_label_set(text, checkpoint.vocabulary) for text in sampling.ask]
     except LabError as error:
         raise LabError(f"--ask {error}") from None
 
 
-def _weaker(asked: Sampling, checkpoint: Checkpoint) -> Checkpoint | None:
+def _weaker(sampling: Sampling, checkpoint: Checkpoint) -> Checkpoint | None:
     """Return the weaker checkpoint of autoguidance, or None for the other methods.
 
     Raises:
@@ -170,13 +170,13 @@ def _weaker(asked: Sampling, checkpoint: Checkpoint) -> Checkpoint | None:
     from lab.machine.files import digest
     from lab.training.checkpoints import load_checkpoint
 
-    if (path := asked.weak_checkpoint) is None:
+    if (path := sampling.weak_checkpoint) is None:
         return None
-    if digest(path) == digest(asked.checkpoint):
+    if digest(path) == digest(sampling.checkpoint):
         raise LabError(f"--weak-checkpoint {path} is --checkpoint itself, which guides nowhere; give a weaker one")
     weaker = load_checkpoint(path, checkpoint.vocabulary)
     if (weaker.schedule, weaker.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
-        raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {asked.checkpoint}")
+        raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {sampling.checkpoint}")
     return weaker
 
 

@@ -1,7 +1,6 @@
-"""Stages: evaluator, training, sweep, report, called in order; each finds what an earlier run finished.
+"""Stages: evaluator, training, sweep, report, in this order. Each continues where an earlier run stopped.
 
-torch, pandas and matplotlib take seconds to import, so everything that needs them is imported inside the stages: a
-mistake in the configuration is told before.
+torch, pandas and matplotlib take seconds to import, so the stages import them: wrong settings are refused first.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ MNIST_LOSSES = {"BasicUNet": {1: 0.0286, 2: 0.0217, 3: 0.0197}, "UNet2DModel": {
 
 They follow Hugging Face's diffusion course, unit 1, copies of which print figures a tenth lower or higher."""
 PREVIEW_EVERY = 100
-"""Training steps between the pictures of a step that is made with diffusers, where no other number is told."""
+"""Default number of training steps between the previews of a step that uses diffusers."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ class TutorialStep:
     """One step.
 
     Args:
-        told: what it is, in a row of the table.
-        experiment: all that decides it.
+        description: its name in the table.
+        experiment: its settings.
     """
 
-    told: str
+    description: str
     experiment: Experiment
 
 
@@ -88,8 +88,8 @@ def tutorial_steps(base: Experiment) -> dict[str, TutorialStep]:
     large = UNet2DConfig(conditional=False, n_feat=64, widths=(1, 1, 2), attended_levels=1)
     squared_cosine = CosineScheduleConfig(timesteps=1000)
 
-    def step(told: str, **changes: Any) -> TutorialStep:
-        return TutorialStep(told, replace(base, **({"sweep": once} | changes)))
+    def step(description: str, **changes: Any) -> TutorialStep:
+        return TutorialStep(description, replace(base, **({"sweep": once} | changes)))
 
     def mixing(steps: int) -> DDIMConfig:
         return DDIMConfig(sampling_steps=steps, clamp=False)
@@ -176,11 +176,11 @@ def _run_tutorial(base: Experiment) -> None:
     for line in too_few:
         print(f"warning: {line}", file=sys.stderr)
     finished: dict[str, Finished] = {}
-    # Made twice, so that choices that do not go together are told before minutes are spent on the evaluator.
+    # Built twice: here only to refuse settings that do not fit together, before minutes go into the evaluator.
     tutorial_steps(base)
     steps = tutorial_steps(sharing_evaluator(base, splits, computation.device))
     for name, step in steps.items():
-        print(f"{name}: {step.told}", file=sys.stderr)
+        print(f"{name}: {step.description}", file=sys.stderr)
         finished[name] = run(replace(step.experiment, name=f"{base.name}-{name}"))
 
     any_step = next(iter(finished.values()))
@@ -198,11 +198,11 @@ def _run_tutorial(base: Experiment) -> None:
         pd.DataFrame(rows),
         pd.DataFrame([{"step": "real held-out images"} | kept]),
         grids(finished, splits),
-        {told: losses(finished[name]) for name, told in CORRUPTION.items()},
+        {label: losses(finished[name]) for name, label in CORRUPTION.items()},
         MNIST_LOSSES if base.data.dataset in ("mnist", "mnist5k") else {},
         ({"measures of quality": "; ".join(too_few)} if too_few else {})
         | {
-            step.told: warning
+            step.description: warning
             for step in steps.values()
             if (warning := noise_schedule(step.experiment.schedule).warning()) is not None
         },
@@ -222,18 +222,18 @@ def step_rows(
     seconds = sum(
         len(finished.evidence.splits.generator) / row["images_per_second"] for row in finished.evidence.training_log
     )
-    told_the_label = step.experiment.denoiser.conditional
+    takes_labels = step.experiment.denoiser.conditional
     parameters = sum(tensor.numel() for tensor in finished.checkpoint.weights.values())
     for result in finished.evidence.cells:
         conditions = vocabulary.conditions(result.cell.asked)
         weight = result.cell.guidance_weight
         row: dict[str, Any] = {
-            "step": step.told + (f", w = {weight:g}" if weight else ""),
+            "step": step.description + (f", w = {weight:g}" if weight else ""),
             "parameters": parameters,
             "training_seconds": round(seconds, 1),
             "network_evaluations": result.network_evaluations,
         }
-        if told_the_label:
+        if takes_labels:
             row |= interval_columns("accuracy", score(result.logits, conditions).accuracy())
         quality = measures.row(result.pixels, conditions)
         yield row | {name: quality[name] for name in quality if name.startswith(("coverage", "frechet_distance"))}
@@ -262,7 +262,7 @@ def grids(finished: dict[str, Finished], splits: "Splits") -> dict[str, "Grid"]:
 
     first = [step.evidence.cells[-1] for step in finished.values()]
     shown = {name: step.evidence.cells[-1].cell.guidance_weight for name, step in finished.items()}
-    asked = [", ".join(label_set) for label_set in first[0].cell.asked[:10]]
+    columns = [", ".join(label_set) for label_set in first[0].cell.asked[:10]]
     by_hand = finished["ddpm-by-hand"]
     folder = by_hand.evidence.experiment.swept_checkpoints
     strip = denoising_strip(
@@ -274,13 +274,13 @@ def grids(finished: dict[str, Finished], splits: "Splits") -> dict[str, "Grid"]:
         "five_steps.png": five_steps_grid(finished["corruption-basic-5"]),
         "denoising_strip.png": Grid(
             np.stack([strip[moment].numpy() for moment in moments], axis=1),
-            asked[:4],
+            columns[:4],
             [f"step {moment}" for moment in moments],
         ),
         "samples.png": Grid(
             np.stack([cell.pixels[:10].numpy() for cell in first]),
             [f"{name.replace('-', chr(10), 1)}, w = {weight:g}" for name, weight in shown.items()],
-            asked,
+            columns,
         ),
     }
 
@@ -300,8 +300,8 @@ def corruption_grid(finished: dict[str, Finished], splits: "Splits") -> "Grid":
     noise = schedule.noise(tuple(images.shape), torch.Generator().manual_seed(0))
     x_t = schedule.noised(images, timesteps, noise)
     rows = {"image": images, "corrupted": x_t}
-    for name, told in CORRUPTION.items():
-        rows[told] = clean(finished[name], x_t, timesteps)
+    for name, label in CORRUPTION.items():
+        rows[label] = clean(finished[name], x_t, timesteps)
     amounts = (timesteps + 1) / (schedule.timesteps + 1)
     return Grid(
         np.stack([to_pixels(row).numpy() for row in rows.values()]), list(rows), [f"{amount:.2f}" for amount in amounts]

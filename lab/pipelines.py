@@ -110,19 +110,19 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
     network = _settings(of_network / "config.json")
     if network.get("_class_name") != "UNet2DModel":
         raise LabError(
-            f"{folder}: its network is {network.get('_class_name')}; allowed is an unconditional UNet2DModel, or one "
+            f"{folder}: its network is {network.get('_class_name')}; it must be an unconditional UNet2DModel, or one "
             f"that embeds classes"
         )
     predictions = {theirs: ours for ours, theirs in PREDICTIONS.items()}
     prediction = predictions.get(str(predicted := settings.get("prediction_type", "epsilon")))
     if prediction is None:
-        raise LabError(f"{folder}: predicts {predicted!r}; allowed are {', '.join(predictions)}")
+        raise LabError(f"{folder}: predicts {predicted!r}; it must predict {', '.join(predictions)}")
     unet, weights_file = _network(of_network)
     config = _own_configuration(unet)
     if config["out_channels"] != config["in_channels"]:
         raise LabError(
             f"{folder}: its network has {config['in_channels']} channels in and {config['out_channels']} out; "
-            f"allowed is one that predicts an image, as many out as in"
+            f"it must predict an image, with as many channels out as in"
         )
     return Checkpoint(
         denoiser=ImportedUNet2DConfig(
@@ -187,12 +187,12 @@ def _has_null_condition(folder: Path, config: Mapping[str, Any], classes: int) -
     if kind not in (None, "timestep"):
         raise LabError(
             f"{folder}: its class_embed_type is {kind!r}, which leaves the embedding to a program outside of the "
-            f"folder; allowed are none and 'timestep'"
+            f"folder; it must be none or 'timestep'"
         )
     if embedded not in (None, classes, classes + 1):
         raise LabError(
             f"{folder}: its network embeds {embedded} classes and the vocabulary has {classes}; "
-            f"allowed are {classes}, or {classes + 1} with the null condition last"
+            f"the network must have {classes}, or {classes + 1} with the null condition last"
         )
     return bool(embedded == classes + 1)
 
@@ -201,7 +201,7 @@ def _sides(folder: Path, size: object) -> tuple[int, int]:
     """Return height and width of a `sample_size`, one number or a pair."""
     sides: list[Any] = size if isinstance(size, list) else [size, size]
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise LabError(f"{folder}: its sample_size is {size}; allowed is a whole number, or a pair: height and width")
+        raise LabError(f"{folder}: its sample_size is {size}; it must be a whole number, or a pair: height and width")
     return sides[0], sides[1]
 
 
@@ -220,7 +220,7 @@ def _schedule(folder: Path, settings: dict[str, Any]) -> ScheduleConfig:
     import diffusers
 
     if (name := settings.get("_class_name")) is not None and not _has_betas(getattr(diffusers, str(name), None)):
-        raise LabError(f"{folder}: its scheduler {name} has no betas; allowed is one that has, like DDPMScheduler")
+        raise LabError(f"{folder}: its scheduler {name} has no betas; choose one that has, like DDPMScheduler")
     kinds = {theirs: ours for ours, theirs in SCHEDULES.items()}
     betas, found = settings.get("trained_betas"), str(settings.get("beta_schedule", "linear"))
     timesteps = settings.get("num_train_timesteps", 1000)

@@ -1,4 +1,4 @@
-"""Folders as they are handed out: JSON files away from the images, links to shared copies, files passed over."""
+"""Folders as they are handed out: JSON files away from the images, links to shared copies, files skipped."""
 
 import json
 import re
@@ -204,15 +204,15 @@ def test_images_that_train_json_does_not_name_are_counted_once(
     images = handed_out / "iclevr"
     write_json(images, {f"./{name}" if name.startswith("scene_1") else name: sets for name, sets in LABELS.items()})
     scene_folder(images, 8, tmp_path / "cache")
-    assert "passed over" not in capsys.readouterr().err
+    assert "skipped" not in capsys.readouterr().err
     names = ("more.PNG", "photo.jpg", ".hidden.png")
     for name in names:
         shutil.copy(images / "scene_0_0.png", images / name)
     (images / "folder.png").mkdir()
     scene_folder(images, 8, tmp_path / "cache")
     told = capsys.readouterr().err
-    assert told.count(f"{images}: 2 images that train.json does not name passed over\n") == 1
-    assert told.count("passed over") == 1
+    assert told.count(f"{images}: skipped 2 images that train.json does not name\n") == 1
+    assert told.count("skipped") == 1
 
 
 def test_folders_that_train_json_names_are_counted_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,7 +221,7 @@ def test_folders_that_train_json_names_are_counted_too(tmp_path: Path, capsys: p
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     write_json(tmp_path, {"in/b.png": ["red"]})
     scene_folder(tmp_path, 8, tmp_path / "cache")
-    assert "2 images that train.json does not name passed over" in capsys.readouterr().err
+    assert "skipped 2 images that train.json does not name" in capsys.readouterr().err
 
 
 def test_what_class_folders_pass_over_is_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,17 +231,17 @@ def test_what_class_folders_pass_over_is_counted_once(tmp_path: Path, capsys: py
         Image.new("RGB", (8, 8)).save(pets / name)
     (pets / "test.json").write_text("[]")
     class_folders(pets, 8, tmp_path / "cache")
-    assert "passed over" not in capsys.readouterr().err
+    assert "skipped" not in capsys.readouterr().err
     for name in ("cat/notes.txt", "cat/IMG_1.HEIC", "dog/IMG_2.heic", "dog/README", "dog/.DS_Store"):
         (pets / name).write_text("")
     (pets / "dog" / "puppies").mkdir()
     class_folders(pets, 8, tmp_path / "cache")
     assert capsys.readouterr().err == (
-        f"{pets}: 4 files of other endings (.heic, .txt, none) and 1 subfolder passed over\n"
+        f"{pets}: skipped 4 files of other endings (.heic, .txt, none) and 1 subfolder\n"
     )
     shutil.copy(pets / "cat" / "a.png", pets / "lost.png")
     class_folders(pets, 8, tmp_path / "cache")
-    assert "and 1 subfolder and 1 image outside the class folders passed over\n" in capsys.readouterr().err
+    assert "and 1 subfolder and 1 image outside the class folders\n" in capsys.readouterr().err
 
 
 @pytest.mark.slow

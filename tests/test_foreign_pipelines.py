@@ -110,7 +110,10 @@ def test_a_class_conditional_network_samples_what_diffusers_does(tmp_path: Path)
 @pytest.mark.parametrize(
     ("classes", "told"),
     [
-        ({"num_class_embeds": 9}, "embeds 9 classes and the vocabulary has 10; allowed are 10, or 11 with the null"),
+        (
+            {"num_class_embeds": 9},
+            "embeds 9 classes and the vocabulary has 10; the network must have 10, or 11 with the null",
+        ),
         ({"num_class_embeds": 1000}, "embeds 1000 classes and the vocabulary has 10"),
         ({"class_embed_type": "identity"}, "class_embed_type is 'identity', which leaves the embedding to a program"),
         ({"class_embed_type": "projection"}, "class_embed_type is 'projection'"),
@@ -242,7 +245,7 @@ def test_what_the_lab_writes_as_a_list_of_betas_it_reads(tmp_path: Path, schedul
 
 SPOILT_SCHEDULERS: dict[str, dict[str, Any]] = {
     "it has 3 timesteps and 2 betas": {"trained_betas": [0.1, 0.2], "num_train_timesteps": 3},
-    "beta 1 is 1.0; allowed are numbers between 0 and 1": {"trained_betas": [0.1, 1.0], "num_train_timesteps": 2},
+    "beta 1 is 1.0; it must be between 0 and 1": {"trained_betas": [0.1, 1.0], "num_train_timesteps": 2},
     "its noise schedule cannot be used": {"trained_betas": 7},
     "cannot be used ": {"rescale_betas_zero_snr": "yes"},
     "its noise schedule is none of linear, squaredcos_cap_v2, nor a list of betas": {"beta_schedule": "scaled_linear"},

@@ -80,7 +80,7 @@ def test_at_its_neutral_weight_a_method_makes_the_images_of_the_plain_one(compar
     ("message", "arguments"),
     [
         ("--second-evaluator.kind is conv, as --evaluator.kind is", "--second-evaluator.kind conv"),
-        ("--checkpoints-of is '../digits'; allowed are", "--checkpoints-of ../digits"),
+        ("--checkpoints-of is '../digits'; it may have up to 100 letters", "--checkpoints-of ../digits"),
         ("--second-evaluator.share is 0.95; it must be", "--second-evaluator.share 0.95"),
         ("was made with other settings: denoiser.n_feat is 8 there, 16 here", "--denoiser.n-feat 16"),
     ],

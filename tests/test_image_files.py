@@ -138,7 +138,7 @@ def test_pictures_to_be_scored_are_seen_alike(tmp_path: Path) -> None:
     assert np.array_equal(turned.transpose(1, 2, 0), np.asarray(noise(3, (4, 6)).transpose(TURNS[6])))
     assert (transparent == 255).all()
     assert (numbered_pictures(tmp_path, 2, (1, 4, 6))[1] == 255).all()
-    with pytest.raises(LabError, match="2 of 2 pictures cannot be scored, the first: 0.png is 6x4 and not 4x6"):
+    with pytest.raises(LabError, match="2 of 2 pictures cannot be scored; first problem: 0.png is 6x4, not 4x6"):
         numbered_pictures(tmp_path, 2, (3, 6, 4))
 
 

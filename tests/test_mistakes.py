@@ -18,12 +18,13 @@ from tests.command import PROJECT, TINY, Mistake, command, run
 @pytest.mark.parametrize(
     ("told", "arguments"),
     [
-        ("unknown preset 'digit'; did you mean 'digits'?", "digit"),
+        ("unknown preset 'digit'; choose from digits, digits-guidance, mnist5k", "digit"),
+        ("render-scenes, export-pipeline, import-pipeline; did you mean 'digits'?", "digit"),
         ("--schedule.timesteps is 0; it must be from 2 to 100000", "--schedule.timesteps 0"),
         ("--sweep.guidance-weights is nan; it must be from -1 to 100", "--sweep.guidance-weights nan"),
         ("--sweep.guidance-weights is -2.0", "--sweep.guidance-weights 0 -2"),
         ("--sweep.guidance-weights has 2 twice", "--sweep.guidance-weights 2 2"),
-        ("--sampler.sampling-steps is 500; allowed is at most", "--sampler.sampling-steps 500"),
+        ("--sampler.sampling-steps is 500; it must be at most", "--sampler.sampling-steps 500"),
         (
             "--guidance.method plus_plus needs deterministic ddim, not dpm_solver; add",
             "--guidance.method plus_plus",
@@ -48,7 +49,11 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--name is '../x'", "--name ../x"),
         ("no train.json, which names the images; copy i-CLEVR's files, give --data.folder", "iclevr-small"),
         ("no such label-set file; did you mean 'test.json'?", "--data.label-sets data/digits/tset.json"),
-        ("--data.dataset is 'digit'; did you mean 'digits'?; allowed are digits, mnist5k", "--data.dataset digit"),
+        (
+            "--data.dataset is 'digit'; choose from digits, mnist5k, mnist, fashion_mnist, cifar10, scenes, "
+            "class_folders; did you mean 'digits'?",
+            "--data.dataset digit",
+        ),
         ("two files called 'test'", "--data.label-sets a/test.json b/test.json"),
         ("this training has 2 epochs, and 7 would need another learning rate at every step", "--training.epochs 7"),
         (

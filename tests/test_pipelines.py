@@ -153,7 +153,7 @@ SPOILT: dict[str, Callable[[Path], object]] = {
 TOLD = {
     "gone": "scheduler_config.json: cannot be read",
     "no json": "config.json: cannot be read",
-    "another network": "its network is UNet2DConditionModel; allowed is an unconditional UNet2DModel",
+    "another network": "its network is UNet2DConditionModel; it must be an unconditional UNet2DModel",
     "another schedule": "its noise schedule is none of linear, squaredcos_cap_v2",
     "no weights": "unet: cannot be read",
 }

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.tables import csv, escape_latex, escape_markdown, latex, markdown, with_intervals, write_csv, write_text
+from evaluator.tables import escape_latex, escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 
 
 def test_markdown_cells_cannot_break_the_table() -> None:
@@ -17,13 +17,6 @@ def test_markdown_cells_cannot_break_the_table() -> None:
     assert len(lines) == 3
     assert lines[0].startswith(r"| c\|&lt;b&gt; ")
     assert lines[2].startswith(r"| a\|b &lt;script&gt;\*x\* | 0.5 ")
-
-
-def test_column_names_are_words_on_a_page_and_identifiers_in_a_csv() -> None:
-    table = pd.DataFrame({"guidance_weight": [2.0]})
-    assert markdown(table).startswith("| guidance weight")
-    assert "guidance weight \\\\" in latex(table, "caption", "tab:label")
-    assert csv(table) == b"guidance_weight\n2.0\n"
 
 
 @given(st.text())

@@ -157,7 +157,7 @@ def test_a_start_of_another_vocabulary_is_refused_by_the_first_class_that_differ
     for path, vocabulary, message in (
         ("swapped.pt", ClassVocabulary((*"012345678", "last")), "class 9 is 'last', but objects.json calls it '9'"),
         ("long.pt", ClassVocabulary(tuple(names)), "class 0 is 'a class with a long name 0'"),
-        ("fewer.pt", ClassVocabulary(tuple("012")), "has 3 classes, but objects.json names 10"),
+        ("fewer.pt", ClassVocabulary(tuple("012")), "has 3 classes, but objects.json has 10"),
     ):
         other = replace(read_checkpoint(start), vocabulary=vocabulary)
         network = build_denoiser(NETWORK, IMAGES.image_shape, len(vocabulary), other.schedule, seed=0)

@@ -108,7 +108,7 @@ def test_a_field_of_another_network_is_refused(
 
 
 def test_the_command_line_offers_no_imported_network() -> None:
-    with pytest.raises(LabError, match="--denoiser.kind is 'imported_unet2d'.*allowed are context_unet, basic_unet"):
+    with pytest.raises(LabError, match="--denoiser.kind is 'imported_unet2d'.*choose from context_unet, basic_unet"):
         parse("digits", ["--denoiser.kind", "imported_unet2d"])
     assert parse("digits", ["--denoiser.kind", "unet2d", "--denoiser.no-conditional"]).denoiser == UNet2DConfig(
         conditional=False, n_feat=32
@@ -116,5 +116,5 @@ def test_the_command_line_offers_no_imported_network() -> None:
 
 
 def test_unet2d_has_channels_for_its_groups() -> None:
-    with pytest.raises(LabError, match="--denoiser.n-feat is 40; allowed is a multiple of 32"):
+    with pytest.raises(LabError, match="--denoiser.n-feat is 40; it must be a multiple of 32"):
         UNet2DConfig(n_feat=40)

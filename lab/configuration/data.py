@@ -40,7 +40,7 @@ class DataConfig:
             raise LabError("--data.label-sets is empty; give at least one file, like data/digits/test.json")
         for name in self.label_set_names:
             if len(name) > 100:
-                raise LabError(f"--data.label-sets: {name[:40]}... is a name of {len(name)} letters; allowed are 100")
+                raise LabError(f"--data.label-sets: {name[:40]}... has {len(name)} letters; a name may have 100")
             if not name.strip("."):
                 raise LabError(f"--data.label-sets: {name!r} cannot name a folder of images; rename {name}.json")
             if self.label_set_names.count(name) > 1:

@@ -136,7 +136,7 @@ class BetasScheduleConfig:
         _require_timesteps(self.timesteps)
         for t, beta in enumerate(self.betas):
             if not 0 < beta < 1:
-                raise LabError(f"schedule.betas: beta {t} is {beta}; allowed are numbers between 0 and 1")
+                raise LabError(f"schedule.betas: beta {t} is {beta}; it must be between 0 and 1")
 
     @property
     def timesteps(self) -> int:

@@ -51,7 +51,7 @@ def _require_widths(n_feat: int, widths: tuple[int, int, int], divisor: int) -> 
         require_range("denoiser.widths", width, 1, 64)
     if n_feat % divisor:
         raise LabError(
-            f"--denoiser.n-feat is {n_feat}; allowed is a multiple of {divisor} (GroupNorm has {divisor} groups)"
+            f"--denoiser.n-feat is {n_feat}; it must be a multiple of {divisor} (GroupNorm has {divisor} groups)"
         )
 
 

@@ -74,7 +74,7 @@ def load_dataset(config: DataConfig, folder: Path, cache: Path) -> LabelledImage
     """
     if config.dataset not in DATASETS:
         near = nearest(config.dataset, DATASETS)
-        raise LabError(f"--data.dataset is {config.dataset!r}{near}; allowed are {', '.join(DATASETS)}")
+        raise LabError(f"--data.dataset is {config.dataset!r}; choose from {', '.join(DATASETS)}{near}")
     return DATASETS[config.dataset](config, folder, cache)
 
 

@@ -1,7 +1,7 @@
-"""One image file as RGB pixels of a square: upright, opaque, resized; or why it cannot be used.
+"""Reads an image file as square RGB pixels, upright and opaque, or says why it cannot be used.
 
-An image becomes RGB, whatever it was, and is resized straight to a square without cropping: bilinear with
-antialiasing, as torchvision's `Resize((side, side))` does to an RGB image.
+Every image is converted to RGB and resized to a square without cropping: bilinear with antialiasing, like
+torchvision's `Resize((side, side))` on an RGB image.
 """
 
 from contextlib import suppress
@@ -55,10 +55,10 @@ def decoded_image(path: Path, image_size: int) -> UInt8[np.ndarray, "3 side side
         with Image.open(path, formats=PILLOW_FORMATS) as image:
             width, height = image.size
             if width * height > LARGEST_IMAGE:
-                return Refused("unreadable", f"{width}x{height}; allowed are {LARGEST_IMAGE:,} pixels in all")
+                return Refused("unreadable", f"{width}x{height}; at most {LARGEST_IMAGE:,} pixels are allowed")
             if image.mode.startswith(("I", "F")):
                 # Pillow would clamp these to 255, and a photograph would come out white.
-                return Refused("unreadable", "it has one channel of more than 8 bits; allowed are 8")
+                return Refused("unreadable", "it has a channel of more than 8 bits; convert it to 8")
             square = as_seen(image).convert("RGB").resize((image_size, image_size), Image.Resampling.BILINEAR)
             return np.asarray(square).transpose(2, 0, 1)
     except Exception as error:  # Pillow's readers raise nearly anything over a damaged file

@@ -65,7 +65,7 @@ def scene_folder(
         _say(f"{folder}: objects.json and train.json are read from {place}")
     labels = load_image_labels(place / "train.json", vocabulary)
     if unnamed := _unnamed_images(folder, labels):
-        _say(f"{folder}: {_counted(unnamed, 'image')} that train.json does not name passed over")
+        _say(f"{folder}: skipped {_counted(unnamed, 'image')} that train.json does not name")
     pixels = cached_pixels(folder, tuple(labels), image_size, cache, allow_links)
     return LabelledImages(pixels, vocabulary.conditions(tuple(labels.values())), vocabulary, scene_groups(labels))
 
@@ -122,7 +122,7 @@ def _unnamed_images(folder: Path, names: Iterable[str]) -> int:
 def class_folders(folder: Path, image_size: int, cache: Path, allow_links: bool = False) -> LabelledImages:
     """Return the images of a folder with one folder a class, one label an image.
 
-    Standard error says what is passed over, apart from hidden files: files whose ending is no image's, folders in a
+    Standard error says what is skipped, apart from hidden files: files whose ending is no image's, folders in a
     class folder, and images outside the class folders.
 
     Args:
@@ -140,7 +140,7 @@ def class_folders(folder: Path, image_size: int, cache: Path, allow_links: bool 
         entries = _visible(class_folder)
         files = [file.name for file in entries if _is_image(file.name)]
         if not files:
-            raise LabError(f"{class_folder}: no image in this class folder; allowed are {', '.join(SUFFIXES)}")
+            raise LabError(f"{class_folder}: this class folder has no images ({', '.join(SUFFIXES)})")
         names += [f"{class_folder.name}/{file}" for file in files]
         classes += [index] * len(files)
         others += [entry for entry in entries if not _is_image(entry.name)]
@@ -152,8 +152,8 @@ def class_folders(folder: Path, image_size: int, cache: Path, allow_links: bool 
         (subfolders, "subfolder", ""),
         (outside, "image", " outside the class folders"),
     )
-    if told := [f"{_counted(count, noun)}{which}" for count, noun, which in passed_over if count]:
-        _say(f"{folder}: {' and '.join(told)} passed over")
+    if counted := [f"{_counted(count, noun)}{which}" for count, noun, which in passed_over if count]:
+        _say(f"{folder}: skipped {' and '.join(counted)}")
     pixels = cached_pixels(folder, names, image_size, cache, allow_links)
     return one_label_images(pixels, torch.tensor(classes), vocabulary)
 
@@ -312,10 +312,10 @@ def _decode(
                 output.write(image.tobytes())
         if refused:
             counts = Counter(image.kind for _, image in refused)
-            told = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            reasons = ", ".join(f"{count} {kind}" for kind, count in counts.items())
             name, first = refused[0]
             raise LabError(
-                f"{folder}: {len(refused)} of {len(names)} images cannot be used: {told}\n"
+                f"{folder}: {len(refused)} of {len(names)} images cannot be used: {reasons}\n"
                 f"the first is {name!r} ({first.reason}); {_remedy(folder, refused)}"
             )
 

@@ -58,21 +58,21 @@ class ClassVocabulary:
         shown = ", ".join(map(repr, self.names[:6]))
         return f"; the {len(self.names)} classes are {shown}{', ...' if len(self.names) > 6 else ''}"
 
-    def require_same(self, asked: "ClassVocabulary", owner: Path) -> None:
-        """Raise LabError, naming the first difference, unless `asked` has the same names in the same order.
+    def require_same(self, other: "ClassVocabulary", owner: Path) -> None:
+        """Raise LabError, naming the first difference, unless `other` has the same names in the same order.
 
         Args:
-            asked: the vocabulary of `objects.json`.
+            other: the vocabulary of `objects.json`.
             owner: the file or dataset that has this vocabulary.
         """
-        if len(self) != len(asked):
+        if len(self) != len(other):
             raise LabError(
-                f"{owner}: has {len(self)} classes, but objects.json has {len(asked)}; use the file it was made with"
+                f"{owner}: has {len(self)} classes, but objects.json has {len(other)}; use the file it was made with"
             )
-        for k, (own, other) in enumerate(zip(self.names, asked.names, strict=True)):
-            if own != other:
+        for k, (own, theirs) in enumerate(zip(self.names, other.names, strict=True)):
+            if own != theirs:
                 raise LabError(
-                    f"{owner}: class {k} is {own!r}, but objects.json calls it {other!r}; "
+                    f"{owner}: class {k} is {own!r}, but objects.json calls it {theirs!r}; "
                     f"names and order must be the same"
                 )
 

@@ -95,7 +95,7 @@ class ImportedUNet(nn.Module):
         if self.null_condition:
             return torch.where(asked == 0, conditions.shape[1], conditions.argmax(dim=1))
         if int(asked.min()) == 0:
-            raise LabError("the imported network has no null condition; allowed is one class an image at weight 0")
+            raise LabError("the imported network has no null condition; give every image one class, at weight 0")
         return conditions.argmax(dim=1)
 
 
@@ -106,7 +106,7 @@ def _require_fit(settings: dict[str, Any], image_shape: tuple[int, int, int]) ->
     if height % 2**halvings or width % 2**halvings or settings["in_channels"] != channels:
         raise LabError(
             f"UNet2DModel of {settings['in_channels']} channels and {halvings + 1} levels got {channels} channels "
-            f"of {height}x{width}; allowed are sides divisible by {2**halvings}"
+            f"of {height}x{width}; the sides must be divisible by {2**halvings}"
         )
 
 

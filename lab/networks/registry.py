@@ -1,4 +1,4 @@
-"""Denoisers by name: networks that are shown x_t, told the timestep and the condition, and predict the noise in x_t.
+"""Denoisers by settings class: networks that predict the noise in x_t from x_t, the timestep and the condition.
 
 Or the clean image, or v; `lab/diffusion/objectives.py` makes each a prediction of the noise.
 """

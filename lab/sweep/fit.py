@@ -84,10 +84,10 @@ def require_known_conditions(
             if 0 in given and 0 not in sizes:
                 raise LabError(
                     f"the network has no null condition, which guidance method {named.label} at w = {weight:g} needs; "
-                    f"allowed is --guidance.method plain with --sweep.guidance-weights 0"
+                    f"choose --guidance.method plain with --sweep.guidance-weights 0"
                 )
             if given and max(given) >= sizes.stop:
                 raise LabError(
                     f"a label set has {max(given)} classes, and the network takes {sizes.stop - 1} an image; "
-                    f"allowed are label sets of one class, or --guidance.method composed"
+                    f"give it label sets of one class, or choose --guidance.method composed"
                 )

@@ -136,11 +136,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
             settings=content["settings"],
             weights=content["weights"],
         )
-    except Exception as error:  # whatever a hostile file's content makes of the configuration's checks
+    except Exception as error:  # wrong content of a file makes the checks of settings fail in many ways
         raise LabError(f"{path}: this checkpoint is incomplete ({error!s:.120}); train it again") from None
     try:
         checkpoint.require_fit()
-    except Exception as error:  # whatever building a network raises that cannot be built
-        told = lines_of(error)[-1]
-        raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({told:.120})") from None
+    except Exception as error:  # wrong settings make the building of a network fail in many ways
+        reason = lines_of(error)[-1]
+        raise LabError(f"{path}: these weights do not fit the checkpoint's own configuration ({reason:.120})") from None
     return checkpoint

@@ -125,9 +125,11 @@ class TrainingRun:
         if self.state is not None:
             try:
                 trainer.load_state_dict(self.state)
-            except Exception as error:  # whatever torch raises of a state that is no state of these networks
-                told = f"this training state does not fit ({lines_of(error)[-1]:.120})"
-                raise LabError(f"{self._state_file}: {told}; {self._again}") from None
+            except Exception as error:  # torch raises many types of error for another network's state
+                reason = lines_of(error)[-1]
+                raise LabError(
+                    f"{self._state_file}: this training state does not fit ({reason:.120}); {self._again}"
+                ) from None
         keep_at = {checkpoint.step: checkpoint for checkpoint in self.kept}
         kept_epochs = self.kept_so_far
         saved_at = time.monotonic()

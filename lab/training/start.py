@@ -46,7 +46,7 @@ def _require_known_conditions(path: Path, recipe: Recipe, dataset: LabelledImage
     sizes = recipe.denoiser.label_set_sizes
     if (dropout := recipe.training.context_dropout) and 0 not in sizes:
         raise LabError(
-            f"--training.context-dropout is {dropout:g}, and the network of {path} has no null condition; allowed is 0"
+            f"--training.context-dropout is {dropout:g}, and the network of {path} has no null condition; set it to 0"
         )
     given = set(dataset.conditions.count_nonzero(dim=1).tolist())
     if wrong := sorted(size for size in given if size not in sizes):
