@@ -37,7 +37,7 @@ def test_every_dataset_is_named_in_the_help_and_every_preset_s_is_there() -> Non
     documented = inspect.getsource(DataConfig)
     assert all(name in documented for name in DATASETS)
     assert {preset.data.dataset for _, preset in PRESETS.values()} <= set(DATASETS)
-    with pytest.raises(LabError, match="--data.dataset is 'digit'; did you mean 'digits'"):
+    with pytest.raises(LabError, match="--data.dataset is 'digit'; choose from digits, .*; did you mean 'digits'"):
         load_dataset(DataConfig(dataset="digit"), Path(), Path())
 
 

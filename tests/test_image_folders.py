@@ -280,7 +280,7 @@ def bomb() -> bytes:
         ("truncated", ""),
         ("flipped", ""),
         ("bomb", "9000x9000; at most 50,000,000 pixels are allowed"),
-        ("16 bits", "one channel of more than 8 bits"),
+        ("16 bits", "a channel of more than 8 bits"),
         ("postscript", "cannot identify image file)"),
         ("folder", "it is not a file"),
     ],
