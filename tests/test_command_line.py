@@ -279,7 +279,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(finished: Path, tmp_pa
     process.send_signal(signal.SIGINT)
     _, told = process.communicate()
     assert process.returncode == 130
-    assert f"what was finished is saved in {root / 'checkpoints' / 'digits'}, and the same command" in told
+    assert f"finished work is saved in {root / 'checkpoints' / 'digits'}; the same command resumes it" in told
     assert "Traceback" not in told
     assert run(root, "digits", *TINY) == 0
     pd.testing.assert_frame_equal(table(root).drop(columns=TIMING), table(finished).drop(columns=TIMING))

@@ -149,11 +149,13 @@ def test_an_evaluator_given_to_a_finished_run_is_refused_with_its_cause(
     root = shutil.copytree(finished, tmp_path / "lab")
     shutil.copy(root / "checkpoints" / "digits" / "evaluator.pt", root / "judge.pt")
     given = ["digits", *TINY, "--evaluator.weights", "judge.pt"]
-    cause = "data.evaluator_share is 0.3 there, 0.0 here\n--evaluator.weights changes it, since the generator gets"
+    cause = (
+        "data.evaluator_share is 0.3 there, 0.0 here\n--evaluator.weights changes it, because the generator then gets"
+    )
     mistake(root, cause, *given)
     # The training says so too where it has no report yet.
     shutil.rmtree(root / "reports")
-    mistake(root, f"training.pt is of another configuration: {cause}", *given)
+    mistake(root, f"training.pt was made with other settings: {cause}", *given)
     mistake(
         root, "training.batch_size is 128 there, 7 here\nchoose another", "digits", *TINY, "--training.batch-size", "7"
     )

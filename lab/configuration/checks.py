@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lab.errors import LabError, nearest
 
 CAUSES = {
-    "data.evaluator_share": "--evaluator.weights changes it, since the generator gets what no evaluator is trained on; "
+    "data.evaluator_share": "--evaluator.weights changes it, because the generator then gets the evaluator's images; "
 }
-"""What else changes a setting than the option of its name, said where it differs."""
+"""Options that change a setting of another name. The error adds them when that setting differs."""
 
 
 def require_range(field: str, value: float, low: float, high: float = math.inf) -> None:
