@@ -1,9 +1,8 @@
-"""Quality beside accuracy: how real, how varied and how new the images are, in the second evaluator's features.
+"""Measures of quality: how real, how varied and how new the images are, in the second evaluator's features.
 
-The evaluator that ranks has no say here: the second one is of another architecture and another seed, and was trained
-on other images. Real images are those that the generator was trained on. The reference row is of real held-out images,
-which no network has seen: what perfect images would reach with as many images. All rows use the same number of images,
-since most of these measures move with it.
+The second evaluator has another architecture and seed than the evaluator that ranks, and was trained on other images.
+Real images are those that trained the generator. The reference row is of real held-out images, which no network was
+trained on: the values of perfect images. All rows use the same number of images, because most measures depend on it.
 """
 
 from collections.abc import Iterable

@@ -234,7 +234,7 @@ def _page(report: Report) -> str:
     accuracies = [
         f"{best[f]:.3f} ({best[f'{f}_low']:.3f} to {best[f'{f}_high']:.3f}) on {escape_markdown(f)}.json" for f in files
     ]
-    others = f", and {', '.join(accuracies[1:])}, which had no say in the ranking" if accuracies[1:] else ""
+    others = f", and {', '.join(accuracies[1:])}, which the ranking does not use" if accuracies[1:] else ""
     ties, images = int(ranked["tied_with_best"].sum()) - 1, len(results.scored[0].labels)
     tied = "No other row is" if ties == 0 else "1 other row is" if ties == 1 else f"{ties} other rows are"
     parts = [
@@ -243,10 +243,10 @@ def _page(report: Report) -> str:
         f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} with "
         f"{escape_markdown(best['guidance_method'])} guidance at weight "
         f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
-        f"{accuracies[0]}{others}. {tied} tied with it: over the same pairs of label set and seed, the 95 % interval "
-        "of the difference includes 0.",
-        "If the best row and those tied with it were equally good, the one picked would still be expected to "
-        f"score {results.optimism:.3f} above the truth on {escape_markdown(files[0])}.json by luck alone, because it "
+        f"{accuracies[0]}{others}. {tied} tied with it. A row is tied if, over the same pairs of label set "
+        "and seed, the 95 % interval of the difference includes 0.",
+        "If the best row and those tied with it were equally good, the best one's accuracy on "
+        f"{escape_markdown(files[0])}.json would still be {results.optimism:.3f} too high on average, because it "
         f"is the maximum of {ties + 1} rows on {images} images.",
         "Accuracy follows the coursework's rule: if an image's label set has k classes, the evaluator's k "
         "highest-scoring classes count, and accuracy is the correct labels over all labels. Intervals are 95 % and "
@@ -321,7 +321,7 @@ def _quality(results: Results, quality: pd.DataFrame | None) -> list[str]:
     return [
         "## Quality beside accuracy",
         markdown(with_intervals(rows[["images of", "w", *shown]])),
-        f"The measures use the features of the second evaluator, which has no say in the ranking. Each row compares "
+        f"The measures use the features of the second evaluator, which the ranking does not use. Each row compares "
         f"{int(rows['images'].iloc[0])} images with those that the generator was trained on. The first row is real "
         "images that no network has seen. Coverage is the share of real images with a generated one among their "
         "nearest; density and precision say how far generated images lie among real ones, recall how far real images "

@@ -25,7 +25,7 @@ class DataConfig:
     image_size: int = 0
     """Side that the images of scenes and class_folders are resized to, in pixels; 0 for the others, which have one."""
     label_sets: tuple[Path, ...] = (Path("data/digits/test.json"), Path("data/digits/new_test.json"))
-    """Label-set files. The first one ranks; the others have no say in the ranking and are reported beside it."""
+    """Label-set files. The ranking uses the first one only; the others are reported beside it."""
     evaluator_share: float = 0.3
     """Share of the images that trains the evaluator; none with --evaluator.weights. The generator trains on what the
     other two leave."""

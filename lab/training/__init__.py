@@ -1,4 +1,4 @@
-"""Training of a denoiser, and what it leaves on disk.
+"""Training of a denoiser and its files.
 
 start        the weights that a new training starts from
 trainer      training as a generator of steps
