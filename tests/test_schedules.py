@@ -1,6 +1,9 @@
 """Noise schedules against their own definition."""
 
+import math
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import pytest
@@ -24,10 +27,27 @@ from lab.errors import LabError
 def test_the_cyclic_cosine_has_a_period_of_50_between_its_ends() -> None:
     betas = cyclic_cosine_betas(CyclicCosineScheduleConfig(timesteps=400))
     torch.testing.assert_close(betas[:350], betas[50:])
-    assert float(betas[0]) == pytest.approx(1e-4)
-    assert float(betas[25]) == pytest.approx(0.02)
-    # A sixth of the period: cos(60 degrees) = 1/2, so a quarter of the way up; t = 25/3 lies between 8 and 9.
-    assert float(betas[8]) < 1e-4 + (0.02 - 1e-4) / 4 < float(betas[9])
+    assert float(betas[0]) == pytest.approx(0.02)
+    assert float(betas[25]) == pytest.approx(1e-4)
+    # A sixth of the period: cos(60 degrees) = 1/2, so a quarter of the way down; t = 25/3 lies between 8 and 9.
+    assert float(betas[8]) > 0.02 - (0.02 - 1e-4) / 4 > float(betas[9])
+
+
+def test_an_extra_beta_is_the_coursework_s_grid_of_t_from_0() -> None:
+    linear = [1e-4 + (0.02 - 1e-4) * t / 400 for t in range(401)]
+    cyclic = [(0.02 - 1e-4) / 2 * math.cos(2 * math.pi * t / 50) + (0.02 + 1e-4) / 2 for t in range(401)]
+    for kind, betas in ((LinearScheduleConfig, linear), (CyclicCosineScheduleConfig, cyclic)):
+        schedule = noise_schedule(kind(timesteps=400, extra_beta=True))
+        alpha_bar = list(accumulate((1 - beta for beta in betas), mul))
+        # The source's t = 1 ... T are timesteps 0 ... T - 1; its alpha_bar_0 is where sampling ends.
+        assert schedule.alpha_bar.tolist() == pytest.approx(alpha_bar[1:], abs=1e-12)
+        assert (schedule.end[0] ** 2, schedule.end[1] ** 2) == pytest.approx((1 - betas[0], betas[0]))
+        assert not schedule.ends_clean
+    # Worked out by hand: 1 - 1e-4, then times 1 - (1e-4 + 0.0199 / 400).
+    assert linear[1] == pytest.approx(1.4975e-4)
+    first = noise_schedule(LinearScheduleConfig(timesteps=400, extra_beta=True))
+    assert float(first.alpha_bar[0]) == pytest.approx(0.9999 * 0.99985025, abs=1e-12)
+    assert noise_schedule(LinearScheduleConfig(timesteps=400)).ends_clean
 
 
 def of_timesteps(kind: Any, timesteps: int) -> Any:

@@ -14,6 +14,7 @@ from lab.networks.registry import build_denoiser
 BASIC = BasicUNetConfig(n_feat=32, widths=(1, 2, 2), prediction="x_0")
 SMALL = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 2, 2), attended_levels=2)
 LARGE = UNet2DConfig(conditional=False, n_feat=64, widths=(1, 1, 2), attended_levels=1)
+LARGEST = UNet2DConfig(conditional=False, n_feat=64, widths=(1, 2, 2, 4), attended_levels=2)
 
 
 def size(network: nn.Module) -> int:
@@ -26,7 +27,7 @@ def built(config: DenoiserConfig, channels: int = 1, side: int = 8, classes: int
 
 @pytest.mark.parametrize(
     ("config", "channels", "side", "parameters"),
-    [(BASIC, 1, 28, 309_057), (SMALL, 1, 28, 1_707_009), (LARGE, 3, 32, 4_654_723)],
+    [(BASIC, 1, 28, 309_057), (SMALL, 1, 28, 1_707_009), (LARGE, 3, 32, 4_654_723), (LARGEST, 3, 32, 18_536_323)],
 )
 def test_sizes_are_the_tutorials(config: DenoiserConfig, channels: int, side: int, parameters: int) -> None:
     assert size(built(config, channels, side)) == parameters
@@ -118,3 +119,16 @@ def test_the_command_line_offers_no_imported_network() -> None:
 def test_unet2d_has_channels_for_its_groups() -> None:
     with pytest.raises(LabError, match="--denoiser.n-feat is 40; it must be a multiple of 32"):
         UNet2DConfig(n_feat=40)
+
+
+def test_pixels_from_zero_to_one_are_those_of_the_images_shifted_and_scaled() -> None:
+    config = UNet2DConfig(conditional=False, timed=False, n_feat=32, widths=(1, 2), prediction="x_0", zero_to_one=True)
+    network, x = built(config), torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert isinstance(network, DiffusersUNet)
+    with torch.no_grad():
+        plain = network.unet(x, 0).sample
+        torch.testing.assert_close(network(2 * x - 1, torch.tensor([7, 8]), torch.zeros(2, 10)), 2 * plain - 1)
+    with pytest.raises(LabError, match="--denoiser.zero-to-one is for networks that predict the image"):
+        UNet2DConfig(zero_to_one=True)
+    with pytest.raises(LabError, match="--denoiser.widths has 9 levels; it must have from 1 to 8"):
+        UNet2DConfig(widths=(1,) * 9)

@@ -58,6 +58,9 @@ class LinearScheduleConfig:
     """First beta."""
     beta_end: float = 0.02
     """Last beta."""
+    extra_beta: bool = False
+    """T + 1 betas, t = 0 ... T, as in the coursework: timestep 0 is not trained, and sampling ends at alpha_bar_0 =
+    1 - beta_0 instead of at the clean image."""
     zero_terminal: bool = False
     """Shift and stretch sqrt(alpha_bar) so that the last timestep is noise alone (Lin 2024)."""
 
@@ -85,7 +88,7 @@ class CosineScheduleConfig:
 
 @dataclass(frozen=True)
 class CyclicCosineScheduleConfig:
-    """Betas that oscillate with a period of 50 timesteps, as in the coursework."""
+    """Betas that oscillate between two values with a period of 50 timesteps, as in the coursework."""
 
     kind: Literal["cyclic_cosine"] = "cyclic_cosine"
     """linear, cosine, cyclic_cosine or corruption; each has its own settings."""
@@ -94,7 +97,10 @@ class CyclicCosineScheduleConfig:
     beta_start: float = 1e-4
     """Lowest beta."""
     beta_end: float = 0.02
-    """Highest beta."""
+    """Highest beta, the first one."""
+    extra_beta: bool = False
+    """T + 1 betas, t = 0 ... T, as in the coursework: timestep 0 is not trained, and sampling ends at alpha_bar_0 =
+    1 - beta_0 instead of at the clean image."""
     zero_terminal: bool = False
     """Shift and stretch sqrt(alpha_bar) so that the last timestep is noise alone (Lin 2024)."""
 

@@ -45,7 +45,7 @@ class DenoiserConfig(Protocol):
         ...
 
 
-def _require_widths(n_feat: int, widths: tuple[int, int, int], divisor: int) -> None:
+def _require_widths(n_feat: int, widths: tuple[int, ...], divisor: int) -> None:
     require_range("denoiser.n_feat", n_feat, divisor, 1024)
     for width in widths:
         require_range("denoiser.widths", width, 1, 64)
@@ -160,17 +160,25 @@ class UNet2DConfig:
     """Whether the network is given the timestep; if not, it is given 0."""
     n_feat: int = 64
     """Channels that `widths` are multiples of."""
-    widths: tuple[int, int, int] = (1, 1, 2)
-    """Channels at full, half and quarter side, in multiples of n_feat."""
+    widths: tuple[int, ...] = (1, 1, 2)
+    """Channels of each level in multiples of n_feat; every level has half the side of the one before."""
     attended_levels: int = 0
-    """How many of the three levels have attention, counted from the lowest."""
+    """How many of the levels have attention, counted from the lowest."""
+    zero_to_one: bool = False
+    """Whether the network's pixels run from 0 to 1, as in the tutorials' corruption baseline, instead of -1 to 1."""
     prediction: Prediction = "noise"
     """What the output is: the noise, the clean image, or v, between the two."""
 
     def __post_init__(self) -> None:
         require_types(self, "denoiser")
-        require_range("denoiser.attended_levels", self.attended_levels, 0, 3)
+        if not 1 <= len(self.widths) <= 8:
+            raise LabError(f"--denoiser.widths has {len(self.widths)} levels; it must have from 1 to 8")
+        require_range("denoiser.attended_levels", self.attended_levels, 0, len(self.widths))
         _require_widths(self.n_feat, self.widths, 32)
+        if self.zero_to_one and self.prediction != "x_0":
+            raise LabError(
+                "--denoiser.zero-to-one is for networks that predict the image; add --denoiser.prediction x_0"
+            )
 
     @property
     def width(self) -> int:

@@ -16,7 +16,9 @@ class TrainingConfig:
     epochs: int = 100
     """Passes over the generator's split; 0 for none, to sweep a checkpoint that import-pipeline wrote."""
     batch_size: int = 128
-    """Images in one optimizer step; the last, smaller batch of an epoch is trained on too."""
+    """Images in one optimizer step."""
+    drop_last: bool = False
+    """Leave out the last batch of an epoch if it is smaller than the others."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """AdamW, or Muon for the large matrices and AdamW for the rest: fewer steps, each a little longer."""
     learning_rate: float = 1e-3
@@ -31,18 +33,22 @@ class TrainingConfig:
     """The gamma of min-SNR-gamma."""
     warmup_steps: int = 100
     """Optimizer steps over which the learning rate rises from 0."""
-    decay: Literal["cosine", "linear", "none"] = "cosine"
-    """How the learning rate falls to 0 from the end of the warm-up to the last step."""
+    decay: Literal["cosine", "linear", "linear_epochs", "none"] = "cosine"
+    """How the learning rate falls from the end of the warm-up: to 0 at the last step, or once an epoch as in the
+    coursework (linear_epochs: the share 1 - epoch / epochs, with epochs from 0)."""
     max_gradient_norm: float = 1.0
-    """Gradients are scaled down to this norm where they exceed it."""
+    """Gradients above this norm are scaled down to it; 0 for no limit."""
     context_dropout: float = 0.1
     """Probability, for each image on its own, that its condition is replaced by the null condition."""
     mirror: bool = False
     """Mirror half of the images left to right, anew each time: right for scenes and photographs, wrong for digits."""
     ema_decay: float = 0.999
-    """Decay of the EMA copy once warmed up; before that it is (1 + n) / (10 + n) after n updates."""
+    """Decay of the EMA copy once warmed up; before that it is (1 + n) / (10 + n) after n updates. 0 for no EMA."""
     checkpoints: int = 4
     """How many checkpoints are kept, evenly spaced, the last at the end; at most one an epoch."""
+    score_every: int = 0
+    """Epochs between accuracies at w = 0 that are measured while training runs, each with a checkpoint of its own; 0
+    for none."""
     start_from: Path | None = None
     """A checkpoint whose weights a new training starts from; by default it starts from random weights."""
 
@@ -54,10 +60,11 @@ class TrainingConfig:
         require_range("training.weight_decay", self.weight_decay, 0)
         require_range("training.largest_weight", self.largest_weight, 1e-6)
         require_range("training.warmup_steps", self.warmup_steps, 0)
-        require_range("training.max_gradient_norm", self.max_gradient_norm, 1e-12)
+        require_range("training.max_gradient_norm", self.max_gradient_norm, 0)
         require_range("training.context_dropout", self.context_dropout, 0, 1)
         require_range("training.ema_decay", self.ema_decay, 0, 0.999999)
         require_range("training.checkpoints", self.checkpoints, 1)
+        require_range("training.score_every", self.score_every, 0)
         if self.weighting == "as_predicted" and self.largest_weight != TrainingConfig.largest_weight:
             raise LabError(
                 f"--training.largest-weight is {self.largest_weight:g}, which --training.weighting as_predicted does "
@@ -72,7 +79,13 @@ class TrainingConfig:
     def kept_epochs(self) -> list[int]:
         """The epochs at whose end a checkpoint is kept."""
         count = min(self.checkpoints, max(1, self.epochs))
-        return [round(self.epochs * (place + 1) / count) for place in range(count)]
+        spaced = {round(self.epochs * (place + 1) / count) for place in range(count)}
+        return sorted(spaced | set(self.scored_epochs))
+
+    @property
+    def scored_epochs(self) -> range:
+        """The epochs at whose end the accuracy is measured while training runs."""
+        return range(self.score_every, self.epochs + 1, self.score_every) if self.score_every else range(0)
 
 
 def require_same_training(owner: Path, stored: object, now: Mapping[str, Any]) -> None:
@@ -97,6 +110,6 @@ def require_same_training(owner: Path, stored: object, now: Mapping[str, Any]) -
             if longer < 0:
                 raise LabError(f"{here}, and --training.epochs is {training.epochs}; take as many, or another --name")
             if longer:
-                planned = {"epochs": training.epochs, "checkpoints": training.checkpoints}
+                planned = {name: getattr(training, name) for name in ("epochs", "checkpoints", "score_every")}
                 stored = {**stored, "training": {**before, **planned}}
     require_same_settings(owner, stored, now)

@@ -13,10 +13,10 @@ from lab.types import Conditions, Images, NoisePredictor
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the noise schedule: a timestep, or the clean image.
+    """A point of the noise schedule: a timestep, or the end of sampling, most often the clean image.
 
     Args:
-        timestep: t, or -1 for the clean image.
+        timestep: t, or -1 for the end.
         alpha: amount of image.
         sigma: amount of noise.
     """
@@ -26,12 +26,14 @@ class Point:
     sigma: float
 
     @property
+    def is_end(self) -> bool:
+        """Whether sampling ends here."""
+        return self.timestep < 0
+
+    @property
     def log_snr_half(self) -> float:
         """lambda = log(alpha / sigma), half the log signal-to-noise ratio."""
         return math.log(self.alpha / self.sigma)
-
-
-CLEAN = Point(timestep=-1, alpha=1.0, sigma=0.0)
 
 
 def timestep_grid(timesteps: int, sampling_steps: int) -> list[int]:
@@ -70,8 +72,8 @@ class Denoising:
         return Point(timestep, float(self.schedule.alpha[timestep]), float(self.schedule.sigma[timestep]))
 
     def points(self, sampling_steps: int) -> list[Point]:
-        """Return the points at the timesteps of `timestep_grid`, followed by the clean image."""
-        return [*map(self.point, timestep_grid(self.schedule.timesteps, sampling_steps)), CLEAN]
+        """Return the points at the timesteps of `timestep_grid`, followed by the end of the schedule."""
+        return [*map(self.point, timestep_grid(self.schedule.timesteps, sampling_steps)), Point(-1, *self.schedule.end)]
 
     def clean(self, x_t: Images, here: Point, clamp: bool) -> Images:
         """Predict the clean images from x_t with one call of the predictor; `clamp` limits them to [-1, 1]."""

@@ -41,7 +41,8 @@ def scheduler(config: Any, schedule: NoiseSchedule) -> Any:
     """Return diffusers' scheduler for these settings and this noise schedule.
 
     Raises:
-        LabError: diffusers is not installed, or the noise schedule does not preserve variance.
+        LabError: diffusers is not installed, or the noise schedule does not preserve variance, or does not end at the
+            clean image.
     """
     try:
         import diffusers
@@ -54,6 +55,11 @@ def scheduler(config: Any, schedule: NoiseSchedule) -> Any:
         raise LabError(
             f"--sampler.kind {config.kind} needs a variance-preserving noise schedule, and this one is not; "
             f"choose from ancestral, ddim, dpm_solver"
+        )
+    if not schedule.ends_clean:
+        raise LabError(
+            f"--sampler.kind {config.kind} ends at the clean image, and with --schedule.extra-beta sampling ends at "
+            f"alpha_bar_0; remove one of them"
         )
     return getattr(diffusers, CLASS_NAMES[type(config)])(
         num_train_timesteps=schedule.timesteps,

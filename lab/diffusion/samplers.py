@@ -4,9 +4,10 @@ At every timestep the predicted noise gives the predicted clean image (Song et a
 
     x_0 = (x_t - sigma_t eps) / alpha_t
 
-and a sampler steps from timestep to timestep, and finally to the clean image, where alpha = 1 and sigma = 0. A sampler
-receives the predictor through `Denoising`, so a higher-order sampler may call it several times per step. Each sampler
-is a generator that yields x at every moment, the starting noise first and the finished images last.
+and a sampler steps from timestep to timestep, and finally to the end of the schedule: the clean image, where alpha = 1
+and sigma = 0, or the coursework's t = 0. A sampler receives the predictor through `Denoising`, so a higher-order
+sampler may call it several times per step. Each sampler is a generator that yields x at every moment, the starting
+noise first and the finished images last.
 """
 
 import math
@@ -35,13 +36,13 @@ def ancestral_step(x_t: Images, x_0: Images, here: Point, there: Point, draw: Ca
 
     With r = alpha_t / alpha_s and beta = sigma_t^2 - r^2 sigma_s^2:
     x_s = (alpha_s beta x_0 + r sigma_s^2 x_t) / sigma_t^2 + sqrt(beta) noise
-    The step to the clean image adds no noise. The posterior variance instead of beta gives DDIM with eta = 1.
+    The last step adds no noise. The posterior variance instead of beta gives DDIM with eta = 1.
     """
     beta = fresh_variance(here, there)
     mean = (there.alpha * beta / here.sigma**2) * x_0 + (
         here.alpha / there.alpha * there.sigma**2 / here.sigma**2
     ) * x_t
-    return mean if there.sigma == 0 else mean + math.sqrt(beta) * draw()
+    return mean if there.is_end else mean + math.sqrt(beta) * draw()
 
 
 def ddim_step(x_t: Images, x_0: Images, here: Point, there: Point, eta: float, draw: Callable[[], Images]) -> Images:
@@ -49,12 +50,12 @@ def ddim_step(x_t: Images, x_0: Images, here: Point, there: Point, eta: float, d
 
     With beta as in `ancestral_step` and variance = eta^2 beta sigma_s^2 / sigma_t^2:
     x_s = alpha_s x_0 + sqrt(sigma_s^2 - variance) eps + sqrt(variance) noise
+    The last step adds no noise.
     """
     eps = (x_t - here.alpha * x_0) / here.sigma
     variance = eta**2 * fresh_variance(here, there) * there.sigma**2 / here.sigma**2
-    if variance == 0:
-        return there.alpha * x_0 + there.sigma * eps
-    return there.alpha * x_0 + math.sqrt(there.sigma**2 - variance) * eps + math.sqrt(variance) * draw()
+    mean = there.alpha * x_0 + math.sqrt(there.sigma**2 - variance) * eps
+    return mean if variance == 0 or there.is_end else mean + math.sqrt(variance) * draw()
 
 
 def dpm_solver_step(x_t: Images, x_0: Images, here: Point, there: Point, before: tuple[Point, Images] | None) -> Images:

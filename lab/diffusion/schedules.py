@@ -2,7 +2,8 @@
 
     x_t = alpha[t] x_0 + sigma[t] noise,    t = 0 ... T - 1
 
-Timestep 0 is the least noisy, as in diffusers. The coursework's t = 1 ... T is this t plus one. Most schedules preserve
+Timestep 0 is the least noisy, as in diffusers. The coursework's t = 1 ... T is this t plus one; its t = 0, where its
+sampling ends, is the `end` of the schedule, and everywhere else the end is the clean image. Most schedules preserve
 variance, alpha^2 + sigma^2 = 1. `alpha_bar = alpha^2` defines them, the product of `1 - beta` up to and including t (Ho
 et al. 2020, equation 4). The tutorials' corruption does not preserve variance: alpha = 1 - amount, sigma = amount, with
 uniform noise. Objectives, guidance and samplers use only alpha and sigma, so they work with every schedule.
@@ -10,7 +11,7 @@ uniform noise. Objectives, guidance and samplers use only alpha and sigma, so th
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,11 +44,18 @@ class NoiseSchedule:
         alpha: amount of image, shape (T,), float64, in (0, 1); alpha / sigma is strictly decreasing.
         sigma: amount of noise, shape (T,), float64, above 0.
         draw: draws the noise.
+        end: alpha and sigma where sampling ends, below timestep 0; by default those of the clean image.
     """
 
     alpha: PerTimestep
     sigma: PerTimestep
     draw: NoiseDraw = normal
+    end: tuple[float, float] = (1.0, 0.0)
+
+    @property
+    def ends_clean(self) -> bool:
+        """Whether sampling ends at the clean image."""
+        return self.end[1] == 0
 
     @property
     def timesteps(self) -> int:
@@ -103,15 +111,26 @@ def variance_preserving(alpha_bar: PerTimestep) -> NoiseSchedule:
     return NoiseSchedule(alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
 
-def of_betas(betas: PerTimestep, zero_terminal: bool) -> NoiseSchedule:
-    """Return the schedule with alpha_bar_t = prod_{s <= t} (1 - beta_s)."""
+def of_betas(betas: PerTimestep, zero_terminal: bool, extra_beta: bool = False) -> NoiseSchedule:
+    """Return the schedule with alpha_bar_t = prod_{s <= t} (1 - beta_s).
+
+    With `extra_beta`, the first beta belongs to the end of the schedule and not to a timestep.
+    """
     alpha_bar = torch.cumprod(1 - betas, dim=0)
-    return variance_preserving(with_zero_terminal(alpha_bar) if zero_terminal else alpha_bar)
+    if not extra_beta:
+        return variance_preserving(with_zero_terminal(alpha_bar) if zero_terminal else alpha_bar)
+    end = float(alpha_bar[0])
+    schedule = variance_preserving(with_zero_terminal(alpha_bar[1:]) if zero_terminal else alpha_bar[1:])
+    return replace(schedule, end=(math.sqrt(end), math.sqrt(1 - end)))
 
 
 def linear_betas(config: LinearScheduleConfig) -> PerTimestep:
-    """Return betas that rise linearly from beta_start to beta_end (Ho et al. 2020)."""
-    return torch.linspace(config.beta_start, config.beta_end, config.timesteps, dtype=torch.float64)
+    """Return betas that rise linearly from beta_start to beta_end (Ho et al. 2020).
+
+    With `extra_beta`, beta_t = beta_start + (beta_end - beta_start) t / T for t = 0 ... T.
+    """
+    count = config.timesteps + config.extra_beta
+    return torch.linspace(config.beta_start, config.beta_end, count, dtype=torch.float64)
 
 
 def cosine_betas(config: CosineScheduleConfig) -> PerTimestep:
@@ -125,12 +144,13 @@ def cosine_betas(config: CosineScheduleConfig) -> PerTimestep:
 
 
 def cyclic_cosine_betas(config: CyclicCosineScheduleConfig) -> PerTimestep:
-    """Return the coursework's cyclic cosine: beta oscillates between beta_start and beta_end every 50 timesteps.
+    """Return the coursework's cyclic cosine: beta starts at beta_end and is there again every 50 timesteps.
 
-    beta_t = beta_start + (beta_end - beta_start) (1 - cos(2 pi t / 50)) / 2
+    beta_t = (beta_end - beta_start) / 2 cos(2 pi t / 50) + (beta_end + beta_start) / 2, t = 0 ... T - 1
+    (to T with `extra_beta`)
     """
-    swing = (1 - torch.cos(2 * math.pi * torch.arange(config.timesteps, dtype=torch.float64) / 50)) / 2
-    return config.beta_start + (config.beta_end - config.beta_start) * swing
+    swing = torch.cos(2 * math.pi * torch.arange(config.timesteps + config.extra_beta, dtype=torch.float64) / 50)
+    return (config.beta_end - config.beta_start) / 2 * swing + (config.beta_end + config.beta_start) / 2
 
 
 def corruption(config: CorruptionScheduleConfig) -> NoiseSchedule:
@@ -144,9 +164,11 @@ def corruption(config: CorruptionScheduleConfig) -> NoiseSchedule:
 
 
 SCHEDULES: dict[type, Callable[[Any], NoiseSchedule]] = {
-    LinearScheduleConfig: lambda config: of_betas(linear_betas(config), config.zero_terminal),
+    LinearScheduleConfig: lambda config: of_betas(linear_betas(config), config.zero_terminal, config.extra_beta),
     CosineScheduleConfig: lambda config: of_betas(cosine_betas(config), config.zero_terminal),
-    CyclicCosineScheduleConfig: lambda config: of_betas(cyclic_cosine_betas(config), config.zero_terminal),
+    CyclicCosineScheduleConfig: lambda config: of_betas(
+        cyclic_cosine_betas(config), config.zero_terminal, config.extra_beta
+    ),
     CorruptionScheduleConfig: corruption,
     BetasScheduleConfig: lambda config: of_betas(torch.tensor(config.betas, dtype=torch.float64), config.zero_terminal),
 }

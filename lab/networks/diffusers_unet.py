@@ -1,7 +1,8 @@
 """diffusers' UNet2DModel as a denoiser of this lab, with or without the condition (extra [diffusers]).
 
 With one channel of image and channels 32, 64, 64, attention in the lower two levels, it has 1,707,009 parameters; with
-three and 64, 64, 128, attention in the lowest, 4,654,723: the networks of the tutorials. With the condition it has one
+three and 64, 64, 128, attention in the lowest, 4,654,723; with three and 64, 128, 128, 256, attention in the lower two,
+18,536,323: the networks of the tutorials. With the condition it has one
 more linear layer, whose output is added to the embedded time; a null condition adds nothing.
 
 An imported one may embed classes in diffusers' own way: its class number i is class i of the vocabulary, and number K,
@@ -25,9 +26,8 @@ class DiffusersUNet(nn.Module):
     """A UNet2DModel.
 
     Args:
-        config: `n_feat` times `widths` are the channels, and the lowest `attended_levels` of the three levels have
-            attention.
-        image_shape: (channels, height, width); the sides are divisible by 4.
+        config: `n_feat` times `widths` are the channels of the levels; the lowest `attended_levels` have attention.
+        image_shape: (channels, height, width); the sides are divisible by 2^(levels - 1).
         classes: K; a network without the condition does not use it.
 
     Raises:
@@ -36,7 +36,7 @@ class DiffusersUNet(nn.Module):
 
     def __init__(self, config: UNet2DConfig, image_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        self.timed = config.timed
+        self.timed, self.zero_to_one = config.timed, config.zero_to_one
         settings = _settings(config, image_shape)
         _require_fit(settings, image_shape)
         if config.conditional:
@@ -51,8 +51,9 @@ class DiffusersUNet(nn.Module):
         if not self.timed:
             timesteps = torch.zeros_like(timesteps)
         context = None if self.context is None else self.context(conditions)
-        predicted: Tensor = self.unet(x_t, timesteps, class_labels=context).sample
-        return predicted
+        given = (x_t + 1) / 2 if self.zero_to_one else x_t
+        predicted: Tensor = self.unet(given, timesteps, class_labels=context).sample
+        return 2 * predicted - 1 if self.zero_to_one else predicted
 
 
 class ImportedUNet(nn.Module):

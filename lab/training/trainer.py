@@ -40,8 +40,19 @@ def generator_for(seed: int, stream: int, index: int) -> torch.Generator:
 
 
 def steps_per_epoch(dataset: LabelledImages, config: TrainingConfig) -> int:
-    """Return the optimizer steps in one pass over a dataset; the last one may be of a smaller batch."""
-    return math.ceil(len(dataset) / config.batch_size)
+    """Return the optimizer steps in one pass over a dataset.
+
+    Raises:
+        LabError: the dataset is smaller than a batch, and smaller batches are left out.
+    """
+    if not config.drop_last:
+        return math.ceil(len(dataset) / config.batch_size)
+    if len(dataset) < config.batch_size:
+        raise LabError(
+            f"--training.drop-last leaves no batch of {config.batch_size}: the generator has {len(dataset)} images; "
+            f"lower --training.batch-size"
+        )
+    return len(dataset) // config.batch_size
 
 
 def drop_context(conditions: Conditions, probability: float, generator: torch.Generator) -> Conditions:
@@ -53,10 +64,12 @@ def drop_context(conditions: Conditions, probability: float, generator: torch.Ge
 def learning_rate_factor(config: TrainingConfig, step: int, total_steps: int) -> float:
     """Return the share of the highest learning rate used in optimizer step `step`, counted from 0.
 
-    It rises linearly over `warmup_steps`, then falls from 1 to 0 over the remaining steps.
+    It rises linearly over `warmup_steps`, then falls from 1 to 0 over the remaining steps, or over the epochs.
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
+    if config.decay == "linear_epochs":
+        return 1 - (step * config.epochs // total_steps) / config.epochs
     progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
     return DECAYS[config.decay](progress)
 
@@ -112,9 +125,10 @@ class Step:
 
 @dataclass
 class EpochLog:
-    """The rows of `training.csv`, gathered step by step; it travels with the training's state."""
+    """The rows of `training.csv` and the loss of every step, gathered step by step; part of the training's state."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     loss_sum: float = 0.0
     images: int = 0
     seconds: float = 0.0
@@ -125,7 +139,9 @@ class EpochLog:
             isinstance(row, dict) and row.keys() >= columns for row in self.rows
         ):
             raise ValueError("the rows of training.csv are none")
-        if not all(isinstance(total, int | float) for total in (self.loss_sum, self.images, self.seconds)):
+        if not isinstance(self.losses, list) or not all(
+            isinstance(value, int | float) for value in (*self.losses, self.loss_sum, self.images, self.seconds)
+        ):
             raise ValueError("the sums of an epoch are no numbers")
 
     def add(self, step: Step, seconds: float, device: str, precision: str) -> None:
@@ -133,6 +149,7 @@ class EpochLog:
 
         A training that went on elsewhere has epochs of several devices; a row tells where its last step was taken.
         """
+        self.losses.append(step.loss)
         self.loss_sum += step.loss * step.images
         self.images += step.images
         self.seconds += seconds
@@ -276,7 +293,7 @@ class Trainer:
         loss: Tensor = (weights.to(device) * errors).mean()
         self.denoiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
-        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.max_gradient_norm)
+        norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.max_gradient_norm or math.inf)
         # Both in one wait for the device, and before a weight is touched: a finite loss may have infinite gradients.
         value, gradient = map(float, torch.stack((loss.detach(), norm)).tolist())
         if not (math.isfinite(value) and math.isfinite(gradient)):
