@@ -36,13 +36,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with every NAME, NAME_low and NAME_high merged into one column, like 0.994 (0.986 to 1.000)."""
+    """Return the table with every NAME, NAME_low and NAME_high merged into one column, like 0.994 (0.986 to 1.000).
+
+    A value without an interval stands alone.
+    """
     readable = table.copy()
     for name in [column for column in table if f"{column}_low" in table and f"{column}_high" in table]:
         columns = table[[name, f"{name}_low", f"{name}_high"]].to_numpy()
         form = "d" if pd.api.types.is_integer_dtype(table[name]) else ".3f"
         readable[name] = [
-            "" if np.isnan(value) else f"{value:{form}} ({low:{form}} to {high:{form}})" for value, low, high in columns
+            ""
+            if np.isnan(value)
+            else f"{value:{form}}"
+            if np.isnan(low)
+            else f"{value:{form}} ({low:{form}} to {high:{form}})"
+            for value, low, high in columns
         ]
         readable = readable.drop(columns=[f"{name}_low", f"{name}_high"])
     return readable

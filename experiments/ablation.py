@@ -1,14 +1,16 @@
-"""Ablations: an experiment repeated with one setting changed at a time, over several seeds.
+"""Ablations: an experiment and variants of it with other settings, over several seeds.
 
-All runs share one evaluator and one split of the images, so they differ only in the changed setting and the seed.
+All runs share one evaluator and one split of the images, so they differ only in the changed settings and the seed.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from evaluator.reporting.printed import PrintedResult
 from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
 from experiments.reporting import refuse_other_report, rehearse, write_config
@@ -19,6 +21,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What an experiment is compared with.
+
+    Args:
+        unchanged: the name of the experiment as it is, among its variants.
+        variants: the settings that each variant changes, by the variant's name.
+        printed: results that the source of the comparison printed.
+    """
+
+    unchanged: str
+    variants: Mapping[str, Changes]
+    printed: Sequence[PrintedResult] = ()
 
 
 def changed(experiment: Experiment, changes: Changes) -> Experiment:
@@ -33,19 +50,27 @@ def changed(experiment: Experiment, changes: Changes) -> Experiment:
     return variant
 
 
-def run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
-    """Run an experiment and its variants with consecutive seeds, then write `ablation.csv` and its figure.
+def run_ablation(experiment: Experiment, ablation: Ablation) -> None:
+    """Run an experiment and its variants with consecutive seeds, then write their tables and the figure.
 
     The first seed is the experiment's. Finished runs are not repeated, so the same command resumes after a stop.
+
+    Raises:
+        LabError: w = 0 with plain guidance, where variants are compared, is not swept.
     """
+    if 0 not in experiment.sweep.guidance_weights or "plain" not in experiment.guidance.method:
+        raise LabError(
+            "an ablation compares its variants at w = 0 with plain guidance; add 0 to --sweep.guidance-weights and "
+            "plain to --guidance.method"
+        )
     # Report a wrong variant before any time is spent on training.
-    for changes in variants.values():
+    for changes in ablation.variants.values():
         changed(experiment, changes)
     with whole_comparison(experiment):
-        _run_ablation(experiment, variants)
+        _run_ablation(experiment, ablation)
 
 
-def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
+def _run_ablation(experiment: Experiment, ablation: Ablation) -> None:
     from evaluator.reporting.ablation import write_ablation
 
     computation = computation_of(experiment)
@@ -54,20 +79,19 @@ def _run_ablation(experiment: Experiment, variants: dict[str, Changes]) -> None:
     splits = load_splits(experiment, vocabulary)
     rehearse(experiment, vocabulary)
     shared = sharing_evaluator(experiment, splits, computation.device)
-    planned = {"unchanged": shared} | {name: changed(shared, changes) for name, changes in variants.items()}
-    rankings: dict[str, list[pd.DataFrame]] = {}
+    planned = {ablation.unchanged: shared}
+    planned |= {name: changed(shared, changes) for name, changes in ablation.variants.items()}
+    accuracies: dict[str, list[pd.DataFrame]] = {}
     for name, variant in planned.items():
-        rankings[name] = []
+        accuracies[name] = []
         for seed in range(variant.seed, variant.seed + SEEDS):
             # Each run trains its own denoiser.
             one = replace(
                 variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", checkpoints_of="", seed=seed
             )
             print(f"{one.name}:", file=sys.stderr)
-            rankings[name].append(run(one).ranking)
-    label_sets = experiment.data.label_set_names
+            accuracies[name].append(run(one).by_epoch)
     write_config(experiment, computation)
-    table = write_ablation(experiment.reports, experiment.name, rankings, label_sets)
-    shown = ["variant", "label_set", "accuracy", "accuracy_low", "accuracy_high", "difference"]
-    print(table[shown].to_string(index=False))
+    names = experiment.data.label_set_names
+    print(write_ablation(experiment.reports, experiment.name, accuracies, names, ablation.printed))
     print(f"ablation: {experiment.reports / 'ablation.md'}")

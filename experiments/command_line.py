@@ -13,7 +13,7 @@ from experiments.ablation import run_ablation
 from experiments.choices import class_with_chosen_kinds, with_chosen_kinds
 from experiments.configuration import Experiment
 from experiments.pipelines import Export, Import, read_pipeline, write_pipeline
-from experiments.presets import ABLATIONS, PRESETS, TUTORIALS
+from experiments.presets import ABLATIONS, PRESETS, PRINTED, TUTORIALS
 from experiments.sampling import Sampling, sample_pictures
 from experiments.stages import run
 from experiments.submissions import Scoring, score_submissions
@@ -76,13 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_preset(preset: str, experiment: Experiment) -> None:
-    """Run an experiment in the way of its preset: once, once for each change of an ablation, or step by step."""
+    """Run an experiment in the way of its preset: once, for each variant and seed, or step by step."""
     if preset in ABLATIONS:
         run_ablation(experiment, ABLATIONS[preset])
     elif preset in TUTORIALS:
         run_tutorial(experiment)
     else:
-        run(experiment)
+        run(experiment, PRINTED.get(preset, ()))
 
 
 def parse(preset: str, arguments: Sequence[str]) -> Experiment:

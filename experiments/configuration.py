@@ -78,6 +78,11 @@ class Experiment:
                 f"it must be at most --schedule.timesteps, which is {self.schedule.timesteps}"
             )
 
+        if self.training.score_every and not self.denoiser.conditional:
+            raise LabError(
+                f"--training.score-every is {self.training.score_every}, but an unconditional denoiser has no "
+                f"accuracy; set it to 0"
+            )
         self._require_shares()
         if self.second_evaluator.share and self.second_evaluator.kind == self.evaluator.kind:
             raise LabError(

@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from evaluator.classifiers.weights import Evaluator
     from evaluator.judging.cells import JudgedCell
+    from evaluator.reporting.printed import PrintedResult
     from evaluator.reporting.results import Results
     from experiments.evaluators import Evaluators
     from lab.data.datasets import Splits
@@ -104,6 +105,8 @@ class Evidence:
         training_log: the rows of `training.csv`.
         cells: the result of every cell of the sweep.
         earlier: the results of earlier sweeps of the same checkpoints.
+        measured: the results of the cells that were measured while training ran.
+        printed: results that the experiment's source printed.
     """
 
     experiment: Experiment
@@ -113,15 +116,23 @@ class Evidence:
     training_log: list[dict[str, Any]]
     cells: list[CellResult]
     earlier: list[CellResult]
+    measured: list[CellResult] = field(default_factory=list)
+    printed: Sequence[PrintedResult] = ()
 
 
-def report(evidence: Evidence) -> pd.DataFrame:
-    """Write `reports/NAME/`, print the five best rows and where the report is, and return the ranking."""
+def report(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write `reports/NAME/`, print the five best rows and where the report is.
+
+    Returns:
+        The rows of `ranking.csv` and of `accuracy_by_epoch.csv`.
+    """
     import pandas as pd
 
     from evaluator.classifiers.networks import logits_in_batches
+    from evaluator.judging.epochs import accuracy_by_epoch
+    from evaluator.judging.ranking import accuracy_by_checkpoint
     from evaluator.reporting.report import Report, top_rows, write_report
-    from evaluator.reporting.results import Results
+    from evaluator.reporting.results import Results, sweep_rows
     from lab.sweep.run import denoising_strip
     from lab.training.checkpoints import load_checkpoint
 
@@ -147,6 +158,13 @@ def report(evidence: Evidence) -> pd.DataFrame:
     moments = denoising_strip(
         checkpoint, best_cell, STRIP_ROWS, evidence.computation.device, experiment.swept_checkpoints
     )
+    swept = {result.cell.key for result in evidence.cells}
+    measured = sweep_rows(
+        [judged(experiment, result) for result in evidence.measured if result.cell.key not in swept],
+        held_out.vocabulary,
+    )
+    training = pd.DataFrame(evidence.training_log)
+    by_epoch = accuracy_by_epoch(pd.concat([results.sweep, measured]), training)
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, evidence.computation)
     contents = Report(
@@ -154,7 +172,8 @@ def report(evidence: Evidence) -> pd.DataFrame:
         results,
         splits={name: len(images) for name, images in splits_by_name(experiment, splits).items()},
         evaluator=results.evaluator(evaluators.first.classifier, training_images=evaluators.images),
-        training=pd.DataFrame(evidence.training_log),
+        training=training,
+        by_epoch=by_epoch,
         moments=moments,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
         warnings=[
@@ -163,12 +182,15 @@ def report(evidence: Evidence) -> pd.DataFrame:
             *quality_warnings(experiment, {cell.cell.label_set_file: cell.cell.label_sets for cell in evidence.cells}),
         ],
         start=None if experiment.training.start_from is None else str(experiment.training.start_from),
+        printed=evidence.printed,
     )
     write_report(folder, contents)
-    link_by_accuracy(experiment, results.ranking)
+    # A checkpoint that was measured and not swept keeps the name that it has.
+    others = [accuracy_by_checkpoint(measured)] if len(measured) else []
+    link_by_accuracy(experiment, pd.concat([results.ranking, *others]))
     print(top_rows(results, 5))
     print(f"report: {folder / 'report.md'}")
-    return results.ranking
+    return results.ranking, by_epoch
 
 
 def splits_by_name(experiment: Experiment, splits: Splits) -> dict[str, LabelledImages]:
@@ -295,27 +317,46 @@ def quality(second: Evaluator, splits: Splits, results: Results) -> pd.DataFrame
 
 
 def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
-    """Name every checkpoint by its best row, as the coursework does: `by_accuracy/epoch315_0.6250_0.6190.pt`.
+    """Name every checkpoint by its best row, and remove the names of checkpoints that have no row.
 
     Args:
         experiment: whose checkpoints.
         ranked: the ranking; a checkpoint's accuracies are those of its first row, on every label-set file.
     """
+    named = ranked.drop_duplicates("checkpoint")
+    kept = {f"epoch{epoch}" for epoch in named["epoch"]}
+    for old in (experiment.checkpoints / BY_ACCURACY).glob("epoch*_*.pt"):
+        if old.name.partition("_")[0] not in kept:
+            old.unlink(missing_ok=True)
+    for _, row in named.iterrows():
+        name_by_accuracy(experiment, row)
+
+
+def name_by_accuracy(experiment: Experiment, row: pd.Series[Any]) -> None:
+    """Give a checkpoint a second name, as the coursework does: `by_accuracy/epoch315_0.6250_0.6190.pt`.
+
+    Its earlier second name is removed.
+
+    Args:
+        experiment: whose checkpoint.
+        row: the checkpoint, its epoch, and its accuracy on every label-set file under the file's name.
+    """
     from lab.machine.files import whole_file
 
     folder = experiment.checkpoints / BY_ACCURACY
+    accuracies = "_".join(f"{row[name]:.4f}" for name in experiment.data.label_set_names)
+    named = folder / f"epoch{row['epoch']}_{accuracies}.pt"
+    checkpoint = experiment.swept_checkpoints / f"{row['checkpoint']}.pt"
     try:
         folder.mkdir(exist_ok=True)
-        for old in folder.glob("epoch*_*.pt"):
+        for old in folder.glob(f"epoch{row['epoch']}_*.pt"):
             old.unlink()
     except OSError as error:
-        raise LabError(f"{folder}: cannot write ({error.strerror}); the report is finished without it") from None
-    for _, row in ranked.drop_duplicates("checkpoint").iterrows():
-        accuracies = "_".join(f"{row[name]:.4f}" for name in experiment.data.label_set_names)
-        named = folder / f"epoch{row['epoch']}_{accuracies}.pt"
-        checkpoint = experiment.swept_checkpoints / f"{row['checkpoint']}.pt"
-        try:
-            named.hardlink_to(checkpoint)  # a second name of the same file takes no room
-        except OSError:  # on a file system that has no second names
-            with whole_file(named) as temporary:
-                shutil.copyfile(checkpoint, temporary)
+        raise LabError(
+            f"{folder}: cannot write ({error.strerror}); the tables are finished, and only names are missing there"
+        ) from None
+    try:
+        named.hardlink_to(checkpoint)  # a second name of the same file takes no room
+    except OSError:  # on a file system that has no second names
+        with whole_file(named) as temporary:
+            shutil.copyfile(checkpoint, temporary)

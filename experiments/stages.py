@@ -6,7 +6,7 @@ torch, pandas and matplotlib take seconds to import, so the stages import them: 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +18,6 @@ from experiments.configuration import Experiment
 from experiments.evaluators import trained_evaluators
 from experiments.previews import remove_previews, write_preview
 from experiments.reporting import (
-    CELLS,
     Evidence,
     quality_warnings,
     refuse_other_report,
@@ -27,20 +26,22 @@ from experiments.reporting import (
     sampling_warnings,
     split_warnings,
 )
+from experiments.running_accuracy import RunningAccuracy
+from experiments.sweep import Sweep
 from lab.errors import LabError
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
 
-    from evaluator.classifiers.weights import Evaluator
+    from evaluator.reporting.printed import PrintedResult
     from lab.data.datasets import Splits
     from lab.data.labelled_images import LabelledImages
     from lab.data.labels import ClassVocabulary, LabelSet
     from lab.machine.computation import Computation
     from lab.sweep.cells import CellResult
     from lab.training.checkpoints import Checkpoint
-    from lab.training.runs import KeptCheckpoint, TrainingRun
+    from lab.training.runs import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,13 @@ class Finished:
         evidence: what its report is made of.
         newest: the newest checkpoint's file.
         ranking: the rows of `ranking.csv`.
+        by_epoch: the rows of `accuracy_by_epoch.csv`; none if w = 0 was neither swept nor measured in training.
     """
 
     evidence: Evidence
     newest: Path
     ranking: pd.DataFrame
+    by_epoch: pd.DataFrame
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -65,8 +68,13 @@ class Finished:
         return load_checkpoint(self.newest, self.evidence.splits.generator.vocabulary)
 
 
-def run(experiment: Experiment) -> Finished:
-    """Call the stages in order; each finds what an earlier run finished and does not do it again."""
+def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finished:
+    """Call the stages in order; each finds what an earlier run finished and does not do it again.
+
+    Args:
+        experiment: the experiment.
+        printed: results that its source printed, for its table of baselines.
+    """
     from evaluator.judging.ranking import require_column_names
     from lab.data.labels import load_label_sets
     from lab.machine.files import remove_leftovers
@@ -104,11 +112,14 @@ def run(experiment: Experiment) -> Finished:
         # Read again: before the lock was had, another run may have trained further.
         training = training_run(experiment, splits.generator, computation)
         evaluators = trained_evaluators(experiment, splits.evaluator, computation.device)
-        train(experiment, training, next(iter(label_sets.values())), computation)
-        cells, earlier = swept(experiment, evaluators.first, training.kept, label_sets, computation)
-        evidence = Evidence(experiment, computation, splits, evaluators, training.log.rows, cells, earlier)
-        ranking = report(evidence)
-    return Finished(evidence, training.kept[-1].path, ranking)
+        sweep = Sweep(experiment, evaluators.first, label_sets, computation)
+        measured = train(experiment, training, sweep)
+        cells, earlier = sweep.run_all(training.kept)
+        evidence = Evidence(
+            experiment, computation, splits, evaluators, training.log.rows, cells, earlier, measured, printed
+        )
+        ranking, by_epoch = report(evidence)
+    return Finished(evidence, training.kept[-1].path, ranking, by_epoch)
 
 
 def computation_of(experiment: Experiment) -> Computation:
@@ -276,23 +287,34 @@ def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.devi
     return replace(experiment, evaluator_of=experiment.evaluator_of or experiment.name)
 
 
-def train(experiment: Experiment, run: TrainingRun, shown: tuple[LabelSet, ...], computation: Computation) -> None:
-    """Train to the end, from where an earlier run stopped, with previews of these label sets where they are wanted."""
+def train(experiment: Experiment, run: TrainingRun, sweep: Sweep) -> list[CellResult]:
+    """Train to the end, from where an earlier run stopped, with previews and accuracies where they are wanted.
+
+    Returns:
+        The cells that were measured on the way.
+    """
     from tqdm import tqdm
 
-    every = experiment.preview_every
+    every, shown = experiment.preview_every, next(iter(sweep.label_sets.values()))
     if run.steps_so_far == 0:
         remove_previews(experiment)
-    elif run.steps_so_far < run.total_steps and (warning := computation_warning(run.log.rows, computation)):
+    elif run.steps_so_far < run.total_steps and (warning := computation_warning(run.log.rows, sweep.computation)):
         print(f"warning: {warning}", file=sys.stderr)
 
+    accuracy = RunningAccuracy(sweep, run)
+    # A run that was stopped may have kept a checkpoint without measuring it.
+    accuracy.measure()
     with tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step") as progress:
         for step in run.steps():
             progress.set_postfix(epoch=step.epoch, loss=f"{step.loss:.4f}", refresh=False)
             progress.update()
             if every and step.step % every == 0:
                 weak = run.kept[0].path if run.kept[0].step <= step.step else None
-                write_preview(experiment, run.checkpoint(), weak, shown, computation)
+                write_preview(experiment, run.checkpoint(), weak, shown, sweep.computation)
+            if step.ends_epoch and step.epoch in experiment.training.scored_epochs:
+                for line in accuracy.measure():
+                    progress.write(line, file=sys.stderr)
+    return accuracy.results
 
 
 def computation_warning(rows: list[dict[str, Any]], computation: Computation) -> str | None:
@@ -310,70 +332,3 @@ def computation_warning(rows: list[dict[str, Any]], computation: Computation) ->
         return None
     epoch = rows[-1]["epoch"]
     return f"epoch {epoch} was trained in {before[0]} on {before[1]}; training goes on in {now[0]} on {now[1]}"
-
-
-def swept(
-    experiment: Experiment,
-    evaluator: Evaluator,
-    checkpoints: list[KeptCheckpoint],
-    label_sets: dict[str, tuple[LabelSet, ...]],
-    computation: Computation,
-) -> tuple[list[CellResult], list[CellResult]]:
-    """Return the result of every cell of the sweep, running those that have none yet, and earlier sweeps' others."""
-    from tqdm import tqdm
-
-    from evaluator.classifiers.networks import logits_in_batches
-    from lab.guidance.methods import named_methods
-    from lab.machine.files import digest
-    from lab.sweep.cells import SweepCell, earlier_results
-    from lab.sweep.run import Engine, run_sweep
-    from lab.types import ClassLogits, PixelImages
-
-    def judge(pixels: PixelImages) -> ClassLogits:
-        return logits_in_batches(evaluator.classifier, pixels)
-
-    folder, evaluator_digest = experiment.checkpoints, digest(experiment.evaluator_file)
-    weakest, swept_checkpoints = checkpoints[0], checkpoints[-experiment.sweep.newest :]
-    methods = named_methods(experiment.guidance.method)
-    if weakest in swept_checkpoints and any(named.method.facts.needs_weaker for named in methods):
-        print(
-            f"auto: {weakest.path.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
-            file=sys.stderr,
-        )
-    # The run's own first checkpoint, which was trained least.
-    weaker = {"weaker_checkpoint": weakest.path.stem, "weaker_digest": digest(weakest.path)}
-    cells = [
-        SweepCell(
-            checkpoint=kept.path.stem,
-            epoch=kept.epoch,
-            step=kept.step,
-            checkpoint_digest=checkpoint_digest,
-            evaluator_digest=evaluator_digest,
-            label_set_file=name,
-            label_sets=sets,
-            method_name=named.name,
-            method=named.method,
-            guidance_weight=float(weight),
-            sampler=experiment.sampler,
-            precision=computation.precision,
-            seeds=experiment.sweep.seeds,
-            **(weaker if named.method.facts.needs_weaker else {}),
-        )
-        for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in swept_checkpoints]
-        for named in methods
-        # Guided by itself, a checkpoint is unguided at twice the cost.
-        if not (named.method.facts.needs_weaker and kept == weakest)
-        for weight in experiment.sweep.guidance_weights
-        for name, sets in label_sets.items()
-    ]
-    engine = Engine(judge, computation.device, computation.compiled, experiment.sweep.batch_size)
-    results = run_sweep(cells, experiment.swept_checkpoints, evaluator.vocabulary, engine, folder / CELLS)
-    finished = list(tqdm(results, desc="sweep", total=len(cells), unit="cell"))
-    earlier, unreadable = earlier_results(folder / CELLS, cells)
-    if unreadable:
-        print(
-            f"warning: sweep.csv lacks {len(unreadable)} cells of earlier sweeps, which are damaged or of another "
-            f"version of the lab; the first is {unreadable[0]}",
-            file=sys.stderr,
-        )
-    return finished, earlier

@@ -17,11 +17,17 @@ TINY = shlex.split(
     "--training.warmup-steps 2 --evaluator.width 4 --evaluator.epochs 3 --sampler.sampling-steps 3 "
     "--sweep.guidance-weights -1 0 2 --sweep.seeds 1"
 )
+COURSEWORK_ON_DIGITS = shlex.split(
+    "--data.dataset digits --data.image-size 0 --data.label-sets data/digits/test.json data/digits/new_test.json "
+    "--denoiser.n-feat 8 --denoiser.pool 0 --training.epochs 2 --training.score-every 1 "
+    "--evaluator.kind conv --evaluator.width 4 --evaluator.epochs 1 --sampler.sampling-steps 2"
+)
+"""Makes a small experiment of the presets of i-CLEVR's coursework."""
 CPU = torch.device("cpu")
 TIMING = ["seconds", "warm_up_seconds", "images_per_second"]
 FILES = {
     *(f"{name}.csv" for name in ("sweep", "accuracy_by_checkpoint", "ranking", "per_class", "baselines", "evaluator")),
-    "accuracy_by_size.csv", "accuracy_by_class.png", "splits.csv",
+    "accuracy_by_size.csv", "accuracy_by_epoch.csv", "accuracy_by_class.png", "splits.csv",
     "training.csv", "report.md", "config.json", "accuracy_by_checkpoint.tex", "ranking.tex",
     *(f"{name}.png" for name in ("samples", "accuracy_vs_weight", "accuracy_vs_epoch", "loss", "denoising_strip")),
     "images", "images_test.png", "images_new_test.png",

@@ -9,7 +9,7 @@ import pytest
 
 from evaluator.reporting import fonts
 from evaluator.reporting.rehearsal import rehearse_report
-from experiments.ablation import run_ablation
+from experiments.ablation import Ablation, run_ablation
 from experiments.configuration import Experiment
 from lab.errors import LabError
 from lab.machine.files import require_writable
@@ -70,7 +70,7 @@ def test_a_tutorial_and_an_ablation_rehearse_before_their_evaluator(
     monkeypatch.setitem(sys.modules, "tabulate", None)
     refused(new_root(tmp_path), "tabulate", "tutorial-digits")
     with pytest.raises(LabError, match="tabulate"):
-        run_ablation(Experiment(root=tmp_path), {"relu": {"denoiser": {"activation": "relu"}}})
+        run_ablation(Experiment(root=tmp_path), Ablation("GELU", {"ReLU": {"denoiser": {"activation": "relu"}}}))
     assert not list(tmp_path.rglob("*.pt"))
 
 

@@ -19,8 +19,10 @@ CANDIDATE = ["checkpoint", "epoch", "step", "guidance_method", "guidance_weight"
 
 def require_column_names(label_sets: Sequence[str]) -> None:
     """Raise LabError if a label-set file has the name of a column; the tables have a column for each file."""
-    ends = [f"{name}_{end}" for name in ("rank", "behind_best", *label_sets) for end in ("low", "high")]
-    taken = [*CANDIDATE, "rank", "tied_with_best", "behind_best", *ends]
+    differences = [f"{name}_difference" for name in label_sets]
+    ends = [f"{name}_{end}" for name in ("rank", "behind_best", *label_sets, *differences) for end in ("low", "high")]
+    of_ablations = ["variant", "at", "seed", "seeds"]
+    taken = [*CANDIDATE, "rank", "tied_with_best", "behind_best", "loss", *of_ablations, *differences, *ends]
     for name in label_sets:
         if name in taken:
             raise LabError(f"--data.label-sets: {name!r} is already a column name in the tables; rename {name}.json")

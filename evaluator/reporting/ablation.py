@@ -1,4 +1,4 @@
-"""Ablation: an experiment with one setting changed at a time, over several seeds.
+"""Ablation: an experiment and variants of it, over several seeds, compared at w = 0.
 
 All variants use the same training seeds and the same sampling noise, so each is compared with the unchanged experiment
 seed by seed:
@@ -10,16 +10,20 @@ with s the standard deviation of the n differences (Student 1908). Few seeds giv
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from evaluator.reporting import figures
 from evaluator.reporting.canvas import saved_figure
+from evaluator.reporting.figures import COLOURS, MARKERS
+from evaluator.reporting.printed import PRINTED, PrintedResult
 from evaluator.tables import escape_markdown, markdown, with_intervals, write_csv, write_text
 
-UNCHANGED = "unchanged"
+LAST, BEST = "last", "best"
+Accuracies = Mapping[str, Sequence[pd.DataFrame]]
+"""The rows of `accuracy_by_epoch.csv` of every seed, by variant; the first variant is the unchanged experiment."""
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -29,82 +33,154 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(mean), float(mean - half), float(mean + half)
 
 
-def ablation_table(rankings: Mapping[str, Sequence[pd.DataFrame]], label_sets: Sequence[str]) -> pd.DataFrame:
-    """Return a row for each variant and label-set file, with variants from best to worst on the first file.
+def by_variant(accuracies: Accuracies, label_sets: Sequence[str]) -> pd.DataFrame:
+    """Return a row for each variant, seed and epoch: its loss and its accuracy on every label-set file.
+
+    Seeds are counted from 1.
+    """
+    tables = [
+        table[["epoch", "loss", *label_sets]].assign(variant=variant, seed=seed)
+        for variant, of_seeds in accuracies.items()
+        for seed, table in enumerate(of_seeds, start=1)
+    ]
+    return pd.concat(tables, ignore_index=True)[["variant", "seed", "epoch", "loss", *label_sets]]
+
+
+def ablation_table(
+    rows: pd.DataFrame, label_sets: Sequence[str], printed: Sequence[PrintedResult] = ()
+) -> pd.DataFrame:
+    """Return two rows for each variant, at its last epoch and at its best, and one for each printed result.
+
+    The best epoch is that of the highest mean accuracy over seeds on the first label-set file; of equal ones, the last.
 
     Args:
-        rankings: the rankings of all seeds for each variant, including `UNCHANGED`, with seeds in the same order. The
-            accuracy of a seed is the accuracy in the first row of its ranking, whose checkpoint and guidance weight the
-            first label-set file selected.
-        label_sets: the names of the label-set files; the first one ranks.
+        rows: the result of `by_variant`; all variants have the same seeds.
+        label_sets: the names of the label-set files.
+        printed: results that the source of the comparison printed.
+
+    Returns:
+        The columns variant, at ("last", "best" or "printed by the source"), epoch, seeds and loss, and for every file
+        NAME its mean accuracy over seeds NAME and the difference to the first variant NAME_difference, both with the
+        ends of their intervals in columns that end in _low and _high. Accuracies do not leave 0 to 1.
     """
-    rows = []
-    for variant, of_seeds in rankings.items():
-        for name in label_sets:
-            reached = [float(ranked.iloc[0][name]) for ranked in of_seeds]
-            unchanged = [float(ranked.iloc[0][name]) for ranked in rankings[UNCHANGED]]
-            accuracy, low, high = mean_interval(reached)
-            row = {"variant": variant, "label_set": name, "seeds": len(reached), "accuracy": accuracy}
-            row |= {"accuracy_low": max(low, 0.0), "accuracy_high": min(high, 1.0)}
-            differences = [a - b for a, b in zip(reached, unchanged, strict=True)]
-            columns = ("difference", "difference_low", "difference_high")
-            row |= dict(zip(columns, mean_interval(differences), strict=True))
-            rows.append(row | {f"accuracy_{place}": value for place, value in enumerate(reached, start=1)})
-    table = pd.DataFrame(rows).round(6)
-    first = table[table["label_set"] == label_sets[0]].set_index("variant")["accuracy"]
-    order = first.sort_values(ascending=False, kind="stable").index.tolist()
-    places = table["variant"].map(order.index) * len(label_sets) + table["label_set"].map(list(label_sets).index)
-    return table.iloc[np.argsort(places.to_numpy(), kind="stable")].reset_index(drop=True)
+    variants = rows["variant"].drop_duplicates().tolist()
+    unchanged: dict[str, pd.DataFrame] = {}
+    found: list[dict[str, Any]] = []
+    for variant in variants:
+        own = rows[rows["variant"] == variant]
+        means = own.groupby("epoch")[label_sets[0]].mean().round(9)
+        for at, epoch in ((LAST, means.index.max()), (BEST, means[means == means.max()].index.max())):
+            seeds = own[own["epoch"] == epoch].set_index("seed")
+            reference = unchanged.setdefault(at, seeds)
+            row = {"variant": variant, "at": at, "epoch": epoch, "seeds": len(seeds), "loss": seeds["loss"].mean()}
+            for name in label_sets:
+                mean, low, high = mean_interval(seeds[name].tolist())
+                row |= {name: mean, f"{name}_low": max(low, 0.0), f"{name}_high": min(high, 1.0)}
+                if variant != variants[0]:
+                    differences = (f"{name}_difference", f"{name}_difference_low", f"{name}_difference_high")
+                    row |= dict(zip(differences, mean_interval((seeds[name] - reference[name]).tolist()), strict=True))
+            found.append(row)
+    found += [
+        {"variant": result.variant, "at": PRINTED, "epoch": result.epoch, "seeds": 1, "loss": result.loss}
+        | {name: result.accuracies[name] for name in label_sets if name in result.accuracies}
+        for result in printed
+    ]
+    ends = ("", "_low", "_high", "_difference", "_difference_low", "_difference_high")
+    accuracies = [f"{name}{end}" for name in label_sets for end in ends]
+    table = pd.DataFrame(found).reindex(columns=["variant", "at", "epoch", "seeds", "loss", *accuracies])
+    return table.round(dict.fromkeys(accuracies, 6))
 
 
-def ablation_figure(path: Path, table: pd.DataFrame, title: str) -> None:
-    """Save a figure of the accuracy of every variant with its interval, and of each seed as a small mark.
+def above_half(rows: pd.DataFrame, label_sets: Sequence[str], printed: Sequence[PrintedResult] = ()) -> pd.DataFrame:
+    """Return for each variant how many checkpoints of the last quarter of training have an accuracy above 0.5.
+
+    The accuracy is that on the first label-set file; the checkpoints of all seeds count.
+    """
+    name, late = label_sets[0], rows[rows["epoch"] > 0.75 * rows["epoch"].max()]
+    counts = [(variant, int((own[name] > 0.5).sum()), len(own)) for variant, own in late.groupby("variant", sort=False)]
+    counts += [(f"{each.variant}, {PRINTED}", *each.above_half) for each in printed if each.above_half]
+    return pd.DataFrame(
+        [
+            {"variant": variant, "checkpoints": count, "above 0.5": above, "share": f"{above / count:.2f}"}
+            for variant, above, count in counts
+        ]
+    )
+
+
+def accuracy_figure(
+    path: Path, rows: pd.DataFrame, label_sets: Sequence[str], printed: Sequence[PrintedResult], title: str
+) -> None:
+    """Save accuracy against epoch for all variants, a panel a label-set file: the mean over seeds, and their range.
 
     Args:
         path: path of the PNG file.
-        table: the result of `ablation_table`.
+        rows: the result of `by_variant`.
+        label_sets: the names of the label-set files.
+        printed: results that the source of the comparison printed, drawn as larger marks.
         title: title above the axes.
     """
-    variants = table["variant"].drop_duplicates().tolist()
-    files = table["label_set"].drop_duplicates().tolist()
-    with saved_figure(path, height=1.4 + 0.45 * len(variants)) as figure:
-        axis = figure.subplots()
-        for place, name in enumerate(files):
-            rows = table[table["label_set"] == name]
-            heights = [variants.index(variant) + 0.18 * (place - (len(files) - 1) / 2) for variant in rows["variant"]]
-            colour, marker = (
-                figures.COLOURS[place % len(figures.COLOURS)],
-                figures.MARKERS[place % len(figures.MARKERS)],
-            )
-            errors = [rows["accuracy"] - rows["accuracy_low"], rows["accuracy_high"] - rows["accuracy"]]
-            axis.errorbar(
-                rows["accuracy"], heights, xerr=errors, fmt=marker, color=colour, capsize=2, label=f"{name}.json"
-            )
-            for seed in rows.filter(regex=r"^accuracy_\d+$"):
-                axis.plot(rows[seed], heights, "|", color=colour, alpha=0.6, markersize=9)
-        axis.set_yticks(range(len(variants)), variants, fontsize=9)
-        axis.invert_yaxis()
-        axis.set_xlabel("accuracy of each seed's best row (mean and 95 % interval; one stroke per seed)")
-        axis.grid(alpha=0.25, axis="x")
-        axis.set_title(title, fontsize=10)
-        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    variants = rows["variant"].drop_duplicates().tolist()
+    with saved_figure(path, height=0.9 + 2.6 * len(label_sets)) as figure:
+        figure.suptitle(title, fontsize=10)
+        axes = figure.subplots(len(label_sets), 1, sharex=True, squeeze=False)[:, 0]
+        for axis, name in zip(axes, label_sets, strict=True):
+            axis.axhline(0.5, color="0.3", linewidth=0.8, linestyle=":")
+            for place, variant in enumerate(variants):
+                colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+                of_epochs = rows[rows["variant"] == variant].groupby("epoch")[name]
+                mean = of_epochs.mean()
+                axis.fill_between(mean.index, of_epochs.min(), of_epochs.max(), color=colour, alpha=0.12, linewidth=0)
+                axis.plot(mean.index, mean, color=colour, marker=marker, markersize=2.5, linewidth=1.1, label=variant)
+                for result in printed:
+                    if result.variant == variant and name in result.accuracies:
+                        axis.plot(
+                            result.epoch, result.accuracies[name], marker, color="none", markeredgecolor=colour,
+                            markersize=9, label=f"{variant}, {PRINTED}",
+                        )  # fmt: skip
+            axis.set_title(f"{name}.json", fontsize=9)
+            axis.set_ylabel("accuracy at w = 0")
+            axis.grid(alpha=0.25)
+        axes[-1].set_xlabel("epoch (line: mean over seeds; band: lowest to highest seed)")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
 
 
 def write_ablation(
-    folder: Path, name: str, rankings: Mapping[str, Sequence[pd.DataFrame]], label_sets: Sequence[str]
-) -> pd.DataFrame:
-    """Write `ablation.csv`, `ablation.png` and `ablation.md`, and return the table."""
-    table = ablation_table(rankings, label_sets)
+    folder: Path,
+    name: str,
+    accuracies: Accuracies,
+    label_sets: Sequence[str],
+    printed: Sequence[PrintedResult] = (),
+) -> str:
+    """Write `ablation.csv`, `accuracy_by_epoch.csv`, `accuracy_vs_epoch.png` and `ablation.md`.
+
+    Returns:
+        The table of `ablation.csv` for a terminal.
+    """
+    rows = by_variant(accuracies, label_sets)
+    table = ablation_table(rows, label_sets, printed)
+    write_csv(folder / "accuracy_by_epoch.csv", rows)
     write_csv(folder / "ablation.csv", table)
-    ablation_figure(folder / "ablation.png", table, name)
-    readable = with_intervals(table.drop(columns=list(table.filter(regex=r"^accuracy_\d+$"))))
+    accuracy_figure(folder / "accuracy_vs_epoch.png", rows, label_sets, printed, f"{name}, w = 0")
+    readable = with_intervals(table)
+    first, of_source = f"{escape_markdown(label_sets[0])}.json", any(each.above_half for each in printed)
     page = [
         f"# {escape_markdown(name)}",
-        f"Each variant changes one setting of the experiment and is trained with {table['seeds'].iloc[0]} seeds. "
-        f"Accuracy is the mean accuracy of the seeds' best rows, selected on {escape_markdown(label_sets[0])}.json. "
-        f"Differences are from the unchanged experiment, seed by seed. Intervals are Student's 95 % over seeds.",
+        f"Each variant is trained with {table['seeds'].iloc[0]} seeds and measured at w = 0. A row has the mean over "
+        f"seeds of the loss of the epoch and of the accuracy on each label-set file, and the difference to "
+        f"{escape_markdown(table['variant'].iloc[0])}, the unchanged experiment, seed by seed. Intervals are Student's "
+        f"95 % over seeds.",
+        f'"last" is the last epoch. "best" is the epoch with the highest mean accuracy on {first}, so its accuracy '
+        f"there is the largest of many and too high on average.",
         markdown(readable),
-        "![Accuracy of every variant](ablation.png)",
+        "Losses of different noise schedules do not compare: each schedule has its own share of noisy timesteps, whose "
+        "noise is easy to predict.",
+        "![Accuracy against epoch](accuracy_vs_epoch.png)",
+        "*Accuracy against epoch at w = 0: the mean over seeds, and a band from the lowest seed to the highest. The "
+        "dotted line is 0.5.*",
+        f"## Checkpoints above 0.5 in the last quarter of training, on {first}",
+        markdown(above_half(rows, label_sets, printed)),
+        *(["The source's rows count the checkpoints after epoch 300 that it lists, of one seed."] if of_source else []),
+        "`accuracy_by_epoch.csv` has a row for each variant, seed and epoch.",
     ]
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")
-    return table
+    return readable.to_string(index=False, na_rep="")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_TICKS = 12
+"""On an axis of epochs; of more epochs only round numbers are marked."""
 CHARACTERS_PER_INCH = 13
 """Of a title, narrow enough for any text."""
 LARGEST_SIDE = 0.75
@@ -136,7 +138,8 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str) -> None:
         for place, (weight, group) in enumerate(rows.groupby("guidance_weight", sort=True)):
             ordered = group.sort_values("epoch")
             _curve(axis, place, ordered["epoch"], ordered, f"w = {weight:g}")
-        axis.set_xticks(sorted(rows["epoch"].unique()))
+        if (epochs := sorted(rows["epoch"].unique())) and len(epochs) <= MOST_TICKS:
+            axis.set_xticks(epochs)
         axis.set_xlabel("epoch")
         axis.set_ylabel("accuracy (95 % interval)")
         axis.set_ylim(0, 1.03)

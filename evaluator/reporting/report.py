@@ -1,7 +1,7 @@
 """The report of an experiment: every table, every figure, and the page that explains them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ import pandas as pd
 from evaluator.judging.cells import CELL
 from evaluator.reporting import figures
 from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
+from evaluator.reporting.printed import PrintedResult, with_printed
 from evaluator.reporting.results import Results
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 from lab.data.labelled_images import spread_evenly
@@ -57,6 +58,8 @@ class Report:
         quality: the rows of `quality.csv`, or None if there is no second evaluator.
         warnings: what the reader should know before believing anything.
         start: the checkpoint that the training started from, or None if it started from random weights.
+        by_epoch: the rows of `accuracy_by_epoch.csv`; none if w = 0 was not measured.
+        printed: results that the experiment's source printed.
     """
 
     name: str
@@ -68,6 +71,14 @@ class Report:
     quality: pd.DataFrame | None
     warnings: Sequence[str]
     start: str | None = None
+    by_epoch: pd.DataFrame = field(default_factory=pd.DataFrame)
+    printed: Sequence[PrintedResult] = ()
+
+    @property
+    def baselines(self) -> pd.DataFrame:
+        """The rows of `baselines.csv`, and below them those that the source printed."""
+        files = list(dict.fromkeys(str(cell.settings["label_set"]) for cell in self.results.cells))
+        return with_printed(self.results.baselines, self.printed, files)
 
     @property
     def has_coverage(self) -> bool:
@@ -86,11 +97,13 @@ def write_report(folder: Path, report: Report) -> None:
         "ranking": results.ranking,
         "per_class": results.per_class,
         "accuracy_by_size": results.by_size,
-        "baselines": results.baselines,
+        "baselines": report.baselines,
         "splits": split_table(report.splits),
         "evaluator": report.evaluator,
         "training": report.training,
-    } | ({} if report.quality is None else {"quality": report.quality})
+    }
+    tables |= {} if report.quality is None else {"quality": report.quality}
+    tables |= {"accuracy_by_epoch": report.by_epoch} if len(report.by_epoch) else {}
     for table_name, table in tables.items():
         write_csv(folder / f"{table_name}.csv", table)
     _write_latex(folder, results)
@@ -263,10 +276,15 @@ def _page(report: Report) -> str:
         # A label-set file's name may hold a blank or a bracket.
         *(f"![{caption}]({quote(file)})\n\n*{caption}*" for file, caption in _captions(report).items()),
         "## Baselines",
-        markdown(with_intervals(results.baselines)),
+        markdown(with_intervals(report.baselines)),
         "The ceiling was not measured: no image is held out."
         if results.ceiling is None
         else "Real held-out images are the ceiling: a generator cannot be shown to be better than the evaluator.",
+        *(
+            ["Rows printed by the source are its own: one training each, under its own evaluator, without an interval."]
+            if report.printed
+            else []
+        ),
         "Unconditional images, and images scored against the label sets of others, are the floor. The floor is chance "
         "if all classes occur equally often in the label sets, and higher if some occur more often.",
         *_quality(results, quality),
@@ -279,7 +297,8 @@ def _page(report: Report) -> str:
         markdown(_readable(results.by_checkpoint)),
         "## Files",
         "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
-        f"`accuracy_by_size.csv`, {'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
+        f"`accuracy_by_size.csv`, {'`accuracy_by_epoch.csv` (w = 0), ' if len(report.by_epoch) else ''}"
+        f"{'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
         "`splits.csv`, `evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), for "
         "LaTeX `accuracy_by_checkpoint.tex` and `ranking.tex`, and the folder `images/` (the single images of the best "
         "row, a folder for each label-set file, as scoring reads them).",

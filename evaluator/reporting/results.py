@@ -235,5 +235,10 @@ class Results:
         return pd.DataFrame([row | measured])
 
 
+def sweep_rows(cells: Sequence[JudgedCell], vocabulary: ClassVocabulary) -> pd.DataFrame:
+    """Return the rows of `sweep.csv` for these cells."""
+    return pd.DataFrame(_row(cell, score(cell.logits, vocabulary.conditions(cell.label_sets))) for cell in cells)
+
+
 def _row(cell: JudgedCell, images: ScoredImages) -> dict[str, Any]:
     return cell.settings | {"images": len(cell.logits), **images.columns()} | cell.cost

@@ -70,6 +70,11 @@ class TrainingConfig:
                 f"--training.largest-weight is {self.largest_weight:g}, which --training.weighting as_predicted does "
                 f"not use; remove it, or take min_snr or min_snr_plus_one"
             )
+        if self.score_every and not self.epochs:
+            raise LabError(
+                f"--training.score-every is {self.score_every}, and --training.epochs is 0, which trains nothing; "
+                f"remove one of them"
+            )
         if self.start_from is not None and not self.epochs:
             raise LabError(
                 "--training.start-from is for a new training, and --training.epochs is 0; remove one of them"

@@ -1,0 +1,69 @@
+"""Accuracy while training runs: `--training.score-every N` measures it at w = 0 and names the checkpoint by it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from experiments.reporting import judged, name_by_accuracy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.sweep import Sweep
+    from lab.sweep.cells import CellResult
+    from lab.training.runs import KeptCheckpoint, TrainingRun
+
+
+@dataclass
+class RunningAccuracy:
+    """The accuracies of a training so far, at w = 0.
+
+    The cells are those of the sweep, so what is measured here is not measured again, and a resumed training measures
+    only what is missing.
+
+    Args:
+        sweep: the experiment's sweep.
+        training: the training.
+        results: the results so far, in the order of the epochs.
+    """
+
+    sweep: Sweep
+    training: TrainingRun
+    results: list[CellResult] = field(default_factory=list)
+    _tables: list[pd.DataFrame] = field(default_factory=list)
+
+    @property
+    def _due(self) -> list[KeptCheckpoint]:
+        scored, done = self.training.config.scored_epochs, {result.cell.epoch for result in self.results}
+        so_far = set(self.training.kept_so_far)
+        return [
+            kept
+            for kept in self.training.kept
+            if kept.epoch in scored and kept.epoch in so_far and kept.epoch not in done
+        ]
+
+    def measure(self) -> list[str]:
+        """Measure the checkpoints that are due, and return a line of text about each.
+
+        Each one's row is added to `accuracy_by_epoch.csv`, and its file gets a second name that has the accuracies.
+        """
+        import pandas as pd
+
+        from evaluator.judging.epochs import accuracy_by_epoch
+        from evaluator.judging.ranking import accuracy_by_checkpoint
+        from evaluator.reporting.results import sweep_rows
+        from evaluator.tables import write_csv
+
+        experiment, lines = self.sweep.experiment, []
+        for kept in self._due:
+            results = list(self.sweep.run(self.sweep.unguided_cells(kept)))
+            self.results += results
+            rows = sweep_rows([judged(experiment, result) for result in results], self.sweep.evaluator.vocabulary)
+            self._tables.append(rows)
+            table = accuracy_by_epoch(pd.concat(self._tables), pd.DataFrame(self.training.log.rows))
+            write_csv(experiment.reports / "accuracy_by_epoch.csv", table)
+            name_by_accuracy(experiment, accuracy_by_checkpoint(rows).iloc[0])
+            accuracies = zip(rows["label_set"], rows["accuracy"], strict=True)
+            lines.append(f"epoch {kept.epoch}: {', '.join(f'{name} {value:.4f}' for name, value in accuracies)}")
+        return lines

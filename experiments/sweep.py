@@ -1,0 +1,141 @@
+"""The sweep of an experiment: its cells, for all guidance weights at the end and for w = 0 while training runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from experiments.configuration import Experiment
+from experiments.reporting import CELLS
+
+if TYPE_CHECKING:
+    from evaluator.classifiers.weights import Evaluator
+    from lab.data.labels import LabelSet
+    from lab.guidance.methods import NamedMethod
+    from lab.machine.computation import Computation
+    from lab.sweep.cells import CellResult, SweepCell
+    from lab.training.runs import KeptCheckpoint
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Everything that the cells of an experiment have in common.
+
+    Args:
+        experiment: the experiment.
+        evaluator: judges the images.
+        label_sets: the label sets of every label-set file, by its name.
+        computation: the device and the precision.
+    """
+
+    experiment: Experiment
+    evaluator: Evaluator
+    label_sets: dict[str, tuple[LabelSet, ...]]
+    computation: Computation
+
+    @cached_property
+    def _evaluator_digest(self) -> str:
+        from lab.machine.files import digest
+
+        return digest(self.experiment.evaluator_file)
+
+    def cells(
+        self,
+        kept: KeptCheckpoint,
+        methods: Iterable[NamedMethod],
+        weights: Sequence[float],
+        weakest: KeptCheckpoint | None = None,
+    ) -> list[SweepCell]:
+        """Return the cells of a checkpoint: one for each method, weight and label-set file.
+
+        Args:
+            kept: the checkpoint.
+            methods: methods of guidance. Those that need a weaker checkpoint have no cells of the weakest itself.
+            weights: guidance weights.
+            weakest: the checkpoint that such methods guide away from.
+        """
+        from lab.machine.files import digest
+        from lab.sweep.cells import SweepCell
+
+        checkpoint_digest = digest(kept.path)
+        weaker = (
+            {} if weakest is None else {"weaker_checkpoint": weakest.path.stem, "weaker_digest": digest(weakest.path)}
+        )
+        return [
+            SweepCell(
+                checkpoint=kept.path.stem,
+                epoch=kept.epoch,
+                step=kept.step,
+                checkpoint_digest=checkpoint_digest,
+                evaluator_digest=self._evaluator_digest,
+                label_set_file=name,
+                label_sets=sets,
+                method_name=named.name,
+                method=named.method,
+                guidance_weight=float(weight),
+                sampler=self.experiment.sampler,
+                precision=self.computation.precision,
+                seeds=self.experiment.sweep.seeds,
+                **(weaker if named.method.facts.needs_weaker else {}),
+            )
+            for named in methods
+            # Guided by itself, a checkpoint is unguided at twice the cost.
+            if not (named.method.facts.needs_weaker and kept == weakest)
+            for weight in weights
+            for name, sets in self.label_sets.items()
+        ]
+
+    def unguided_cells(self, kept: KeptCheckpoint) -> list[SweepCell]:
+        """Return a checkpoint's cells of plain guidance at w = 0, as the whole sweep has them."""
+        from lab.guidance.methods import named_methods
+
+        return self.cells(kept, named_methods(["plain"]), [0.0])
+
+    def run(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
+        """Yield the result of every cell, running those that have none yet."""
+        from evaluator.classifiers.networks import logits_in_batches
+        from lab.sweep.run import Engine, run_sweep
+        from lab.types import ClassLogits, PixelImages
+
+        def judge(pixels: PixelImages) -> ClassLogits:
+            return logits_in_batches(self.evaluator.classifier, pixels)
+
+        experiment, computation = self.experiment, self.computation
+        engine = Engine(judge, computation.device, computation.compiled, experiment.sweep.batch_size)
+        folder = experiment.checkpoints / CELLS
+        return run_sweep(cells, experiment.swept_checkpoints, self.evaluator.vocabulary, engine, folder)
+
+    def run_all(self, checkpoints: list[KeptCheckpoint]) -> tuple[list[CellResult], list[CellResult]]:
+        """Return the result of every cell of the sweep, and the results of earlier sweeps' other cells.
+
+        Args:
+            checkpoints: all checkpoints of the training, in order.
+        """
+        from tqdm import tqdm
+
+        from lab.guidance.methods import named_methods
+        from lab.sweep.cells import earlier_results
+
+        experiment = self.experiment
+        # The run's own first checkpoint, which was trained least.
+        weakest, swept_checkpoints = checkpoints[0], checkpoints[-experiment.sweep.newest :]
+        methods = named_methods(experiment.guidance.method)
+        if weakest in swept_checkpoints and any(named.method.facts.needs_weaker for named in methods):
+            print(
+                f"auto: {weakest.path.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
+                file=sys.stderr,
+            )
+        weights = experiment.sweep.guidance_weights
+        cells = [cell for kept in swept_checkpoints for cell in self.cells(kept, methods, weights, weakest)]
+        finished = list(tqdm(self.run(cells), desc="sweep", total=len(cells), unit="cell"))
+        earlier, unreadable = earlier_results(experiment.checkpoints / CELLS, cells)
+        if unreadable:
+            print(
+                f"warning: sweep.csv lacks {len(unreadable)} cells of earlier sweeps, which are damaged or of another "
+                f"version of the lab; the first is {unreadable[0]}",
+                file=sys.stderr,
+            )
+        return finished, earlier
