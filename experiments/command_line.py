@@ -13,7 +13,7 @@ from experiments.ablation import run_ablation
 from experiments.choices import class_with_chosen_kinds, with_chosen_kinds
 from experiments.configuration import Experiment
 from experiments.pipelines import Export, Import, read_pipeline, write_pipeline
-from experiments.presets import ABLATIONS, PRESETS, PRINTED, TUTORIALS
+from experiments.presets import ABLATIONS, PRESETS, PRINTED_RESULTS, TUTORIALS
 from experiments.sampling import Sampling, sample_pictures
 from experiments.stages import run
 from experiments.submissions import Scoring, score_submissions
@@ -82,7 +82,7 @@ def run_preset(preset: str, experiment: Experiment) -> None:
     elif preset in TUTORIALS:
         run_tutorial(experiment)
     else:
-        run(experiment, PRINTED.get(preset, ()))
+        run(experiment, PRINTED_RESULTS.get(preset, ()))
 
 
 def parse(preset: str, arguments: Sequence[str]) -> Experiment:

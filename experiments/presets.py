@@ -176,7 +176,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
     ),
 }
 
-PRINTED: dict[str, tuple[PrintedResult, ...]] = {
+PRINTED_RESULTS: dict[str, tuple[PrintedResult, ...]] = {
     "iclevr-coursework": PRINTED_COURSEWORK,
     "iclevr-coursework-guided": PRINTED_COURSEWORK,
 }

@@ -80,8 +80,8 @@ def test_the_checkpoints_above_one_half_are_those_of_the_last_quarter() -> None:
 def test_every_change_of_an_ablation_changes_something(name: str) -> None:
     experiment = PRESETS[name][1]
     assert isinstance(experiment.denoiser, ContextUnetConfig)
-    variants = [changed(experiment, changes) for changes in ABLATIONS[name].variants.values()]
-    assert all(variants.count(variant) == 1 for variant in [experiment, *variants])
+    every = [experiment, *(changed(experiment, changes) for changes in ABLATIONS[name].variants.values())]
+    assert all(every.count(one) == 1 for one in every)
     with pytest.raises(LabError, match="already has the settings of its variant"):
         changed(experiment, {"denoiser": {"activation": experiment.denoiser.activation}})
 

@@ -10,10 +10,11 @@ with s the standard deviation of the n differences (Student 1908). Few seeds giv
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 from scipy.stats import t
 
 from evaluator.reporting.canvas import saved_figure
@@ -21,7 +22,14 @@ from evaluator.reporting.figures import COLOURS, MARKERS
 from evaluator.reporting.printed import PRINTED, PrintedResult
 from evaluator.tables import escape_markdown, markdown, with_intervals, write_csv, write_text
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 LAST, BEST = "last", "best"
+FEWEST_LATE = 4
+"""Checkpoints in the last quarter of training; with fewer, the figure does not enlarge it."""
+MOST_MARKED = 30
+"""Checkpoints on an axis; of more, only the lines are drawn."""
 Accuracies = Mapping[str, Sequence[pd.DataFrame]]
 """The rows of `accuracy_by_epoch.csv` of every seed, by variant; the first variant is the unchanged experiment."""
 
@@ -91,12 +99,17 @@ def ablation_table(
     return table.round(dict.fromkeys(accuracies, 6))
 
 
+def _last_quarter(rows: pd.DataFrame) -> pd.DataFrame:
+    late: pd.DataFrame = rows[rows["epoch"] > 0.75 * rows["epoch"].max()]
+    return late
+
+
 def above_half(rows: pd.DataFrame, label_sets: Sequence[str], printed: Sequence[PrintedResult] = ()) -> pd.DataFrame:
     """Return for each variant how many checkpoints of the last quarter of training have an accuracy above 0.5.
 
     The accuracy is that on the first label-set file; the checkpoints of all seeds count.
     """
-    name, late = label_sets[0], rows[rows["epoch"] > 0.75 * rows["epoch"].max()]
+    name, late = label_sets[0], _last_quarter(rows)
     counts = [(variant, int((own[name] > 0.5).sum()), len(own)) for variant, own in late.groupby("variant", sort=False)]
     counts += [(f"{each.variant}, {PRINTED}", *each.above_half) for each in printed if each.above_half]
     return pd.DataFrame(
@@ -110,7 +123,9 @@ def above_half(rows: pd.DataFrame, label_sets: Sequence[str], printed: Sequence[
 def accuracy_figure(
     path: Path, rows: pd.DataFrame, label_sets: Sequence[str], printed: Sequence[PrintedResult], title: str
 ) -> None:
-    """Save accuracy against epoch for all variants, a panel a label-set file: the mean over seeds, and their range.
+    """Save accuracy against epoch for all variants: the mean over seeds, and a band from lowest to highest seed.
+
+    Each label-set file has a row of axes: all of the training and, if it has enough checkpoints, its last quarter.
 
     Args:
         path: path of the PNG file.
@@ -119,29 +134,46 @@ def accuracy_figure(
         printed: results that the source of the comparison printed, drawn as larger marks.
         title: title above the axes.
     """
-    variants = rows["variant"].drop_duplicates().tolist()
-    with saved_figure(path, height=0.9 + 2.6 * len(label_sets)) as figure:
+    late = _last_quarter(rows)
+    panels = [("", rows)] + ([(", last quarter", late)] if late["epoch"].nunique() >= FEWEST_LATE else [])
+    with saved_figure(path, height=1.4 + 2.7 * len(label_sets)) as figure:
         figure.suptitle(title, fontsize=10)
-        axes = figure.subplots(len(label_sets), 1, sharex=True, squeeze=False)[:, 0]
-        for axis, name in zip(axes, label_sets, strict=True):
-            axis.axhline(0.5, color="0.3", linewidth=0.8, linestyle=":")
-            for place, variant in enumerate(variants):
-                colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-                of_epochs = rows[rows["variant"] == variant].groupby("epoch")[name]
-                mean = of_epochs.mean()
-                axis.fill_between(mean.index, of_epochs.min(), of_epochs.max(), color=colour, alpha=0.12, linewidth=0)
-                axis.plot(mean.index, mean, color=colour, marker=marker, markersize=2.5, linewidth=1.1, label=variant)
-                for result in printed:
-                    if result.variant == variant and name in result.accuracies:
-                        axis.plot(
-                            result.epoch, result.accuracies[name], marker, color="none", markeredgecolor=colour,
-                            markersize=9, label=f"{variant}, {PRINTED}",
-                        )  # fmt: skip
-            axis.set_title(f"{name}.json", fontsize=9)
-            axis.set_ylabel("accuracy at w = 0")
-            axis.grid(alpha=0.25)
-        axes[-1].set_xlabel("epoch (line: mean over seeds; band: lowest to highest seed)")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+        grid = figure.subplots(len(label_sets), len(panels), sharex="col", squeeze=False)
+        for axes, name in zip(grid, label_sets, strict=True):
+            for axis, (part, shown) in zip(axes, panels, strict=True):
+                _accuracies(axis, shown, name, printed)
+                axis.set_title(f"{name}.json{part}", fontsize=9)
+            axes[0].set_ylabel("accuracy at w = 0")
+        for axis in grid[-1]:
+            axis.set_xlabel("epoch")
+        figure.legend(
+            *grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8,
+            title="line: mean over seeds; band: lowest to highest seed", title_fontsize=8,
+        )  # fmt: skip
+
+
+def _accuracies(axis: "Axes", rows: pd.DataFrame, name: str, printed: Sequence[PrintedResult]) -> None:
+    """Draw the accuracy of every variant on one label-set file against epoch."""
+    marked = rows["epoch"].nunique() <= MOST_MARKED
+    axis.axhline(0.5, color="0.3", linewidth=0.8, linestyle=":")
+    for place, variant in enumerate(rows["variant"].drop_duplicates().tolist()):
+        colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+        of_epochs = rows[rows["variant"] == variant].groupby("epoch")[name]
+        mean = of_epochs.mean()
+        axis.fill_between(mean.index, of_epochs.min(), of_epochs.max(), color=colour, alpha=0.12, linewidth=0)
+        axis.plot(
+            mean.index, mean, color=colour, marker=marker if marked else "", markersize=3, linewidth=1.1, label=variant
+        )
+        for result in printed:
+            # One of a later epoch would leave the curves no room.
+            shown = rows["epoch"].min() <= result.epoch <= rows["epoch"].max()
+            if shown and result.variant == variant and name in result.accuracies:
+                axis.plot(
+                    result.epoch, result.accuracies[name], marker, color="none", markeredgecolor=colour, markersize=8,
+                    label=f"{variant}, {PRINTED}",
+                )  # fmt: skip
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axis.grid(alpha=0.25)
 
 
 def write_ablation(
