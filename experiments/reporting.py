@@ -353,7 +353,7 @@ def name_by_accuracy(experiment: Experiment, row: pd.Series[Any]) -> None:
             old.unlink()
     except OSError as error:
         raise LabError(
-            f"{folder}: cannot write ({error.strerror}); the tables are finished, and only names are missing there"
+            f"{folder}: cannot write ({error.strerror}); finished work is saved, and the same command resumes it"
         ) from None
     try:
         named.hardlink_to(checkpoint)  # a second name of the same file takes no room

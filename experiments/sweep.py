@@ -44,15 +44,15 @@ class Sweep:
 
     def cells(
         self,
-        kept: KeptCheckpoint,
-        methods: Iterable[NamedMethod],
+        checkpoints: Iterable[KeptCheckpoint],
+        methods: Sequence[NamedMethod],
         weights: Sequence[float],
         weakest: KeptCheckpoint | None = None,
     ) -> list[SweepCell]:
-        """Return the cells of a checkpoint: one for each method, weight and label-set file.
+        """Return the cells of some checkpoints: one for each checkpoint, method, weight and label-set file.
 
         Args:
-            kept: the checkpoint.
+            checkpoints: the checkpoints.
             methods: methods of guidance. Those that need a weaker checkpoint have no cells of the weakest itself.
             weights: guidance weights.
             weakest: the checkpoint that such methods guide away from.
@@ -60,7 +60,6 @@ class Sweep:
         from lab.machine.files import digest
         from lab.sweep.cells import SweepCell
 
-        checkpoint_digest = digest(kept.path)
         weaker = (
             {} if weakest is None else {"weaker_checkpoint": weakest.path.stem, "weaker_digest": digest(weakest.path)}
         )
@@ -81,6 +80,7 @@ class Sweep:
                 seeds=self.experiment.sweep.seeds,
                 **(weaker if named.method.facts.needs_weaker else {}),
             )
+            for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in checkpoints]
             for named in methods
             # Guided by itself, a checkpoint is unguided at twice the cost.
             if not (named.method.facts.needs_weaker and kept == weakest)
@@ -92,7 +92,7 @@ class Sweep:
         """Return a checkpoint's cells of plain guidance at w = 0, as the whole sweep has them."""
         from lab.guidance.methods import named_methods
 
-        return self.cells(kept, named_methods(["plain"]), [0.0])
+        return self.cells([kept], named_methods(["plain"]), [0.0])
 
     def run(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
         """Yield the result of every cell, running those that have none yet."""
@@ -129,7 +129,7 @@ class Sweep:
                 file=sys.stderr,
             )
         weights = experiment.sweep.guidance_weights
-        cells = [cell for kept in swept_checkpoints for cell in self.cells(kept, methods, weights, weakest)]
+        cells = self.cells(swept_checkpoints, methods, weights, weakest)
         finished = list(tqdm(self.run(cells), desc="sweep", total=len(cells), unit="cell"))
         earlier, unreadable = earlier_results(experiment.checkpoints / CELLS, cells)
         if unreadable:

@@ -11,7 +11,6 @@ import torch
 
 import run_experiments
 from experiments import command_line
-from experiments.configuration import Experiment
 from tests.command import PROJECT, TINY, Mistake, command, run
 
 
@@ -143,7 +142,7 @@ def test_help_answers_without_torch_and_a_typo_is_met_with_the_nearest_field() -
 
 
 def test_a_full_gpu_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def full(experiment: Experiment) -> None:
+    def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.\nIf reserved but ...")
 
     monkeypatch.setattr(command_line, "run", full)

@@ -81,6 +81,7 @@ def test_accuracies_and_names_appear_while_training_runs(tmp_path: Path, monkeyp
         assert (folder / "by_accuracy" / name).samefile(folder / f"epoch000{epoch}.pt")
 
 
+@pytest.mark.long
 def test_measuring_changes_neither_the_training_nor_the_sweep(measured: Path, tmp_path: Path) -> None:
     root = new_root(tmp_path)
     assert run(root, "digits", *EVERY, "--training.score-every", "0", "--training.checkpoints", "3") == 0
@@ -109,6 +110,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
+@pytest.mark.long
 def test_no_cell_runs_twice(tmp_path: Path, ran: list[str]) -> None:
     root = new_root(tmp_path)
     assert run(root, "digits", *EVERY) == 0
@@ -126,6 +128,7 @@ class StoppedError(Exception):
     """The run is cut off here."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cut", ["before the cells of epoch 2", "between its cells and its name"])
 def test_a_run_that_was_stopped_measures_what_is_missing(
     measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: list[str], cut: str
@@ -158,6 +161,7 @@ def test_a_run_that_was_stopped_measures_what_is_missing(
     pd.testing.assert_frame_equal(table(root, "accuracy_by_epoch"), table(measured, "accuracy_by_epoch"))
 
 
+@pytest.mark.long
 def test_w_0_is_measured_though_it_is_not_swept(tmp_path: Path) -> None:
     root = new_root(tmp_path)
     assert run(root, "digits", *EVERY, "--sweep.guidance-weights", "2", "--sweep.newest", "1") == 0
@@ -168,6 +172,7 @@ def test_w_0_is_measured_though_it_is_not_swept(tmp_path: Path) -> None:
     assert names(root) == [*named_by(rows.iloc[:2]), *named_by(ranked)]
 
 
+@pytest.mark.long
 def test_without_w_0_there_is_no_table(tmp_path: Path) -> None:
     root = new_root(tmp_path)
     assert run(root, "digits", *TINY, "--sweep.guidance-weights", "2") == 0
