@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 CELLS = "cells"
 BY_ACCURACY = "by_accuracy"
-STRIP_ROWS = 4
 
 
 def refuse_other_report(experiment: Experiment) -> None:
@@ -120,6 +119,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
     import pandas as pd
 
     from evaluator.classifiers.networks import logits_in_batches
+    from evaluator.reporting.denoising import images_shown
     from evaluator.reporting.report import Report, top_rows, write_report
     from evaluator.reporting.results import Results
     from lab.sweep.run import denoising_strip
@@ -144,9 +144,8 @@ def report(evidence: Evidence) -> pd.DataFrame:
         == (best["checkpoint"], best["guidance_method"], best["guidance_weight"])
     )
     checkpoint = load_checkpoint(experiment.swept_checkpoints / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
-    moments = denoising_strip(
-        checkpoint, best_cell, STRIP_ROWS, evidence.computation.device, experiment.swept_checkpoints
-    )
+    shown = images_shown(experiment.pictures)
+    moments = denoising_strip(checkpoint, best_cell, shown, evidence.computation.device, experiment.swept_checkpoints)
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, evidence.computation)
     contents = Report(
@@ -155,7 +154,8 @@ def report(evidence: Evidence) -> pd.DataFrame:
         splits={name: len(images) for name, images in splits_by_name(experiment, splits).items()},
         evaluator=results.evaluator(evaluators.first.classifier, training_images=evaluators.images),
         training=pd.DataFrame(evidence.training_log),
-        moments=moments,
+        moments={step: moments[step] for step in experiment.pictures.shown(best_cell.sampler.sampling_steps)},
+        pictures=experiment.pictures,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
         warnings=[
             *sampling_warnings(experiment),
