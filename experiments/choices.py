@@ -4,9 +4,9 @@ Importing this module does not import torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import field, fields, make_dataclass, replace
+from dataclasses import field, make_dataclass, replace
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from experiments.configuration import Changes, Experiment
 from lab.configuration.diffusion import SamplerChoice, ScheduleChoice
@@ -52,7 +52,7 @@ def class_with_chosen_kinds(command: type, arguments: Sequence[str]) -> type:
     Raises:
         LabError: the kind does not exist.
     """
-    own = {one.name: one.type for one in fields(command)}
+    own = get_type_hints(command)
     sections = {section: to for section, to in chosen_kinds(arguments).items() if section in own}
     if not sections:
         return command
