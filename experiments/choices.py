@@ -6,9 +6,10 @@ Importing this module does not import torch.
 from collections.abc import Sequence
 from dataclasses import field, make_dataclass, replace
 from itertools import pairwise
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from experiments.configuration import Changes, Experiment
+from experiments.unconditional.configuration import UnconditionalExperiment
 from lab.configuration.diffusion import SamplerChoice, ScheduleChoice
 from lab.configuration.kinds import changed_kind, class_of_kind
 from lab.configuration.networks import DenoiserChoice
@@ -34,7 +35,10 @@ def chosen_kinds(arguments: Sequence[str]) -> dict[str, type]:
     }
 
 
-def with_chosen_kinds(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
+AnyExperiment = TypeVar("AnyExperiment", bound=Experiment | UnconditionalExperiment)
+
+
+def with_chosen_kinds(experiment: AnyExperiment, arguments: Sequence[str]) -> AnyExperiment:
     """Return an experiment with the kinds chosen on its command line; settings common to both kinds keep their values.
 
     Raises:

@@ -39,16 +39,22 @@ BY_ACCURACY = "by_accuracy"
 
 def refuse_other_report(experiment: Experiment) -> None:
     """Raise LabError where the report's folder holds the report of other networks, or what is no report."""
-    path = experiment.reports / CONFIG_FILE
+    refuse_other_networks(experiment.reports, experiment.evaluator_settings() | experiment.generator_settings())
+
+
+def refuse_other_networks(folder: Path, networks: Mapping[str, Any]) -> None:
+    """Raise LabError where a folder holds the report of networks of other settings, or what is no report."""
+    path = folder / CONFIG_FILE
     if not path.exists():
-        if (found := experiment.reports / "sweep.csv").exists():
-            raise LabError(f"{found} stands without {path.name}, which tells what it is of; choose another --name")
+        for found in (folder / "sweep.csv", folder / "losses.csv"):
+            if found.exists():
+                raise LabError(f"{found} stands without {path.name}, which tells what it is of; choose another --name")
         return
     try:
         found_settings = json.loads(path.read_text(encoding="utf-8"))["networks"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise LabError(f"{path}: no configuration of this lab; choose another --name, or delete its folder") from None
-    require_same_training(path, found_settings, experiment.evaluator_settings() | experiment.generator_settings())
+    require_same_training(path, found_settings, networks)
 
 
 def rehearse(experiment: Experiment, vocabulary: ClassVocabulary) -> None:
@@ -73,15 +79,30 @@ def _warn_once(warning: str) -> None:
 
 def write_config(experiment: Experiment, computation: Computation) -> None:
     """Write `config.json`: every setting as resolved, those that decided the networks, and the versions."""
+    networks = experiment.evaluator_settings() | experiment.generator_settings()
+    write_settings(experiment.reports, asdict(experiment), networks, computation)
+
+
+def write_settings(
+    folder: Path, settings: Mapping[str, Any], networks: Mapping[str, Any], computation: Computation
+) -> None:
+    """Write `config.json` into a report's folder.
+
+    Args:
+        folder: the folder.
+        settings: every setting of the experiment.
+        networks: those that decided the networks.
+        computation: where and how the denoiser was computed, which replaces what was chosen as "auto".
+    """
     from evaluator.tables import write_text
 
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib")
     content = {
-        "experiment": asdict(experiment) | {"device": str(computation.device), "precision": computation.precision},
-        "networks": as_primitives(experiment.evaluator_settings() | experiment.generator_settings()),
+        "experiment": {**settings, "device": str(computation.device), "precision": computation.precision},
+        "networks": as_primitives(networks),
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in packages}},
     }
-    write_text(experiment.reports / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
+    write_text(folder / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
 
 
 def _version(package: str) -> str:
