@@ -355,7 +355,7 @@ def step_losses(path: Path, losses: Sequence[float], title: str) -> None:
     values, steps = np.asarray(losses), np.arange(1, len(losses) + 1)
     with saved_figure(path, height=2.6) as figure:
         _entitle(figure, title)
-        panels = {"loss": values, "natural logarithm of the loss": np.log(np.maximum(values, 1e-12))}
+        panels = {"loss": values, "ln(loss)": np.log(np.maximum(values, 1e-12))}
         for axis, (name, shown) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             axis.plot(steps, shown, color=COLOURS[0], linewidth=0.7)
             axis.set_xlabel("optimizer step")
