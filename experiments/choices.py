@@ -4,11 +4,12 @@ Importing this module does not import torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import field, fields, make_dataclass, replace
+from dataclasses import field, make_dataclass, replace
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from experiments.configuration import Changes, Experiment
+from experiments.unconditional.configuration import UnconditionalExperiment
 from lab.configuration.diffusion import SamplerChoice, ScheduleChoice
 from lab.configuration.kinds import changed_kind, class_of_kind
 from lab.configuration.networks import DenoiserChoice
@@ -34,7 +35,10 @@ def chosen_kinds(arguments: Sequence[str]) -> dict[str, type]:
     }
 
 
-def with_chosen_kinds(experiment: Experiment, arguments: Sequence[str]) -> Experiment:
+AnyExperiment = TypeVar("AnyExperiment", bound=Experiment | UnconditionalExperiment)
+
+
+def with_chosen_kinds(experiment: AnyExperiment, arguments: Sequence[str]) -> AnyExperiment:
     """Return an experiment with the kinds chosen on its command line; settings common to both kinds keep their values.
 
     Raises:
@@ -52,7 +56,7 @@ def class_with_chosen_kinds(command: type, arguments: Sequence[str]) -> type:
     Raises:
         LabError: the kind does not exist.
     """
-    own = {one.name: one.type for one in fields(command)}
+    own = get_type_hints(command)
     sections = {section: to for section, to in chosen_kinds(arguments).items() if section in own}
     if not sections:
         return command

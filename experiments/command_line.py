@@ -18,6 +18,9 @@ from experiments.sampling import Sampling, sample_pictures
 from experiments.stages import run
 from experiments.submissions import Scoring, score_submissions
 from experiments.tutorial import run_tutorial
+from experiments.unconditional.configuration import UnconditionalExperiment
+from experiments.unconditional.presets import UNCONDITIONAL_PRESETS
+from experiments.unconditional.stages import run_unconditional
 from lab.configuration.arguments import parsed
 from lab.errors import LabError, nearest
 from lab.machine.threads import bound_spinning
@@ -75,9 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_preset(preset: str, experiment: Experiment) -> None:
+def run_preset(preset: str, experiment: Experiment | UnconditionalExperiment) -> None:
     """Run an experiment in the way of its preset: once, for each variant and seed, or step by step."""
-    if preset in ABLATIONS:
+    if isinstance(experiment, UnconditionalExperiment):
+        run_unconditional(experiment)
+    elif preset in ABLATIONS:
         run_ablation(experiment, ABLATIONS[preset])
     elif preset in TUTORIALS:
         run_tutorial(experiment)
@@ -85,20 +90,21 @@ def run_preset(preset: str, experiment: Experiment) -> None:
         run(experiment, PRINTED_RESULTS.get(preset, ()))
 
 
-def parse(preset: str, arguments: Sequence[str]) -> Experiment:
+def parse(preset: str, arguments: Sequence[str]) -> Experiment | UnconditionalExperiment:
     """Return the experiment that a preset's name and the rest of a command line describe."""
-    if preset not in PRESETS:
-        allowed = [*PRESETS, *COMMANDS]
+    every: dict[str, tuple[str, Experiment | UnconditionalExperiment]] = {**PRESETS, **UNCONDITIONAL_PRESETS}
+    if preset not in every:
+        allowed = [*every, *COMMANDS]
         raise LabError(f"unknown preset {preset!r}; choose from {', '.join(allowed)}{nearest(preset, allowed)}")
-    presets = "\n".join(f"  {name}: {entry[0]}" for name, entry in PRESETS.items())
+    presets = "\n".join(f"  {name}: {entry[0]}" for name, entry in every.items())
     commands = "\n".join(f"  {name}: {entry[0]}" for name, entry in COMMANDS.items())
     description = (
         "Train, guide, score, sweep, rank and report: one command from nothing to a finished report.\n\n"
         f"Presets, of which the first is the default:\n{presets}\n\n"
         f"Other commands, each with its own --help:\n{commands}"
     )
-    default = with_chosen_kinds(PRESETS[preset][1], arguments)
-    return parsed(Experiment, arguments, program(preset), description, default)
+    default = with_chosen_kinds(every[preset][1], arguments)
+    return parsed(type(default), arguments, program(preset), description, default)
 
 
 def program(name: str) -> str:

@@ -20,6 +20,7 @@ from lab.configuration.diffusion import (
 )
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import ContextUnetConfig, DenoiserChoice, ImportedUNet2DConfig
+from lab.configuration.pictures import PicturesConfig
 from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
 from lab.errors import LabError
@@ -60,6 +61,7 @@ class Experiment:
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     sampler: SamplerChoice = field(default_factory=DPMSolverConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
     def __post_init__(self) -> None:
         for flag, name in (
@@ -77,12 +79,12 @@ class Experiment:
                 f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "
                 f"it must be at most --schedule.timesteps, which is {self.schedule.timesteps}"
             )
-
         if self.training.score_every and not self.denoiser.conditional:
             raise LabError(
                 f"--training.score-every is {self.training.score_every}, but an unconditional denoiser has no "
                 f"accuracy; set it to 0"
             )
+        self.pictures.require_steps(self.sampler.sampling_steps)
         self._require_shares()
         if self.second_evaluator.share and self.second_evaluator.kind == self.evaluator.kind:
             raise LabError(

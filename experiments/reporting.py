@@ -36,21 +36,26 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 CELLS = "cells"
 BY_ACCURACY = "by_accuracy"
-STRIP_ROWS = 4
 
 
 def refuse_other_report(experiment: Experiment) -> None:
     """Raise LabError where the report's folder holds the report of other networks, or what is no report."""
-    path = experiment.reports / CONFIG_FILE
+    refuse_other_networks(experiment.reports, experiment.evaluator_settings() | experiment.generator_settings())
+
+
+def refuse_other_networks(folder: Path, networks: Mapping[str, Any]) -> None:
+    """Raise LabError where a folder holds the report of networks of other settings, or what is no report."""
+    path = folder / CONFIG_FILE
     if not path.exists():
-        if (found := experiment.reports / "sweep.csv").exists():
-            raise LabError(f"{found} stands without {path.name}, which tells what it is of; choose another --name")
+        for found in (folder / "sweep.csv", folder / "losses.csv"):
+            if found.exists():
+                raise LabError(f"{found} stands without {path.name}, which tells what it is of; choose another --name")
         return
     try:
         found_settings = json.loads(path.read_text(encoding="utf-8"))["networks"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise LabError(f"{path}: no configuration of this lab; choose another --name, or delete its folder") from None
-    require_same_training(path, found_settings, experiment.evaluator_settings() | experiment.generator_settings())
+    require_same_training(path, found_settings, networks)
 
 
 def rehearse(experiment: Experiment, vocabulary: ClassVocabulary) -> None:
@@ -75,15 +80,30 @@ def _warn_once(warning: str) -> None:
 
 def write_config(experiment: Experiment, computation: Computation) -> None:
     """Write `config.json`: every setting as resolved, those that decided the networks, and the versions."""
+    networks = experiment.evaluator_settings() | experiment.generator_settings()
+    write_settings(experiment.reports, asdict(experiment), networks, computation)
+
+
+def write_settings(
+    folder: Path, settings: Mapping[str, Any], networks: Mapping[str, Any], computation: Computation
+) -> None:
+    """Write `config.json` into a report's folder.
+
+    Args:
+        folder: the folder.
+        settings: every setting of the experiment.
+        networks: those that decided the networks.
+        computation: where and how the denoiser was computed, which replaces what was chosen as "auto".
+    """
     from evaluator.tables import write_text
 
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "pandas", "matplotlib")
     content = {
-        "experiment": asdict(experiment) | {"device": str(computation.device), "precision": computation.precision},
-        "networks": as_primitives(experiment.evaluator_settings() | experiment.generator_settings()),
+        "experiment": {**settings, "device": str(computation.device), "precision": computation.precision},
+        "networks": as_primitives(networks),
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in packages}},
     }
-    write_text(experiment.reports / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
+    write_text(folder / CONFIG_FILE, json.dumps(content, indent=2, default=Path.as_posix) + "\n")
 
 
 def _version(package: str) -> str:
@@ -131,6 +151,7 @@ def report(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
     from evaluator.classifiers.networks import logits_in_batches
     from evaluator.judging.epochs import accuracy_by_epoch
     from evaluator.judging.ranking import accuracy_by_checkpoint
+    from evaluator.reporting.denoising import images_shown
     from evaluator.reporting.report import Report, top_rows, write_report
     from evaluator.reporting.results import Results, sweep_rows
     from lab.sweep.run import denoising_strip
@@ -155,9 +176,6 @@ def report(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
         == (best["checkpoint"], best["guidance_method"], best["guidance_weight"])
     )
     checkpoint = load_checkpoint(experiment.swept_checkpoints / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
-    moments = denoising_strip(
-        checkpoint, best_cell, STRIP_ROWS, evidence.computation.device, experiment.swept_checkpoints
-    )
     swept = {result.cell.key for result in evidence.cells}
     measured = sweep_rows(
         [judged(experiment, result) for result in evidence.measured if result.cell.key not in swept],
@@ -165,6 +183,8 @@ def report(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
     )
     training = pd.DataFrame(evidence.training_log)
     by_epoch = accuracy_by_epoch(pd.concat([results.sweep, measured]), training)
+    shown = images_shown(experiment.pictures)
+    moments = denoising_strip(checkpoint, best_cell, shown, evidence.computation.device, experiment.swept_checkpoints)
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, evidence.computation)
     contents = Report(
@@ -174,7 +194,8 @@ def report(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
         evaluator=results.evaluator(evaluators.first.classifier, training_images=evaluators.images),
         training=training,
         by_epoch=by_epoch,
-        moments=moments,
+        moments={step: moments[step] for step in experiment.pictures.shown(best_cell.sampler.sampling_steps)},
+        pictures=experiment.pictures,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
         warnings=[
             *sampling_warnings(experiment),

@@ -1,4 +1,4 @@
-"""The command `sample`: images of a checkpoint as PNG files; importing this imports no torch."""
+"""The command `sample`: images of a checkpoint or pipeline as PNG files; importing this imports no torch."""
 
 from __future__ import annotations
 
@@ -28,10 +28,13 @@ GRID_GAP = 2
 class Sampling:
     """Which images are sampled from which checkpoint, and where they are written."""
 
-    checkpoint: Path
-    """The checkpoint, like checkpoints/digits/epoch0075.pt."""
     out: Path
     """The folder of the pictures, new or empty: 0.png, 1.png, ... and grid.png."""
+    checkpoint: Path | None = None
+    """The checkpoint, like checkpoints/digits/epoch0075.pt."""
+    pipeline: Path | None = None
+    """A folder of diffusers with scheduler/ and unet/, such as export-pipeline writes, instead of a checkpoint. Its
+    classes, if it has any, are named by their numbers: "0", "1", ..."""
     label_sets: Path | None = None
     """A label-set file, like test.json: one image for each of its label sets, in its order."""
     ask: tuple[str, ...] = ()
@@ -66,8 +69,20 @@ class Sampling:
         if len(self.guidance.method) > 1:
             raise LabError(f"--guidance.method is {' '.join(self.guidance.method)}; sample takes one method")
 
+    @property
+    def source(self) -> Path:
+        """The checkpoint or the pipeline."""
+        path = self.pipeline if self.checkpoint is None else self.checkpoint
+        assert path is not None  # `require_one_source` is called first
+        return path
+
     def require_one_source(self) -> None:
-        """Raise LabError unless exactly one option says which images to make, and the weight goes with it."""
+        """Raise LabError unless one option says what to sample from, one which images, and the weight goes with it."""
+        if (self.checkpoint is None) == (self.pipeline is None):
+            count = "neither" if self.checkpoint is None else "both"
+            raise LabError(f"exactly one of --checkpoint, --pipeline is needed; given: {count}")
+        if self.pipeline is not None and self.weak_checkpoint is not None:
+            raise LabError("--weak-checkpoint is for --checkpoint, and --pipeline is given; remove one of them")
         choices = {"--label-sets": self.label_sets is not None, "--ask": bool(self.ask), "--images": bool(self.images)}
         given = [option for option, is_given in choices.items() if is_given]
         if len(given) != 1:
@@ -82,11 +97,13 @@ class Sampling:
 def sample_pictures(sampling: Sampling) -> None:
     """Sample the images, write their folder, whole or not at all, and print what is in it."""
     from evaluator.reporting.picture_folders import require_drawable
+    from lab.data.labelled_images import spread_evenly
     from lab.diffusion.schedules import noise_schedule
     from lab.guidance.methods import named_method
     from lab.library import sample_moments
     from lab.machine.computation import chosen_computation
     from lab.machine.files import require_new_folder, whole_folder
+    from lab.pipelines import import_pipeline
     from lab.sweep.cells import noise_seeds_of
     from lab.sweep.fit import require_fit
     from lab.training.checkpoints import read_checkpoint
@@ -95,7 +112,7 @@ def sample_pictures(sampling: Sampling) -> None:
     named = named_method(sampling.guidance.method[0])
     if named.method.facts.needs_weaker != (sampling.weak_checkpoint is not None):
         raise LabError("--guidance.method auto and --weak-checkpoint belong together; give both or neither")
-    checkpoint = read_checkpoint(sampling.checkpoint)
+    checkpoint = (read_checkpoint if sampling.pipeline is None else import_pipeline)(sampling.source)
     channels, height, width = checkpoint.image_shape
     require_drawable(channels)
     name, label_sets = _label_sets(sampling, checkpoint)
@@ -104,7 +121,7 @@ def sample_pictures(sampling: Sampling) -> None:
     computation = chosen_computation(sampling.device, sampling.precision, checkpoint.denoiser.width)
     weaker = _weaker(sampling, checkpoint)
     if any(label_sets) and not checkpoint.denoiser.conditional:
-        print(f"warning: {sampling.checkpoint} has no condition, so its images do not show label sets", file=sys.stderr)
+        print(f"warning: {sampling.source} has no condition, so its images do not show label sets", file=sys.stderr)
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     # Before the images are sampled, so that a folder that cannot be written to is reported at once.
     try:
@@ -117,7 +134,7 @@ def sample_pictures(sampling: Sampling) -> None:
                 weaker=weaker,
                 sampler=sampling.sampler,
                 noise_seeds=noise_seeds_of(name, sampling.seed, len(label_sets)),
-                count=sampling.strip or 1,
+                steps=spread_evenly(sampling.strip, sampling.sampler.sampling_steps + 1).tolist(),
                 batch_size=sampling.batch_size,
                 device=sampling.device,
                 precision=sampling.precision,
@@ -172,11 +189,11 @@ def _weaker(sampling: Sampling, checkpoint: Checkpoint) -> Checkpoint | None:
 
     if (path := sampling.weak_checkpoint) is None:
         return None
-    if digest(path) == digest(sampling.checkpoint):
+    if digest(path) == digest(sampling.source):
         raise LabError(f"--weak-checkpoint {path} is --checkpoint itself, which guides nowhere; give a weaker one")
     weaker = load_checkpoint(path, checkpoint.vocabulary)
     if (weaker.schedule, weaker.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
-        raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {sampling.checkpoint}")
+        raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {sampling.source}")
     return weaker
 
 

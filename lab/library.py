@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from lab.configuration.diffusion import DPMSolverConfig, SamplerConfig
-from lab.data.labelled_images import LabelledImages, spread_evenly, to_pixels
-from lab.diffusion.denoising import Denoising, timestep_grid
+from lab.data.labelled_images import LabelledImages, to_float, to_pixels
+from lab.diffusion.denoising import Beginning, Denoising, timestep_grid
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.samplers import moments
 from lab.diffusion.schedules import NoiseSchedule, noise_schedule
@@ -32,7 +32,7 @@ from lab.training.checkpoints import Checkpoint, load_checkpoint
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
 from lab.training.trainer import Trainer
-from lab.types import NoisePredictor, PixelImages, PixelMoments
+from lab.types import NoisePredictor, PixelImage, PixelImages, PixelMoments
 
 Guidance = Callable[[NoisePredictor, float], NoisePredictor]
 """Makes a guided noise predictor of a noise predictor and a weight."""
@@ -133,17 +133,17 @@ def sample_moments(
     weaker: Checkpoint | None = None,
     sampler: SamplerConfig | None = None,
     noise_seeds: Sequence[tuple[int, ...]],
-    count: int = 1,
+    steps: Sequence[int] = (),
     batch_size: int = 0,
     device: str = "auto",
     precision: str = "auto",
     progress: bool = True,
 ) -> PixelMoments:
-    """Return moments of every image from noise to the finished image, which is the last: (N, count, C, H, W), 8 bits.
+    """Return every image after each of these sampling steps: (N, len(steps), C, H, W), 8 bits.
 
     Args: as `sample`, and
         noise_seeds: what decides the noise of each image; see `lab.diffusion.noise_source.NoiseSource`.
-        count: how many moments, evenly spaced; 1 for the finished image alone.
+        steps: in rising order, 0 for the starting noise; by default the last one alone, for finished images.
         batch_size: images sampled together; 0 for as many as fit into memory.
     """
     sampler = sampler or DPMSolverConfig()
@@ -164,7 +164,7 @@ def sample_moments(
         grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
         predictor = named.method.guide(Unguided(network, worse, schedule, grid, vocabulary), guidance_weight)
     size = batch_size or images_that_fit(network, shape, len(vocabulary), computation.device)
-    shown = set(spread_evenly(count, sampler.sampling_steps + 1).tolist()) if count > 1 else {sampler.sampling_steps}
+    shown = set(steps or (sampler.sampling_steps,))
     parts = [slice(begin, begin + size) for begin in range(0, len(noise_seeds), size)]
     batches = []
     total = len(parts) * sampler.sampling_steps
@@ -180,6 +180,50 @@ def sample_moments(
                 raise LabError("an image is not finite; let the sampler clamp, or take a smaller guidance weight")
             batches.append(torch.stack(kept, dim=1))
     return torch.cat(batches)
+
+
+def bring_back(
+    checkpoint: Checkpoint,
+    image: PixelImage,
+    timesteps: Sequence[int],
+    *,
+    sampler: SamplerConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: bool = True,
+) -> PixelMoments:
+    """Noise an image to each of these timesteps and denoise it from there, without a condition (Meng et al. 2022).
+
+    Args:
+        checkpoint: what to sample from.
+        image: (C, H, W), 8 bits, of the checkpoint's shape.
+        timesteps: each from 0 to T - 1; the larger, the less of the image is left.
+        sampler: settings of one of the lab's own samplers; DPM-Solver++(2M) with 8 steps if not given. It takes those
+            of its steps that lie below the timestep.
+        seed: of the noise, which is the same at every timestep.
+        device: "auto", "cpu", "cuda", ...
+        precision: "auto", "float32" or "bfloat16".
+        progress: whether to show a progress bar.
+
+    Returns:
+        (timesteps, 2, C, H, W): the noised image and the one that was brought back.
+    """
+    sampler = sampler or DPMSolverConfig()
+    computation = chosen_computation(device, precision, checkpoint.denoiser.width)
+    schedule, predictor = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(computation)
+    require_fit(sampler, [], schedule, checkpoint.vocabulary)
+    conditions = checkpoint.vocabulary.conditions([()]).to(computation.device)
+    x_0 = to_float(image.unsqueeze(0)).to(computation.device)
+    rows = []
+    with torch.inference_mode():
+        for timestep in tqdm(timesteps, desc="bringing back", unit="image", disable=not progress):
+            noise = NoiseSource(noise_seeds_of("bring back", seed, 1), checkpoint.image_shape, schedule.noise)
+            first, *_, last = moments(
+                sampler, Denoising(predictor, schedule, conditions, noise, Beginning(x_0, timestep))
+            )
+            rows.append(to_pixels(torch.cat((first, last))).cpu())
+    return torch.stack(rows)
 
 
 def sample_with(

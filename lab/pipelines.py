@@ -93,12 +93,13 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
     return whole
 
 
-def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
+def import_pipeline(folder: Path, vocabulary: ClassVocabulary | None = None) -> Checkpoint:
     """Return the UNet2DModel of a folder of diffusers as a checkpoint; its settings name the weights that were read.
 
     Args:
         folder: with scheduler/ and unet/ or unet_ema/, of which unet_ema/ is preferred; or their files.
-        vocabulary: its class i is number i of a network that embeds classes; other networks have no condition.
+        vocabulary: its class i is number i of a network that embeds classes; other networks have no condition. By
+            default the classes are named by their numbers, and none of them is the null condition.
 
     Raises:
         LabError: the folder is no such pipeline, its noise schedule or network is not one the lab has, its classes are
@@ -124,6 +125,7 @@ def import_pipeline(folder: Path, vocabulary: ClassVocabulary) -> Checkpoint:
             f"{folder}: its network has {config['in_channels']} channels in and {config['out_channels']} out; "
             f"it must predict an image, with as many channels out as in"
         )
+    vocabulary = vocabulary or _numbered(config)
     return Checkpoint(
         denoiser=ImportedUNet2DConfig(
             prediction=prediction,  # type: ignore[arg-type]  # one of the keys above
@@ -175,6 +177,11 @@ def _own_configuration(unet: Any) -> dict[str, Any]:
     own = signature(type(unet).__init__).parameters
     config: dict[str, Any] = json.loads(json.dumps({key: unet.config[key] for key in unet.config if key in own}))
     return config
+
+
+def _numbered(config: Mapping[str, Any]) -> ClassVocabulary:
+    """Return the classes that a network embeds, named by their numbers, or one class for a network that embeds none."""
+    return ClassVocabulary(tuple(str(number) for number in range(config["num_class_embeds"] or 1)))
 
 
 def _has_null_condition(folder: Path, config: Mapping[str, Any], classes: int) -> bool:

@@ -42,6 +42,7 @@ def test_every_path_of_an_experiment_is_expanded(home: Path, preset: str) -> Non
         ["--root=~/r", "--evaluator.weights", "~/w.pt", "--data.label-sets", "~/a.json", "b.json"]
         + (["--data.folder=~/f"] if has_folder else []),
     )
+    assert isinstance(experiment, Experiment)
     assert (experiment.root, experiment.evaluator.weights) == (home / "r", home / "w.pt")
     assert experiment.data.label_sets == (home / "a.json", Path("b.json"))
     if has_folder:

@@ -22,6 +22,9 @@ CHARACTERS_PER_INCH = 13
 """Of a title, narrow enough for any text."""
 LARGEST_SIDE = 0.75
 """Inches; an image of a grid is not drawn larger."""
+MOST_COLUMNS = 12
+"""Of a grid of images, side by side."""
+SHEET_COLUMNS = 8
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 """Okabe and Ito's colours and a grey, which colour-blind readers can tell apart."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -48,6 +51,8 @@ def image_grid(
 ) -> None:
     """Save a grid of images with a name for each row and column.
 
+    A grid of more than `MOST_COLUMNS` columns is cut into bands of equally many, one below the other.
+
     Args:
         path: of the PNG file.
         images: (rows, columns, C, H, W), 8 bits, C of 1 or 3.
@@ -55,31 +60,56 @@ def image_grid(
         column_names: one a column; long ones are turned upright.
         title: above the grid.
     """
-    rows, columns, channels, height, width = images.shape
+    rows, columns = images.shape[:2]
+    bands = -(-columns // MOST_COLUMNS)
+    per_band = -(-columns // bands)
+    longest = max(_columns(line) for name in column_names for line in name.split("\n"))
+    names_width = 1.0 if any(row_names) else 0.1
+    side = min((WIDTH - names_width) / per_band, LARGEST_SIDE)
+    upright = longest * 0.07 > side
+    names_height = 0.0 if not longest else 0.085 * longest if upright else 0.2
+    with saved_figure(
+        path,
+        height=0.4 + bands * (rows * side + names_height) + 0.15 * (bands - 1),
+        width=max(names_width + per_band * side, WIDTH / 2),
+    ) as figure:
+        _entitle(figure, title)
+        for band, axis in enumerate(figure.subplots(bands, squeeze=False)[:, 0]):
+            part = slice(band * per_band, (band + 1) * per_band)
+            sheet, tops, lefts = _sheet(images[:, part], per_band)
+            axis.imshow(sheet, interpolation="nearest")
+            names = column_names[part]
+            axis.set_xticks(lefts[: len(names)], names, fontsize=8, rotation=90 if upright else 0)
+            axis.set_yticks(tops, row_names, fontsize=8)
+            axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+            axis.spines[:].set_visible(False)
+
+
+def _sheet(images: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a grid of images as one RGB picture, this many columns wide, and the middles of its rows and columns."""
+    rows, _, channels, height, width = images.shape
     # One picture with a white gap of an eighth of an image: matplotlib is slow at a hundred axes.
     gap = max(1, width // 8)
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, dtype=np.uint8)
     tops, lefts = np.arange(rows) * (height + gap), np.arange(columns) * (width + gap)
-    for r, top in enumerate(tops):
-        for c, left in enumerate(lefts):
-            sheet[top : top + height, left : left + width] = images[r, c].transpose(1, 2, 0)
+    for (r, c), _ in np.ndenumerate(images[:, :, 0, 0, 0]):
+        sheet[tops[r] : tops[r] + height, lefts[c] : lefts[c] + width] = images[r, c].transpose(1, 2, 0)
+    return np.repeat(sheet, 3 // channels, axis=2), tops + (height - 1) / 2, lefts + (width - 1) / 2
 
-    longest = max(_columns(line) for name in column_names for line in name.split("\n"))
-    names_width = 1.0
-    side = min((WIDTH - names_width) / columns, LARGEST_SIDE)
-    upright = longest * 0.07 > side
-    with saved_figure(
-        path,
-        height=rows * side + 0.4 + (0.085 * longest if upright else 0.2),
-        width=max(names_width + columns * side, WIDTH / 2),
-    ) as figure:
-        _entitle(figure, title)
-        axis = figure.subplots()
-        axis.imshow(np.repeat(sheet, 3 // channels, axis=2), interpolation="nearest")
-        axis.set_xticks(lefts + (width - 1) / 2, column_names, fontsize=8, rotation=90 if upright else 0)
-        axis.set_yticks(tops + (height - 1) / 2, row_names, fontsize=8)
-        axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
-        axis.spines[:].set_visible(False)
+
+def image_sheet(path: Path, images: np.ndarray, title: str) -> None:
+    """Save images without names, in rows of eight.
+
+    Args:
+        path: of the PNG file.
+        images: (N, C, H, W), 8 bits, C of 1 or 3.
+        title: above the images.
+    """
+    columns = min(SHEET_COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    blank = np.full((rows * columns - len(images), *images.shape[1:]), 255, dtype=np.uint8)
+    grid = np.concatenate((images, blank)).reshape(rows, columns, *images.shape[1:])
+    image_grid(path, grid, [""] * rows, [""] * columns, title)
 
 
 def _curve(axis: "Axes", place: int, x: pd.Series, rows: pd.DataFrame, label: str) -> None:
@@ -321,3 +351,16 @@ def loss_curve(path: Path, training: pd.DataFrame) -> None:
         rate.set_ylabel("learning rate at the epoch's end", color=COLOURS[1])
         rate.set_ylim(bottom=0)
         _entitle(figure, "Training")
+
+
+def step_losses(path: Path, losses: Sequence[float], title: str) -> None:
+    """Save the loss of every optimizer step, and its natural logarithm beside it."""
+    values, steps = np.asarray(losses), np.arange(1, len(losses) + 1)
+    with saved_figure(path, height=2.6) as figure:
+        _entitle(figure, title)
+        panels = {"loss": values, "ln(loss)": np.log(np.maximum(values, 1e-12))}
+        for axis, (name, shown) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            axis.plot(steps, shown, color=COLOURS[0], linewidth=0.7)
+            axis.set_xlabel("optimizer step")
+            axis.set_ylabel(name)
+            axis.grid(alpha=0.25)

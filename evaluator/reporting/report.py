@@ -11,10 +11,11 @@ import pandas as pd
 from evaluator.judging.cells import CELL
 from evaluator.reporting import figures
 from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
+from evaluator.reporting.denoising import SHEETS, STRIP_FILE, strip_caption, write_denoising
 from evaluator.reporting.printed import PrintedResult, with_printed
 from evaluator.reporting.results import Results
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
-from lab.data.labelled_images import spread_evenly
+from lab.configuration.pictures import PicturesConfig
 from lab.types import PixelImages
 
 SHOWN = 10
@@ -26,7 +27,6 @@ CAPTIONS = {
     "held-out images reach for what they show, under the same evaluator; and chance.",
     "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
     "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that should show it.",
-    "denoising_strip.png": "From noise to image: moments of the sampler, at the best row.",
 }
 CAPTIONS_OF_TRAINING = {"loss.png": "Training loss and learning rate."}
 CAPTIONS_OF_SIZES = {
@@ -54,7 +54,8 @@ class Report:
         splits: the number of images in each split, by its name.
         evaluator: the row of `evaluator.csv`.
         training: the rows of `training.csv`; none if nothing was trained.
-        moments: the first images of the best row at successive moments, from noise to image.
+        moments: the first images of the best row after each sampling step that is shown.
+        pictures: how the moments are shown.
         quality: the rows of `quality.csv`, or None if there is no second evaluator.
         warnings: what the reader should know before believing anything.
         start: the checkpoint that the training started from, or None if it started from random weights.
@@ -67,7 +68,8 @@ class Report:
     splits: Mapping[str, int]
     evaluator: pd.DataFrame
     training: pd.DataFrame
-    moments: Sequence[PixelImages]
+    moments: Mapping[int, PixelImages]
+    pictures: PicturesConfig
     quality: pd.DataFrame | None
     warnings: Sequence[str]
     start: str | None = None
@@ -126,6 +128,7 @@ def _captions(report: Report) -> dict[str, str]:
         {"samples.png": CAPTIONS["samples.png"]}
         | {sheet.file: sheet.caption for sheet in contact_sheets(report.results)}
         | CAPTIONS
+        | {STRIP_FILE: f"{strip_caption(report.pictures)}: moments of the sampler, at the best row."}
         | (without_ceiling if report.results.ceiling is None else {})
         | (CAPTIONS_OF_TRAINING if len(report.training) else {})
         | (CAPTIONS_OF_SIZES if report.results.has_sizes else {})
@@ -229,15 +232,7 @@ def _write_figures(folder: Path, report: Report) -> None:
         )
     if len(training):
         figures.loss_curve(folder / "loss.png", training)
-    # At most ten moments, evenly spaced, the noise and the finished image among them.
-    steps = spread_evenly(10, len(moments)).tolist()
-    figures.image_grid(
-        folder / "denoising_strip.png",
-        np.stack([moments[step].numpy() for step in steps], axis=1),
-        names[: len(moments[0])],
-        [f"step {step}" for step in steps],
-        f"{of_best}: from noise to image",
-    )
+    write_denoising(folder, dict(moments), report.pictures, names, of_best)
 
 
 def _page(report: Report) -> str:
@@ -301,7 +296,11 @@ def _page(report: Report) -> str:
         f"{'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
         "`splits.csv`, `evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), for "
         "LaTeX `accuracy_by_checkpoint.tex` and `ranking.tex`, and the folder `images/` (the single images of the best "
-        "row, a folder for each label-set file, as scoring reads them).",
+        "row, a folder for each label-set file, as scoring reads them)."
+        + (
+            f" `{SHEETS}/` has its first {report.pictures.grid} images at every moment shown."
+            * (report.pictures.grid > 0)
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 

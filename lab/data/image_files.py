@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from lab.errors import lines_of
+from lab.errors import LabError, lines_of
+from lab.types import PixelImage
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Named, because Pillow would start other programs for some of the formats it knows.
@@ -63,3 +65,18 @@ def decoded_image(path: Path, image_size: int) -> UInt8[np.ndarray, "3 side side
             return np.asarray(square).transpose(2, 0, 1)
     except Exception as error:  # Pillow's readers raise nearly anything over a damaged file
         return Refused("unreadable", lines_of(error)[0].replace(f" {str(path)!r}", ""))
+
+
+def read_image(path: Path, channels: int, image_size: int) -> PixelImage:
+    """Return an image file as pixels of this side: 3 channels as RGB, 1 channel as grey.
+
+    Raises:
+        LabError: the file is missing or cannot be read as an image.
+    """
+    pixels = decoded_image(path, image_size)
+    if isinstance(pixels, Refused):
+        raise LabError(f"{path}: cannot be used as an image ({pixels.reason})")
+    if channels == 1:
+        grey = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).convert("L")
+        pixels = np.asarray(grey)[None]
+    return torch.from_numpy(pixels.copy())

@@ -1,8 +1,8 @@
 """Folders of image files as labelled images, decoded once into a cache of 8-bit pixels.
 
-A scene folder holds images, and `objects.json` and `train.json` (file name to list of class names) beside or above
-them; i-CLEVR's is one. Class folders are a folder with one folder of images a class. `image_files` says what becomes
-of an image.
+An image folder holds images at any depth, without labels. A scene folder holds images, and `objects.json` and
+`train.json` (file name to list of class names) beside or above them; i-CLEVR's is one. Class folders are a folder with
+one folder of images a class. `image_files` says what becomes of an image.
 """
 
 import hashlib
@@ -34,6 +34,38 @@ from lab.types import ImageNumbers, PixelImages
 
 CACHE_FORMAT = 2
 """Raise it when the same files would be decoded to other pixels; every cache is made anew then."""
+
+
+def image_folder(folder: Path, image_size: int, cache: Path, allow_links: bool = False) -> LabelledImages:
+    """Return the images of a folder and of the folders in it, in the order of their names, without labels.
+
+    Their vocabulary is the one class "image", and every condition is the null condition. Standard error says how many
+    files were skipped because their ending is no image's.
+
+    Args:
+        folder: the folder.
+        image_size: side of the images returned, in pixels.
+        cache: folder for the decoded pixels.
+        allow_links: whether links out of the folder are followed.
+
+    Raises:
+        LabError: the folder cannot be read or has no images, or an image is unreadable or outside the folder.
+    """
+    _visible(folder)  # raises if there is no such folder
+    names, others = [], 0
+    for place, folders, files in os.walk(folder, followlinks=allow_links):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        shown = [name for name in files if not name.startswith(".")]
+        within = Path(place).relative_to(folder)
+        names += [(within / name).as_posix() for name in shown if _is_image(name)]
+        others += sum(not _is_image(name) for name in shown)
+    if not names:
+        raise LabError(f"{folder}: no images ({', '.join(SUFFIXES)}); --data.folder says where they are")
+    if others:
+        _say(f"{folder}: skipped {_counted(others, 'file')} of other endings")
+    pixels = cached_pixels(folder, sorted(names), image_size, cache, allow_links)
+    vocabulary = ClassVocabulary(("image",))
+    return LabelledImages(pixels, torch.zeros(len(names), 1), vocabulary, torch.arange(len(names)))
 
 
 def scene_folder(

@@ -48,6 +48,19 @@ def timestep_grid(timesteps: int, sampling_steps: int) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """Images that sampling starts from instead of noise alone (Meng et al. 2022).
+
+    Args:
+        x_0: (B, C, H, W), clean, on the device of the conditions.
+        timestep: t of x_t = alpha_t x_0 + sigma_t noise, where sampling starts.
+    """
+
+    x_0: Images
+    timestep: int
+
+
+@dataclass(frozen=True)
 class Denoising:
     """The inputs of a sampler for one batch of images.
 
@@ -56,12 +69,21 @@ class Denoising:
         schedule: the noise schedule that the predictor was trained on.
         conditions: (B, K), on the device to compute on.
         noise: the starting noise and, for stochastic samplers, the noise of each step.
+        beginning: noised images to start from; by default sampling starts from noise alone at the last timestep.
     """
 
     predictor: NoisePredictor
     schedule: NoiseSchedule
     conditions: Conditions
     noise: NoiseSource
+    beginning: Beginning | None = None
+
+    def start(self) -> Images:
+        """Return x at the first point: noise, or the noised images of the beginning."""
+        if self.beginning is None:
+            return self.draw()
+        x_0, timestep = self.beginning.x_0, self.beginning.timestep
+        return self.schedule.noised(x_0, torch.full((len(x_0),), timestep), self.draw())
 
     def draw(self) -> Images:
         """Draw the next noise of every image, (B, C, H, W), on the device of the conditions."""
@@ -72,8 +94,15 @@ class Denoising:
         return Point(timestep, float(self.schedule.alpha[timestep]), float(self.schedule.sigma[timestep]))
 
     def points(self, sampling_steps: int) -> list[Point]:
-        """Return the points at the timesteps of `timestep_grid`, followed by the end of the schedule."""
-        return [*map(self.point, timestep_grid(self.schedule.timesteps, sampling_steps)), Point(-1, *self.schedule.end)]
+        """Return the points at the timesteps of `timestep_grid`, followed by the end of the schedule.
+
+        With a beginning, its timestep comes first, then those of the grid that lie below it.
+        """
+        grid = timestep_grid(self.schedule.timesteps, sampling_steps)
+        if self.beginning is not None:
+            first = self.beginning.timestep
+            grid = [first, *(timestep for timestep in grid if timestep < first)]
+        return [*map(self.point, grid), Point(-1, *self.schedule.end)]
 
     def clean(self, x_t: Images, here: Point, clamp: bool) -> Images:
         """Predict the clean images from x_t with one call of the predictor; `clamp` limits them to [-1, 1]."""

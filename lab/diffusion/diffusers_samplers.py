@@ -72,6 +72,11 @@ def scheduler(config: Any, schedule: NoiseSchedule) -> Any:
 
 def scheduler_moments(config: Any, images: Denoising) -> Iterator[Images]:
     """Yield x at every moment from starting noise to finished images; see `lab.diffusion.samplers.moments`."""
+    if images.beginning is not None:
+        raise LabError(
+            f"--sampler.kind {config.kind} starts from noise alone; to start from an image, choose from ancestral, "
+            f"ddim, dpm_solver"
+        )
     stepper = scheduler(config, images.schedule)
     stepper.set_timesteps(config.sampling_steps)
     # diffusers rounds the trailing spacing from floats, so some numbers of steps give a further timestep of -1.

@@ -77,7 +77,7 @@ def dpm_solver_step(x_t: Images, x_0: Images, here: Point, there: Point, before:
 
 def ancestral(config: AncestralConfig, images: Denoising) -> Iterator[Images]:
     """Sample with `ancestral_step`."""
-    yield (x_t := images.draw())
+    yield (x_t := images.start())
     for here, there in pairwise(images.points(config.sampling_steps)):
         x_t = ancestral_step(x_t, images.clean(x_t, here, config.clamp), here, there, images.draw)
         yield x_t
@@ -85,7 +85,7 @@ def ancestral(config: AncestralConfig, images: Denoising) -> Iterator[Images]:
 
 def ddim(config: DDIMConfig, images: Denoising) -> Iterator[Images]:
     """Sample with `ddim_step`."""
-    yield (x_t := images.draw())
+    yield (x_t := images.start())
     for here, there in pairwise(images.points(config.sampling_steps)):
         x_t = ddim_step(x_t, images.clean(x_t, here, config.clamp), here, there, config.eta, images.draw)
         yield x_t
@@ -94,7 +94,7 @@ def ddim(config: DDIMConfig, images: Denoising) -> Iterator[Images]:
 def dpm_solver(config: DPMSolverConfig, images: Denoising) -> Iterator[Images]:
     """Sample with `dpm_solver_step`."""
     before: tuple[Point, Images] | None = None
-    yield (x_t := images.draw())
+    yield (x_t := images.start())
     for here, there in pairwise(images.points(config.sampling_steps)):
         x_0 = images.clean(x_t, here, config.clamp)
         x_t = dpm_solver_step(x_t, x_0, here, there, before)

@@ -56,6 +56,11 @@ class Checkpoint:
     settings: dict[str, Any]
     weights: dict[str, Tensor]
 
+    @property
+    def parameters(self) -> int:
+        """The number of the network's parameters."""
+        return sum(parameter.numel() for parameter in self.network(torch.device("cpu")).parameters())
+
     def network(self, device: torch.device) -> nn.Module:
         """Return the network with these weights, on this device."""
         network = build_denoiser(self.denoiser, self.image_shape, len(self.vocabulary), self.schedule, seed=0)

@@ -105,6 +105,12 @@ class TrainingRun:
         """The rows of `training.csv` that are done and saved."""
         return EpochLog() if self.state is None else EpochLog(**self.state["log"])
 
+    @property
+    def losses_of_epoch_so_far(self) -> list[float]:
+        """The losses of the steps that are done and saved of an epoch that is not finished."""
+        log = self.log
+        return log.losses[log.rows[-1]["step"] if log.rows else 0 :]
+
     def steps(self) -> Iterator[Step]:
         """Train to the end from where the run stopped, yielding each step.
 
