@@ -29,7 +29,11 @@ from lab.text import escape_output, printable
 
 COMMANDS: dict[str, tuple[str, type[Any], Callable[[Any], None]]] = {
     "score": ("score folders of PNG files, made by any program, under an evaluator", Scoring, score_submissions),
-    "sample": ("sample images from a checkpoint into a folder of PNG files", Sampling, sample_pictures),
+    "sample": (
+        "sample images from a checkpoint, or a folder of diffusers, into a folder of PNG files",
+        Sampling,
+        sample_pictures,
+    ),
     "render-scenes": ("render a stand-in for the i-CLEVR images (extra [scenes])", SceneConfig, render_scenes),
     "export-pipeline": ("write a checkpoint as a folder of diffusers (extra [diffusers])", Export, write_pipeline),
     "import-pipeline": ("make a checkpoint of a folder of diffusers (extra [diffusers])", Import, read_pipeline),
@@ -98,8 +102,9 @@ def parse(preset: str, arguments: Sequence[str]) -> Experiment | UnconditionalEx
         raise LabError(f"unknown preset {preset!r}; choose from {', '.join(allowed)}{nearest(preset, allowed)}")
     presets = "\n".join(f"  {name}: {entry[0]}" for name, entry in every.items())
     commands = "\n".join(f"  {name}: {entry[0]}" for name, entry in COMMANDS.items())
+    stages = "Train, sample" if preset in UNCONDITIONAL_PRESETS else "Train, guide, score, sweep, rank"
     description = (
-        "Train, guide, score, sweep, rank and report: one command from nothing to a finished report.\n\n"
+        f"{stages} and report: one command from nothing to a finished report.\n\n"
         f"Presets, of which the first is the default:\n{presets}\n\n"
         f"Other commands, each with its own --help:\n{commands}"
     )

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from lab.configuration.networks import BasicUNetConfig, ContextUnetConfig, UNet2DConfig
     from lab.configuration.training import TrainingConfig
     from lab.data.datasets import digits, mnist5k, stratified_splits
-    from lab.data.image_folders import class_folders, scene_folder
-    from lab.library import sample, sample_with, train
+    from lab.data.image_folders import class_folders, image_folder, scene_folder
+    from lab.library import bring_back, sample, sample_with, train
     from lab.training.checkpoints import read_checkpoint, save_checkpoint
     from lab.training.recipe import Recipe
 
@@ -40,8 +40,10 @@ __all__ = [
     "Recipe",
     "TrainingConfig",
     "UNet2DConfig",
+    "bring_back",
     "class_folders",
     "digits",
+    "image_folder",
     "mnist5k",
     "read_checkpoint",
     "sample",
@@ -57,8 +59,8 @@ _ROOMS = {
     "lab.configuration.networks": ("BasicUNetConfig", "ContextUnetConfig", "UNet2DConfig"),
     "lab.configuration.training": ("TrainingConfig",),
     "lab.data.datasets": ("digits", "mnist5k", "stratified_splits"),
-    "lab.data.image_folders": ("class_folders", "scene_folder"),
-    "lab.library": ("sample", "sample_with", "train"),
+    "lab.data.image_folders": ("class_folders", "image_folder", "scene_folder"),
+    "lab.library": ("bring_back", "sample", "sample_with", "train"),
     "lab.training.checkpoints": ("read_checkpoint", "save_checkpoint"),
     "lab.training.recipe": ("Recipe",),
 }

@@ -147,11 +147,12 @@ def _captions(report: UnconditionalReport) -> dict[str, str]:
 
 def _page(report: UnconditionalReport) -> str:
     tables, last = report.tables, report.training.iloc[-1]
+    epochs = f"{last['epoch']} epoch{'s' if last['epoch'] > 1 else ''}"
     parts = [
         f"# {escape_markdown(report.name)}",
         *([] if report.warning is None else [f"> **Warning.** {escape_markdown(report.warning)}"]),
         f"An unconditional denoiser of {report.parameters:,} parameters, trained on {report.trained_on:,} images for "
-        f"{last['epoch']} epochs ({last['step']:,} optimizer steps). The mean loss of the last epoch is "
+        f"{epochs} ({last['step']:,} optimizer steps). The mean loss over the images of the last epoch is "
         f"{last['loss']:.4f}.",
         "## Figures",
         *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in _captions(report).items()),

@@ -32,7 +32,7 @@ class PicturesConfig:
             if not 0 <= step <= sampling_steps:
                 raise LabError(
                     f"--pictures.steps contains {step}; it must be from 0 to --sampler.sampling-steps, which is "
-                    f"{sampling_steps}"
+                    f"{sampling_steps}; give other steps, or --pictures.steps without any for ten moments"
                 )
 
     def shown(self, sampling_steps: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from functools import cache as remembered
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePath
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -51,9 +52,14 @@ def image_folder(folder: Path, image_size: int, cache: Path, allow_links: bool =
     Raises:
         LabError: the folder cannot be read or has no images, or an image is unreadable or outside the folder.
     """
-    _visible(folder)  # raises if there is no such folder
+
+    def refuse(error: OSError) -> NoReturn:
+        raise LabError(
+            f"{error.filename}: cannot read this folder of images ({error.strerror}); --data.folder says where it is"
+        ) from None
+
     names, others = [], 0
-    for place, folders, files in os.walk(folder, followlinks=allow_links):
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=allow_links):
         folders[:] = [name for name in folders if not name.startswith(".")]
         shown = [name for name in files if not name.startswith(".")]
         within = Path(place).relative_to(folder)
