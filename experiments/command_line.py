@@ -13,11 +13,13 @@ from experiments.ablation import run_ablation
 from experiments.choices import class_with_chosen_kinds, with_chosen_kinds
 from experiments.configuration import Experiment
 from experiments.pipelines import Export, Import, read_pipeline, write_pipeline
-from experiments.presets import ABLATIONS, PRESETS, PRINTED_RESULTS, TUTORIALS
+from experiments.presets import ABLATIONS, PRESETS, PRINTED_RESULTS
 from experiments.sampling import Sampling, sample_pictures
 from experiments.stages import run
 from experiments.submissions import Scoring, score_submissions
-from experiments.tutorial import run_tutorial
+from experiments.tutorial.configuration import Tutorial
+from experiments.tutorial.presets import TUTORIALS
+from experiments.tutorial.stages import run_tutorial
 from experiments.unconditional.configuration import UnconditionalExperiment
 from experiments.unconditional.presets import UNCONDITIONAL_PRESETS
 from experiments.unconditional.stages import run_unconditional
@@ -27,6 +29,7 @@ from lab.machine.threads import bound_spinning
 from lab.scenes.rendering import SceneConfig, render_scenes
 from lab.text import escape_output, printable
 
+AnyPreset = Experiment | UnconditionalExperiment | Tutorial
 COMMANDS: dict[str, tuple[str, type[Any], Callable[[Any], None]]] = {
     "score": ("score folders of PNG files, made by any program, under an evaluator", Scoring, score_submissions),
     "sample": (
@@ -82,21 +85,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_preset(preset: str, experiment: Experiment | UnconditionalExperiment) -> None:
+def run_preset(preset: str, experiment: AnyPreset) -> None:
     """Run an experiment in the way of its preset: once, for each variant and seed, or step by step."""
     if isinstance(experiment, UnconditionalExperiment):
         run_unconditional(experiment)
+    elif isinstance(experiment, Tutorial):
+        run_tutorial(experiment)
     elif preset in ABLATIONS:
         run_ablation(experiment, ABLATIONS[preset])
-    elif preset in TUTORIALS:
-        run_tutorial(experiment)
     else:
         run(experiment, PRINTED_RESULTS.get(preset, ()))
 
 
-def parse(preset: str, arguments: Sequence[str]) -> Experiment | UnconditionalExperiment:
+def parse(preset: str, arguments: Sequence[str]) -> AnyPreset:
     """Return the experiment that a preset's name and the rest of a command line describe."""
-    every: dict[str, tuple[str, Experiment | UnconditionalExperiment]] = {**PRESETS, **UNCONDITIONAL_PRESETS}
+    every: dict[str, tuple[str, AnyPreset]] = {**PRESETS, **UNCONDITIONAL_PRESETS, **TUTORIALS}
     if preset not in every:
         allowed = [*every, *COMMANDS]
         raise LabError(f"unknown preset {preset!r}; choose from {', '.join(allowed)}{nearest(preset, allowed)}")
@@ -108,7 +111,9 @@ def parse(preset: str, arguments: Sequence[str]) -> Experiment | UnconditionalEx
         f"Presets, of which the first is the default:\n{presets}\n\n"
         f"Other commands, each with its own --help:\n{commands}"
     )
-    default = with_chosen_kinds(every[preset][1], arguments)
+    default = every[preset][1]
+    if not isinstance(default, Tutorial):  # whose steps choose kinds for themselves
+        default = with_chosen_kinds(default, arguments)
     return parsed(type(default), arguments, program(preset), description, default)
 
 

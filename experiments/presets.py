@@ -15,6 +15,7 @@ from lab.configuration.data import DataConfig
 from lab.configuration.diffusion import AncestralConfig, DDIMConfig, DPMSolverConfig, LinearScheduleConfig
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import ContextUnetConfig
+from lab.configuration.pictures import PicturesConfig
 from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
 
@@ -54,11 +55,13 @@ ICLEVR_COURSEWORK = Experiment(
     ),
     sampler=AncestralConfig(sampling_steps=400, clamp=False),
     sweep=SweepConfig(guidance_weights=(0.0,), seeds=1),
+    # After the steps from t = 400, 380, ..., 20 and from the last seven.
+    pictures=PicturesConfig(steps=(*range(1, 400, 20), *range(394, 401))),
 )  # fmt: skip
 # The counts above 0.5 are of the lists of checkpoints that the source shows.
 PRINTED_ABLATION = (
     PrintedResult("GELU", 400, 0.0014459396, {"test": 0.5556, "new_test": 0.6190}, above_half=(18, 20)),
-    PrintedResult("ReLU", 399, 0.0014182666, {"test": 0.5417, "new_test": 0.6190}, above_half=(13, 17)),
+    PrintedResult("ReLU", 399, 0.0014182666, {"test": 0.5417, "new_test": 0.6190}, above_half=(14, 18)),
     PrintedResult("cyclic with decay", 399, 0.0005258197, {"test": 0.4861, "new_test": 0.4881}, above_half=(8, 19)),
 )
 PRINTED_COURSEWORK = (
@@ -129,14 +132,6 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             evaluator=EvaluatorConfig(epochs=30),
         ),
     ),
-    "tutorial": (
-        "the tutorials' systems, from a corrupted image to guided diffusion, step by step (extras [mnist,diffusers])",
-        replace(MNIST5K, name="tutorial", training=replace(MNIST5K.training, epochs=16), sweep=SweepConfig(seeds=1)),
-    ),
-    "tutorial-digits": (
-        "the same on the digits: minutes on a laptop (extra [diffusers])",
-        replace(DIGITS, name="tutorial-digits", sweep=SweepConfig(seeds=2)),
-    ),
     "iclevr": (
         "the i-CLEVR coursework at 64x64, the recipe to take; for a GPU",
         Experiment(
@@ -198,6 +193,3 @@ ABLATIONS: dict[str, Ablation] = {
     ),
 }
 """The presets that are run again with other settings, and those settings."""
-
-TUTORIALS = ("tutorial", "tutorial-digits")
-"""The presets that are run as one experiment for each step of the tutorials."""

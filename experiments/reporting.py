@@ -123,6 +123,7 @@ class Evidence:
         splits: who saw which images.
         evaluators: its evaluators.
         training_log: the rows of `training.csv`.
+        losses: the loss of every optimizer step.
         cells: the result of every cell of the sweep.
         earlier: the results of earlier sweeps of the same checkpoints.
         measured: the results of the cells that were measured while training ran.
@@ -134,6 +135,7 @@ class Evidence:
     splits: Splits
     evaluators: Evaluators
     training_log: list[dict[str, Any]]
+    losses: list[float]
     cells: list[CellResult]
     earlier: list[CellResult]
     measured: list[CellResult] = field(default_factory=list)

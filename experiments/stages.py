@@ -115,8 +115,9 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
         sweep = Sweep(experiment, evaluators.first, label_sets, computation)
         measured = train(experiment, training, sweep)
         cells, earlier = sweep.run_all(training.kept)
+        log = training.log
         evidence = Evidence(
-            experiment, computation, splits, evaluators, training.log.rows, cells, earlier, measured, printed
+            experiment, computation, splits, evaluators, log.rows, log.losses, cells, earlier, measured, printed
         )
         ranking, by_epoch = report(evidence)
     return Finished(evidence, training.kept[-1].path, ranking, by_epoch)

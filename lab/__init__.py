@@ -13,6 +13,7 @@
     sweep/         sweep cells, and what runs them
     scenes/        rendered stand-ins for the i-CLEVR images
     pipelines      folders in diffusers' form, written and read
+    tutorial       what the tutorials show of the corruption baseline and of noising
     library        train, sample and load from Python
 
 What a notebook needs can be had as `lab.train`, `lab.sample` and so on; it is imported at its first use, so that the

@@ -17,6 +17,7 @@ TINY = shlex.split(
     "--training.warmup-steps 2 --evaluator.width 4 --evaluator.epochs 3 --sampler.sampling-steps 3 "
     "--sweep.guidance-weights -1 0 2 --sweep.seeds 1"
 )
+TINY_TUTORIAL = shlex.split("--epochs 1 --batch-size 128 --seeds 1 --evaluator.width 4 --evaluator.epochs 3")
 COURSEWORK_ON_DIGITS = shlex.split(
     "--data.dataset digits --data.image-size 0 --data.label-sets data/digits/test.json data/digits/new_test.json "
     "--denoiser.n-feat 8 --denoiser.pool 0 --training.epochs 2 --training.score-every 1 "

@@ -41,6 +41,19 @@ def network(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images
     return torch.tanh(1.5 * x_t + 0.3 * x_t.roll(1, 3))
 
 
+@pytest.mark.parametrize("steps", [5, 50])
+def test_an_extra_amount_mixes_as_the_tutorial_s_fifty_steps(steps: int) -> None:
+    schedule = noise_schedule(CorruptionScheduleConfig(timesteps=steps, extra_amount=True))
+    noise = NoiseSource([(0, image) for image in range(4)], (1, 6, 6), schedule.noise)
+    x = NoiseSource([(0, image) for image in range(4)], (1, 6, 6), schedule.noise).draw()
+    predictor = AsNoisePredictor(network, "x_0", schedule)
+    ours = sample(predictor, schedule, DDIMConfig(sampling_steps=steps, clamp=False), torch.zeros(4, 1), noise)
+    for i in range(steps):
+        factor = 1 / (steps - i + 1)
+        x = x * (1 - factor) + network(x, torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1)) * factor
+    torch.testing.assert_close(ours, x, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("steps", [5, 40])
 def test_ddim_moves_by_one_over_the_steps_left_to_the_prediction(steps: int) -> None:
     noise = NoiseSource([(0, image) for image in range(4)], (1, 6, 6), SCHEDULE.noise)

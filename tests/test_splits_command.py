@@ -9,14 +9,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import experiments.tutorial as command
+import experiments.tutorial.stages as command
 from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
+from evaluator.reporting.tutorial import TutorialReport
 from experiments.configuration import Experiment
-from experiments.tutorial import TutorialStep, tutorial_steps
+from experiments.tutorial.configuration import Tutorial
+from experiments.tutorial.steps import TutorialStep, tutorial_steps
 from lab.configuration.data import DataConfig
 from lab.data.datasets import classes_without_images, digits, stratified_splits
 from lab.errors import LabError
-from tests.command import TINY, Mistake, new_root, run, table
+from tests.command import TINY, TINY_TUTORIAL, Mistake, new_root, run, table
 
 FOLDER = ["digits", "--name", "pets", "--data.dataset", "scenes", "--data.folder", "pets", "--data.image-size", "8"]
 
@@ -185,8 +187,8 @@ def test_another_experiment_s_evaluator_has_seen_none_of_the_held_out_images(fin
 def test_a_tutorial_of_few_label_sets_has_a_table_without_their_quality(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def last_step(base: Experiment) -> dict[str, TutorialStep]:
-        return dict([*tutorial_steps(base).items()][-1:])
+    def last_step(tutorial: Tutorial, base: Experiment | None = None) -> dict[str, TutorialStep]:
+        return dict([*tutorial_steps(tutorial, base).items()][-1:])
 
     def captured(*arguments: object) -> None:
         written.extend(arguments)
@@ -196,14 +198,14 @@ def test_a_tutorial_of_few_label_sets_has_a_table_without_their_quality(
     (root / "few.json").write_text('[["3"], ["4"]]')
     monkeypatch.setattr(command, "tutorial_steps", last_step)
     monkeypatch.setattr(command, "grids", lambda finished, splits: {})
+    monkeypatch.setattr(command, "sheets", lambda finished: {})
     monkeypatch.setattr(command, "CORRUPTION", {})
     monkeypatch.setattr("evaluator.reporting.tutorial.write_tutorial", captured)
-    arguments = ["tutorial-digits", *TINY, "--training.checkpoints", "1", "--data.label-sets", "few.json"]
+    arguments = ["tutorial-digits", *TINY_TUTORIAL, "--data.label-sets", "few.json"]
     assert run(root, *arguments) == 0
-    _, _, rows, reference, _, _, _, warnings = written
-    assert isinstance(rows, pd.DataFrame)
-    assert isinstance(reference, pd.DataFrame)
-    assert isinstance(warnings, dict)
+    _, report = written
+    assert isinstance(report, TutorialReport)
+    rows, reference, warnings = report.table, report.reference, report.warnings
     assert rows["accuracy"].notna().all()
     assert "coverage" not in rows
     assert reference["coverage"].notna().all()
@@ -217,7 +219,7 @@ def test_a_tutorial_with_too_few_held_out_images_is_refused_before_the_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = new_root(tmp_path)
-    assert run(root, "tutorial-digits", *TINY, "--training.checkpoints", "1", "--data.held-out-share", "0.002") == 2
+    assert run(root, "tutorial-digits", *TINY_TUTORIAL, "--data.held-out-share", "0.002") == 2
     assert "error: the split 'held out' has 4 images, and the measures of quality need 6" in capsys.readouterr().err
     assert not list(root.glob("checkpoints/*/*.pt"))
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from experiments.command_line import parse
+from experiments.configuration import Experiment
 from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import BasicUNetConfig, DenoiserConfig, UNet2DConfig
 from lab.errors import LabError
@@ -105,15 +106,17 @@ def test_a_field_of_another_network_is_refused(
     assert "nrecognized" in told
     assert flag in told
     own = [word for word in arguments if word not in (flag, arguments[-1])]
-    assert parse("digits", own).denoiser.kind == kind
+    experiment = parse("digits", own)
+    assert isinstance(experiment, Experiment)
+    assert experiment.denoiser.kind == kind
 
 
 def test_the_command_line_offers_no_imported_network() -> None:
     with pytest.raises(LabError, match="--denoiser.kind is 'imported_unet2d'.*choose from context_unet, basic_unet"):
         parse("digits", ["--denoiser.kind", "imported_unet2d"])
-    assert parse("digits", ["--denoiser.kind", "unet2d", "--denoiser.no-conditional"]).denoiser == UNet2DConfig(
-        conditional=False, n_feat=32
-    )
+    experiment = parse("digits", ["--denoiser.kind", "unet2d", "--denoiser.no-conditional"])
+    assert isinstance(experiment, Experiment)
+    assert experiment.denoiser == UNet2DConfig(conditional=False, n_feat=32)
 
 
 def test_unet2d_has_channels_for_its_groups() -> None:

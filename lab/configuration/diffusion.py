@@ -118,6 +118,9 @@ class CorruptionScheduleConfig:
     """linear, cosine, cyclic_cosine or corruption; each has its own settings."""
     timesteps: int = 400
     """T, the number of noise levels that the denoiser is trained on."""
+    extra_amount: bool = False
+    """T + 1 amounts: sampling ends at the smallest, 1 / (T + 2), instead of at the clean image. In T steps, step i then
+    mixes in 1 / (T - i + 1) of the prediction, i = 0, 1, ..."""
 
     def __post_init__(self) -> None:
         require_types(self, "schedule")

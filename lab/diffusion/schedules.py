@@ -157,10 +157,14 @@ def corruption(config: CorruptionScheduleConfig) -> NoiseSchedule:
     """Return the schedule with alpha = 1 - amount, sigma = amount and uniform noise.
 
     The amount rises linearly from 1 / (T + 1) to T / (T + 1). With this schedule, each step of DDIM moves x_t towards
-    the predicted image by 1 / (steps left) of the distance, as in the tutorials.
+    the predicted image by 1 / (steps left) of the distance, as in the tutorials. With `extra_amount`, the amount rises
+    from 2 / (T + 2), and sampling ends at 1 / (T + 2).
     """
-    amount = torch.arange(1, config.timesteps + 1, dtype=torch.float64) / (config.timesteps + 1)
-    return NoiseSchedule(1 - amount, amount, uniform)
+    smallest = 1 / (config.timesteps + 1 + config.extra_amount)
+    amount = torch.arange(1, config.timesteps + 1 + config.extra_amount, dtype=torch.float64) * smallest
+    if not config.extra_amount:
+        return NoiseSchedule(1 - amount, amount, uniform)
+    return NoiseSchedule(1 - amount[1:], amount[1:], uniform, end=(1 - smallest, smallest))
 
 
 SCHEDULES: dict[type, Callable[[Any], NoiseSchedule]] = {
