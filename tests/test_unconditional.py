@@ -51,6 +51,7 @@ def test_the_networks_are_those_of_the_documents() -> None:
     parameters = {"cifar10-ddpm": 4_654_723, "cifar10-ddpm-large": 18_536_323}
     for name, expected in parameters.items():
         config = UNCONDITIONAL_PRESETS[name][1]
+        assert config.precision == "float32"
         with torch.device("meta"):
             network = build_denoiser(config.denoiser, (3, 32, 32), 10, config.schedule, 0)
         assert sum(parameter.numel() for parameter in network.parameters()) == expected
@@ -148,6 +149,7 @@ def test_with_diffusers_on_a_folder_of_pictures(tmp_path: Path, preset: str, lev
     exported = ["--checkpoint", str(checkpoints / kept[-1]), "--vocabulary", str(tmp_path / "objects.json")]
     assert run_experiments.main(["export-pipeline", *exported, "--out", str(tmp_path / "pipeline")]) == 0
     sampled = ["--images", "9", "--sampler.kind", "diffusers_ddpm", "--sampler.sampling-steps", "30"]
+    sampled += ["--precision", "float32"]
     out = ["--pipeline", str(tmp_path / "pipeline"), "--out", str(tmp_path / "out")]
     assert run_experiments.main(["sample", *out, *sampled]) == 0
     for number in range(9):
