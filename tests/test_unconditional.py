@@ -16,6 +16,7 @@ from lab.configuration.networks import ContextUnetConfig
 from lab.data.labelled_images import to_float, to_pixels
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.noise_source import NoiseSource
+from lab.errors import LabError
 from lab.library import bring_back
 from lab.networks.registry import build_denoiser
 from lab.sweep.cells import noise_seeds_of
@@ -190,6 +191,10 @@ def test_a_picture_is_brought_back_by_the_document_s_formulas() -> None:
     for row, start in zip(rows, timesteps, strict=True):
         for found, expected in zip(row, by_hand(checkpoint, to_float(image[None]), start), strict=True):
             assert (found.int() - to_pixels(expected)[0].int()).abs().max() <= 1
+    with pytest.raises(LabError, match="timesteps contains -1; it must be from 0 to 39"):
+        bring_back(checkpoint, image, [-1], sampler=sampler, device="cpu", progress=False)
+    with pytest.raises(LabError, match=r"the image has shape \(1, 8, 4\)"):
+        bring_back(checkpoint, image[..., :4], [5], sampler=sampler, device="cpu", progress=False)
     # From t = 0 on, next to nothing has to be brought back.
     assert (rows[0, 1].int() - image.int()).abs().float().mean() < 3
 
