@@ -23,8 +23,8 @@ from lab.configuration.networks import BasicUNetConfig, ContextUnetConfig, UNet2
 from lab.configuration.training import TrainingConfig
 
 LINEAR_300 = LinearScheduleConfig(timesteps=300)
-"""The by-hand source's T and linear betas, which leave alpha_bar_T = 0.048. It does not print their ends, 1e-4 and 0.02
-here."""
+"""The by-hand source's T and linear betas, which leave alpha_bar_T = 0.048 with the usual ends, 1e-4 and 0.02. The
+source does not print them."""
 
 
 @dataclass(frozen=True)
