@@ -142,11 +142,11 @@ class Evidence:
     printed: Sequence[PrintedResult] = ()
 
 
-def report(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
+def report(evidence: Evidence) -> pd.DataFrame:
     """Write `reports/NAME/`, print the five best rows and where the report is.
 
     Returns:
-        The rows of `ranking.csv` and of `accuracy_by_epoch.csv`.
+        The rows of `accuracy_by_epoch.csv`.
     """
     import pandas as pd
 
@@ -213,7 +213,7 @@ def report(evidence: Evidence) -> tuple[pd.DataFrame, pd.DataFrame]:
     link_by_accuracy(experiment, pd.concat([results.ranking, *others]))
     print(top_rows(results, 5))
     print(f"report: {folder / 'report.md'}")
-    return results.ranking, by_epoch
+    return by_epoch
 
 
 def splits_by_name(experiment: Experiment, splits: Splits) -> dict[str, LabelledImages]:

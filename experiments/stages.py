@@ -51,13 +51,11 @@ class Finished:
     Args:
         evidence: what its report is made of.
         newest: the newest checkpoint's file.
-        ranking: the rows of `ranking.csv`.
         by_epoch: the rows of `accuracy_by_epoch.csv`; none if w = 0 was neither swept nor measured in training.
     """
 
     evidence: Evidence
     newest: Path
-    ranking: pd.DataFrame
     by_epoch: pd.DataFrame
 
     @cached_property
@@ -119,8 +117,8 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
         evidence = Evidence(
             experiment, computation, splits, evaluators, log.rows, log.losses, cells, earlier, measured, printed
         )
-        ranking, by_epoch = report(evidence)
-    return Finished(evidence, training.kept[-1].path, ranking, by_epoch)
+        by_epoch = report(evidence)
+    return Finished(evidence, training.kept[-1].path, by_epoch)
 
 
 def computation_of(experiment: Experiment) -> Computation:

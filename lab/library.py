@@ -208,11 +208,21 @@ def bring_back(
 
     Returns:
         (timesteps, 2, C, H, W): the noised image and the one that was brought back.
+
+    Raises:
+        LabError: the image has another shape, a timestep is out of range, or the sampler starts from noise alone.
     """
     sampler = sampler or DPMSolverConfig()
     computation = chosen_computation(device, precision, checkpoint.denoiser.width)
     schedule, predictor = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(computation)
     require_fit(sampler, [], schedule, checkpoint.vocabulary)
+    if tuple(image.shape) != checkpoint.image_shape:
+        raise LabError(
+            f"the image has shape {tuple(image.shape)}; it must have the checkpoint's, {checkpoint.image_shape}"
+        )
+    for timestep in timesteps:
+        if not 0 <= timestep < schedule.timesteps:
+            raise LabError(f"timesteps contains {timestep}; it must be from 0 to {schedule.timesteps - 1}")
     conditions = checkpoint.vocabulary.conditions([()]).to(computation.device)
     x_0 = to_float(image.unsqueeze(0)).to(computation.device)
     rows = []

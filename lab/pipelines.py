@@ -7,8 +7,9 @@
 Early folders, like google/ddpm-cifar10-32, have the files of both beside model_index.json; they are read too. So are
 the folders that diffusers' training examples leave, whose unet_ema/ is preferred to unet/.
 
-A checkpoint of another network than an unconditional UNet2DModel has a noise schedule that diffusers can use, and no
-more: of it only scheduler/ is written. A network that is read keeps its class embeddings, if it has any.
+A checkpoint of another network than an unconditional UNet2DModel that is given the timestep and pixels from -1 to 1 has
+a noise schedule that diffusers can use, and no more: of it only scheduler/ is written. A network that is read keeps its
+class embeddings, if it has any.
 """
 
 import json
@@ -49,8 +50,8 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
     """Write a checkpoint as a folder of diffusers; True where it is a whole pipeline, False where scheduler/ alone.
 
     Raises:
-        LabError: the folder is not empty or cannot be written to, the noise schedule is the corruption's, which
-            diffusers does not have, or diffusers is not installed.
+        LabError: the folder is not empty or cannot be written to, the noise schedule is one that diffusers does not
+            have (the corruption's, or one with an extra beta), or diffusers is not installed.
     """
     unet2d_model()
     import diffusers
@@ -60,6 +61,11 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
     if not schedule.preserves_variance:
         raise LabError(
             f"--schedule.kind {config.kind} does not preserve variance, so diffusers has no scheduler for it"
+        )
+    if not schedule.ends_clean:
+        raise LabError(
+            "this checkpoint was trained with --schedule.extra-beta, and diffusers' schedulers end at the clean image "
+            "instead of at alpha_bar_0; only checkpoints trained without it can be exported"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise LabError(f"{folder} is not an empty folder; choose another")
@@ -77,7 +83,8 @@ def export_pipeline(checkpoint: Checkpoint, folder: Path) -> bool:
         stepper.register_to_config(prediction_type=prediction)
     network = checkpoint.network(torch.device("cpu"))
     whole = not checkpoint.denoiser.conditional and (
-        isinstance(network, ImportedUNet) or (isinstance(network, DiffusersUNet) and network.timed)
+        isinstance(network, ImportedUNet)
+        or (isinstance(network, DiffusersUNet) and network.timed and not network.zero_to_one)
     )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ TINY_TUTORIAL = shlex.split("--epochs 1 --batch-size 128 --seeds 1 --evaluator.w
 COURSEWORK_ON_DIGITS = shlex.split(
     "--data.dataset digits --data.image-size 0 --data.label-sets data/digits/test.json data/digits/new_test.json "
     "--denoiser.n-feat 8 --denoiser.pool 0 --training.epochs 2 --training.score-every 1 "
-    "--evaluator.kind conv --evaluator.width 4 --evaluator.epochs 1 --sampler.sampling-steps 2"
+    "--evaluator.kind conv --evaluator.width 4 --evaluator.epochs 1 --sampler.sampling-steps 2 --pictures.steps 1 2"
 )
 """Makes a small experiment of the presets of i-CLEVR's coursework."""
 CPU = torch.device("cpu")

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lab.configuration.diffusion import LinearScheduleConfig
+from lab.configuration.checks import as_primitives
+from lab.configuration.diffusion import CyclicCosineScheduleConfig, LinearScheduleConfig
 from lab.configuration.networks import ContextUnetConfig
+from lab.configuration.training import TrainingConfig, require_same_training
 from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.machine.files import load_tensors, save_tensors, whole_file
@@ -123,6 +125,20 @@ def test_another_format_says_so(tmp_path: Path, content: dict[str, object], told
     save_tensors(tmp_path / "x.pt", content)
     with pytest.raises(LabError, match=told):
         load_checkpoint(tmp_path / "x.pt", VOCABULARY)
+
+
+def test_the_earlier_cyclic_cosine_is_refused_which_began_at_the_other_end(saved: Path) -> None:
+    content = load_tensors(saved, "checkpoint", "")
+    earlier = {"kind": "cyclic_cosine", "timesteps": 50, "beta_start": 1e-4, "beta_end": 0.02, "zero_terminal": False}
+    content["schedule"] = earlier
+    save_tensors(saved, content)
+    with pytest.raises(LabError, match="epoch0002.pt was made with an earlier --schedule.kind cyclic_cosine"):
+        load_checkpoint(saved, VOCABULARY)
+    now = {"schedule": CyclicCosineScheduleConfig(timesteps=50), "training": TrainingConfig()}
+    stored = as_primitives(now)
+    require_same_training(saved, stored, now)
+    with pytest.raises(LabError, match="which began at its lowest beta"):
+        require_same_training(saved, stored | {"schedule": earlier}, now)
 
 
 def test_weights_of_another_network_are_refused(saved: Path) -> None:

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.configuration.diffusion import CosineScheduleConfig, DDIMConfig, DPMSolverConfig
+from lab.configuration.diffusion import CosineScheduleConfig, CyclicCosineScheduleConfig, DDIMConfig, DPMSolverConfig
 from lab.configuration.guidance import GuidanceConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.denoising import timestep_grid
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.samplers import sample
-from lab.diffusion.schedules import noise_schedule
+from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.errors import LabError
 from lab.guidance.classifier_free import ClassifierFreeGuidance, PlainMethod
 from lab.guidance.composed import Composed, ComposedMethod
@@ -67,6 +67,7 @@ def test_only_the_half_that_counts_is_computed(weight: float, evaluations: int) 
 
 
 SCHEDULE = noise_schedule(CosineScheduleConfig(timesteps=100))
+EXTRA_BETA = noise_schedule(CyclicCosineScheduleConfig(timesteps=100, extra_beta=True))
 GRID = timestep_grid(100, 10)
 VOCABULARY = ClassVocabulary(("a", "b", "c"))
 NEUTRAL: dict[str, GuidanceMethod] = {
@@ -200,22 +201,23 @@ def test_the_momentum_of_projected_guidance_ends_with_its_trajectory() -> None:
     torch.testing.assert_close(method(*at(90)), alone[90])
 
 
+@pytest.mark.parametrize("schedule", [SCHEDULE, EXTRA_BETA], ids=["clean end", "extra beta"])
 @pytest.mark.parametrize("scale", [0.3, 0.6, 1.0])
-def test_cfg_plus_plus_is_its_own_algorithm(scale: float) -> None:
+def test_cfg_plus_plus_is_its_own_algorithm(scale: float, schedule: NoiseSchedule) -> None:
     # Algorithm 2 of the paper, written out: the guided clean image, the unconditional noise.
     noise = NoiseSource([(0, i) for i in range(2)], (3, 4, 4))
     x_t = noise.draw()
-    alpha_bars = [float(SCHEDULE.alpha_bar[t]) for t in GRID] + [1.0]
+    alpha_bars = [float(schedule.alpha_bar[t]) for t in GRID] + [schedule.end[0] ** 2]
     for t, here, following in zip(GRID, alpha_bars, alpha_bars[1:], strict=False):
         timesteps = torch.tensor([t, t])
         unconditional = predictor(x_t, timesteps, torch.zeros_like(CONDITIONS))
         eps = unconditional + scale * (predictor(x_t, timesteps, CONDITIONS) - unconditional)
         x_0 = (x_t - (1 - here) ** 0.5 * eps) / here**0.5
         x_t = following**0.5 * x_0 + (1 - following) ** 0.5 * unconditional
-    method = PlusPlus(predictor, scale - 1, SCHEDULE, GRID)
+    method = PlusPlus(predictor, scale - 1, schedule, GRID)
     sampler = DDIMConfig(sampling_steps=10, clamp=False)
     again = NoiseSource([(0, i) for i in range(2)], (3, 4, 4))
-    torch.testing.assert_close(sample(method, SCHEDULE, sampler, CONDITIONS, again), x_t, atol=1e-2, rtol=1e-3)
+    torch.testing.assert_close(sample(method, schedule, sampler, CONDITIONS, again), x_t, atol=1e-2, rtol=1e-3)
 
 
 def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None:

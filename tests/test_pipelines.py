@@ -33,8 +33,8 @@ SHAPE = (1, 8, 8)
 UNET2D = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 1, 2))
 
 
-def checkpoint(config: DenoiserConfig = UNET2D) -> Checkpoint:
-    schedule = LinearScheduleConfig(timesteps=100)
+def checkpoint(config: DenoiserConfig = UNET2D, extra_beta: bool = False) -> Checkpoint:
+    schedule = LinearScheduleConfig(timesteps=100, extra_beta=extra_beta)
     network = build_denoiser(config, SHAPE, 10, schedule, 3)
     return Checkpoint(config, schedule, SHAPE, DIGITS, 2, 20, {}, network.state_dict())
 
@@ -83,8 +83,17 @@ def test_the_round_trip_predicts_the_same(tmp_path: Path, prediction: Prediction
     torch.testing.assert_close(images[0], images[1], atol=1e-4, rtol=0)
 
 
-def test_of_another_network_the_noise_schedule_is_written(tmp_path: Path) -> None:
-    assert not export_pipeline(checkpoint(ContextUnetConfig(n_feat=8)), tmp_path / "pipeline")
+def test_a_schedule_with_an_extra_beta_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="trained with --schedule.extra-beta"):
+        export_pipeline(checkpoint(extra_beta=True), tmp_path / "pipeline")
+    assert not (tmp_path / "pipeline").exists()
+
+
+@pytest.mark.parametrize(
+    "config", [ContextUnetConfig(n_feat=8), replace(UNET2D, zero_to_one=True, prediction="x_0")], ids=["kind", "pixels"]
+)
+def test_of_another_network_the_noise_schedule_is_written(tmp_path: Path, config: DenoiserConfig) -> None:
+    assert not export_pipeline(checkpoint(config), tmp_path / "pipeline")
     assert [path.name for path in (tmp_path / "pipeline").iterdir()] == ["scheduler"]
     scheduler = diffusers.DDPMScheduler.from_pretrained(tmp_path / "pipeline" / "scheduler")
     expected = noise_schedule(LinearScheduleConfig(timesteps=100)).alpha_bar

@@ -63,6 +63,8 @@ def test_flags_reach_every_step() -> None:
         assert experiment.denoiser.width == 64
     with pytest.raises(LabError, match="--n-feat is 40; it must be a multiple of 32 from 32 to 1024"):
         parse(NAME, ["--n-feat", "40"])
+    with pytest.raises(LabError, match="--data.label-sets has 2 files; give one"):
+        parse(NAME, ["--data.label-sets", "a.json", "b.json"])
 
 
 def test_printed_losses_stand_beside_the_mean_of_the_same_steps() -> None:

@@ -16,6 +16,7 @@ from lab.configuration.networks import ContextUnetConfig
 from lab.data.labelled_images import to_float, to_pixels
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.noise_source import NoiseSource
+from lab.errors import LabError
 from lab.library import bring_back
 from lab.networks.registry import build_denoiser
 from lab.sweep.cells import noise_seeds_of
@@ -51,6 +52,7 @@ def test_the_networks_are_those_of_the_documents() -> None:
     parameters = {"cifar10-ddpm": 4_654_723, "cifar10-ddpm-large": 18_536_323}
     for name, expected in parameters.items():
         config = UNCONDITIONAL_PRESETS[name][1]
+        assert config.precision == "float32"
         with torch.device("meta"):
             network = build_denoiser(config.denoiser, (3, 32, 32), 10, config.schedule, 0)
         assert sum(parameter.numel() for parameter in network.parameters()) == expected
@@ -148,6 +150,7 @@ def test_with_diffusers_on_a_folder_of_pictures(tmp_path: Path, preset: str, lev
     exported = ["--checkpoint", str(checkpoints / kept[-1]), "--vocabulary", str(tmp_path / "objects.json")]
     assert run_experiments.main(["export-pipeline", *exported, "--out", str(tmp_path / "pipeline")]) == 0
     sampled = ["--images", "9", "--sampler.kind", "diffusers_ddpm", "--sampler.sampling-steps", "30"]
+    sampled += ["--precision", "float32"]
     out = ["--pipeline", str(tmp_path / "pipeline"), "--out", str(tmp_path / "out")]
     assert run_experiments.main(["sample", *out, *sampled]) == 0
     for number in range(9):
@@ -188,6 +191,10 @@ def test_a_picture_is_brought_back_by_the_document_s_formulas() -> None:
     for row, start in zip(rows, timesteps, strict=True):
         for found, expected in zip(row, by_hand(checkpoint, to_float(image[None]), start), strict=True):
             assert (found.int() - to_pixels(expected)[0].int()).abs().max() <= 1
+    with pytest.raises(LabError, match="timesteps contains -1; it must be from 0 to 39"):
+        bring_back(checkpoint, image, [-1], sampler=sampler, device="cpu", progress=False)
+    with pytest.raises(LabError, match=r"the image has shape \(1, 8, 4\)"):
+        bring_back(checkpoint, image[..., :4], [5], sampler=sampler, device="cpu", progress=False)
     # From t = 0 on, next to nothing has to be brought back.
     assert (rows[0, 1].int() - image.int()).abs().float().mean() < 3
 

@@ -211,7 +211,11 @@ def write_ablation(
         "dotted line is 0.5.*",
         f"## Checkpoints above 0.5 in the last quarter of training, on {first}",
         markdown(above_half(rows, label_sets, printed)),
-        *(["The source's rows count the checkpoints after epoch 300 that it lists, of one seed."] if of_source else []),
+        *(
+            ["The source's rows count the checkpoints after epoch 300 that it lists or prints, of one seed."]
+            if of_source
+            else []
+        ),
         "`accuracy_by_epoch.csv` has a row for each variant, seed and epoch.",
     ]
     write_text(folder / "ablation.md", "\n\n".join(page) + "\n")

@@ -25,7 +25,7 @@ class PrintedResult:
         loss: the training loss.
         accuracies: the accuracy on every label-set file, by its name.
         above_half: of the source's checkpoints after epoch 300, how many have an accuracy above 0.5 on the first file,
-            and how many there are; None if it lists none.
+            and how many it lists or prints; None if it lists none.
     """
 
     variant: str

@@ -156,10 +156,10 @@ def write_tutorial(folder: Path, report: TutorialReport) -> None:
     loss_curves(folder / "losses.png", report.losses, report.printed)
     page = [
         f"# {escape_markdown(report.name)}",
-        f"Every step uses the same images, label sets and evaluator, and every training takes {report.training} at a "
-        "constant learning rate. Only networks that take a label have an accuracy. Coverage and Frechet distance "
-        "compare the evaluator's features of generated images and of training images. The last row shows real images "
-        "that no network was trained on. Intervals are 95 %.",
+        f"Every step uses the same images, label sets and evaluator, and every training takes {report.training}. The "
+        "learning rate is constant, except in this lab's own training. Only networks that take a label have an "
+        "accuracy. Coverage and Frechet distance compare the evaluator's features of generated images and of training "
+        "images. The last row shows real images that no network was trained on. Intervals are 95 %.",
         *(f"> **Warning.** {escape_markdown(f'{step}: {warning}')}" for step, warning in report.warnings.items()),
         markdown(with_intervals(rows)),
         *(f"![{caption}]({file})\n\n*{caption}*" for file, caption in CAPTIONS.items()),

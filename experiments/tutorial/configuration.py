@@ -37,7 +37,7 @@ class Tutorial:
     """Width of the networks: their channels are this or twice as many."""
     seeds: int = 2
     """Images sampled for every label set."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(label_sets=DataConfig.label_sets[:1]))
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
 
     def __post_init__(self) -> None:
@@ -46,6 +46,10 @@ class Tutorial:
         if self.n_feat not in range(32, 1025, 32):
             raise LabError(f"--n-feat is {self.n_feat}; it must be a multiple of 32 from 32 to 1024")
         require_range("seeds", self.seeds, 1)
+        if len(self.data.label_sets) > 1:
+            raise LabError(
+                f"--data.label-sets has {len(self.data.label_sets)} files; give one, because the tutorial ranks nothing"
+            )
         _ = self.base  # an experiment checks its own settings
 
     @property

@@ -124,13 +124,12 @@ def step_rows(
         len(finished.evidence.splits.generator) / row["images_per_second"] for row in finished.evidence.training_log
     )
     takes_labels = step.experiment.denoiser.conditional
-    parameters = sum(tensor.numel() for tensor in finished.checkpoint.weights.values())
     for result in finished.evidence.cells:
         conditions = vocabulary.conditions(result.cell.asked)
         weight = result.cell.guidance_weight
         row: dict[str, Any] = {
             "step": step.description + (f", w = {weight:g}" if weight > 0 else ""),
-            "parameters": parameters,
+            "parameters": finished.checkpoint.parameters,
             "training_seconds": round(seconds, 1),
             "network_evaluations": result.network_evaluations,
         }
@@ -186,7 +185,8 @@ def grids(finished: dict[str, Finished], splits: Splits) -> dict[str, Grid]:
     of_corruption = [finished[name].checkpoint for name in CORRUPTION]
     corruption = corruption_rows(images, of_corruption, device)
     mixing = mixing_rows(of_corruption[0], SHOWN, 5, device)
-    untrained = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 2, 2), attended_levels=2)
+    width = of_corruption[1].denoiser.width
+    untrained = UNet2DConfig(conditional=False, n_feat=width, widths=(1, 2, 2), attended_levels=2)
     noising, timesteps = noising_rows(images, LinearScheduleConfig(timesteps=1000), untrained)
     return {
         "corruption.png": Grid(

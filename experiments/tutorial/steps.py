@@ -1,8 +1,8 @@
 """The steps of the tutorial, each an ordinary experiment with its own report in `reports/NAME-STEP/`.
 
-Every training takes equally many optimizer steps of equally many images at a constant learning rate, so the steps
-differ in what they predict, what the network is given, the noise schedule and the sampler. All are sampled from EMA
-weights, which the sources do not have.
+Every training takes equally many optimizer steps of equally many images, so the steps differ in what they predict, what
+the network is given, the noise schedule and the sampler. The learning rate is constant; the lab's own training alone
+warms it up and lets it fall. All are sampled from EMA weights, which the sources do not have.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,8 @@ from lab.configuration.networks import BasicUNetConfig, ContextUnetConfig, UNet2
 from lab.configuration.training import TrainingConfig
 
 LINEAR_300 = LinearScheduleConfig(timesteps=300)
-"""The by-hand source's own: betas 1e-4 to 0.02, which leave alpha_bar_T = 0.048."""
+"""The by-hand source's T and linear betas, which leave alpha_bar_T = 0.048 with the usual ends, 1e-4 and 0.02. The
+source does not print them."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,6 @@ def tutorial_steps(tutorial: Tutorial, base: Experiment | None = None) -> dict[s
         base: what the steps have in common; by default the tutorial's own.
     """
     base = base or tutorial.base
-    # Nothing is selected here, so one label-set file is enough.
-    base = replace(base, data=replace(base.data, label_sets=base.data.label_sets[:1]))
     n_feat = tutorial.n_feat
     once = replace(base.sweep, guidance_weights=(0.0,), newest=1)
     constant = TrainingConfig(

@@ -25,6 +25,7 @@ BY_HAND = UnconditionalExperiment(
 
 CIFAR10 = UnconditionalExperiment(
     name="cifar10-ddpm",
+    precision="float32",
     mean_loss_every=2,
     data=ImagesConfig(dataset="cifar10"),
     denoiser=UNet2DConfig(conditional=False, n_feat=64, widths=(1, 1, 2), attended_levels=1),

@@ -1,6 +1,8 @@
 """Settings of the noise schedule and the sampler, one class per kind."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from lab.configuration.checks import require_range, require_types
@@ -108,6 +110,20 @@ class CyclicCosineScheduleConfig:
         require_types(self, "schedule")
         _require_timesteps(self.timesteps)
         _require_betas(self.beta_start, self.beta_end)
+
+
+def require_current_cyclic_cosine(owner: Path, stored: object) -> None:
+    """Raise LabError if stored settings are of the earlier cyclic cosine, which began at beta_start.
+
+    Args:
+        owner: the file that holds the settings.
+        stored: the settings of its noise schedule, as `as_primitives` returns them.
+    """
+    if isinstance(stored, Mapping) and stored.get("kind") == "cyclic_cosine" and "extra_beta" not in stored:
+        raise LabError(
+            f"{owner} was made with an earlier --schedule.kind cyclic_cosine, which began at its lowest beta; train it "
+            f"again under another --name"
+        )
 
 
 @dataclass(frozen=True)

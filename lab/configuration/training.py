@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lab.configuration.checks import require_range, require_same_settings, require_types
+from lab.configuration.diffusion import require_current_cyclic_cosine
 from lab.errors import LabError
 
 
@@ -103,6 +104,7 @@ def require_same_training(owner: Path, stored: object, now: Mapping[str, Any]) -
         stored: the settings it holds, as `as_primitives` returns them.
         now: the settings of this run by name, the training's in "training".
     """
+    require_current_cyclic_cosine(owner, stored.get("schedule") if isinstance(stored, Mapping) else None)
     training, before = now["training"], stored.get("training") if isinstance(stored, Mapping) else None
     if isinstance(stored, Mapping) and isinstance(before, Mapping) and type(before.get("epochs")) is int:
         longer, here = training.epochs - before["epochs"], f"{owner}: this training has {before['epochs']} epochs"

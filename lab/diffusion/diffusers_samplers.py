@@ -59,7 +59,7 @@ def scheduler(config: Any, schedule: NoiseSchedule) -> Any:
     if not schedule.ends_clean:
         raise LabError(
             f"--sampler.kind {config.kind} ends at the clean image, and with --schedule.extra-beta sampling ends at "
-            f"alpha_bar_0; remove one of them"
+            f"alpha_bar_0; choose from ancestral, ddim, dpm_solver"
         )
     return getattr(diffusers, CLASS_NAMES[type(config)])(
         num_train_timesteps=schedule.timesteps,

@@ -44,13 +44,18 @@ class PlusPlus:
         if self.weight == -1:
             return self.predictor(x_t, timesteps, null_conditions(conditions))
         place = self.grid.index(int(timesteps[0]))
+        ends = place + 1 == len(self.grid)
         phi = self._angle(self.grid[place])
-        following = self._angle(self.grid[place + 1]) if place + 1 < len(self.grid) else 0.0
+        following = _angle(*self.schedule.end) if ends else self._angle(self.grid[place + 1])
         scale = (1 + self.weight) * math.cos(following) * math.sin(phi) / math.sin(phi - following)
         return mixed(*two_halves(self.predictor, x_t, timesteps, conditions), scale - 1)
 
     def _angle(self, t: int) -> float:
-        return math.atan2(float(self.schedule.sigma[t]), float(self.schedule.alpha[t]))
+        return _angle(float(self.schedule.alpha[t]), float(self.schedule.sigma[t]))
+
+
+def _angle(alpha: float, sigma: float) -> float:
+    return math.atan2(sigma, alpha)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.configuration.checks import as_primitives
-from lab.configuration.diffusion import ScheduleConfig
+from lab.configuration.diffusion import ScheduleConfig, require_current_cyclic_cosine
 from lab.configuration.kinds import read_kind
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labels import ClassVocabulary
@@ -122,7 +122,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of any vocabulary.
 
     Raises:
-        LabError: the file is missing, damaged or of another format, or its weights do not fit its own configuration.
+        LabError: the file is missing, damaged, of another format or of the earlier cyclic cosine, or its weights do not
+            fit its own configuration.
     """
     if not path.exists():
         beside = sorted(other.name for other in path.parent.glob("*.pt"))
@@ -130,6 +131,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     content = load_tensors(path, "checkpoint", "restore a copy, or train again")
     require_format(path, content.get("format"), FORMAT, listed(content))
     require_keys(path, "checkpoint", content, KEYS)
+    require_current_cyclic_cosine(path, content["schedule"])
     try:
         checkpoint = Checkpoint(
             denoiser=read_kind(NETWORKS, content["denoiser"], "denoiser"),
