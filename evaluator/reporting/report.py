@@ -16,6 +16,7 @@ from evaluator.reporting.printed import PrintedResult, with_printed
 from evaluator.reporting.results import Results
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 from lab.configuration.pictures import PicturesConfig
+from lab.machine.files import remove_all
 from lab.types import PixelImages
 
 SHOWN = 10
@@ -106,6 +107,8 @@ def write_report(folder: Path, report: Report) -> None:
     }
     tables |= {} if report.quality is None else {"quality": report.quality}
     tables |= {"accuracy_by_epoch": report.by_epoch} if len(report.by_epoch) else {}
+    # An earlier report of the same networks may have them.
+    remove_all(folder / f"{name}.csv" for name in {"quality", "accuracy_by_epoch"} - tables.keys())
     for table_name, table in tables.items():
         write_csv(folder / f"{table_name}.csv", table)
     _write_latex(folder, results)

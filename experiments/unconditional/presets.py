@@ -14,6 +14,7 @@ PLAIN = TrainingConfig(warmup_steps=0, decay="none", max_gradient_norm=0, contex
 
 BY_HAND = UnconditionalExperiment(
     name="ddpm-by-hand",
+    precision="float32",
     first_loss_every=5,
     bring_back_from=(30, 75, 150, 225, 299),
     denoiser=ContextUnetConfig(n_feat=64),
