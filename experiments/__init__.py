@@ -1,1 +1,19 @@
-"""Experiments: where the generator (`lab`) and the judge (`evaluator`) meet. Only benchmarks/ knows both too."""
+"""Experiments: where the generator (`lab`) and the judge (`evaluator`) meet. Only benchmarks/ also knows both.
+
+command_line      presets and commands by name
+configuration     everything that decides an experiment
+presets           experiments with names
+choices           kinds on the command line and in ablations
+stages            evaluator, training, sweep, report
+evaluators        the evaluator that ranks, and an optional second one
+sweep             the cells of an experiment
+running_accuracy  accuracies at w = 0 while training runs
+previews          pictures while training runs
+reporting         the report's contents
+ablation          an experiment and variants of it
+sampling          the command `sample`
+submissions       the command `score`
+pipelines         the commands `export-pipeline` and `import-pipeline`
+unconditional/    experiments without labels
+tutorial/         the tutorials' systems, step by step
+"""

@@ -3,13 +3,12 @@
 Importing this does not import torch.
 """
 
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
-from lab.configuration.checks import require_range
+from lab.configuration.checks import require_name, require_range
 from lab.configuration.data import DataConfig
 from lab.configuration.diffusion import (
     BetasScheduleConfig,
@@ -69,8 +68,7 @@ class Experiment:
             ("checkpoints-of", self.checkpoints_of),
             ("evaluator-of", self.evaluator_of),
         ):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name or self.name):
-                raise LabError(f"--{flag} is {name!r}; it may have up to 100 letters, digits, '.', '_' and '-'")
+            require_name(flag, name or self.name)
         require_range("seed", self.seed, 0, 1_000_000)
         require_range("preview_every", self.preview_every, 0, 1_000_000)
         # If nothing is trained, the noise schedule is the imported checkpoint's, which is not known yet.

@@ -98,6 +98,16 @@ def test_by_hand_the_losses_and_pictures_are_those_of_the_document(
     assert run(tmp_path, "ddpm-by-hand", *BY_HAND) == 0
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["checkpoint", "report"]
     assert pictures == {path.name: path.read_bytes() for path in (report / "images").iterdir()}
+    # What is no longer chosen goes, and what is chosen comes.
+    assert (
+        run(tmp_path, "ddpm-by-hand", *BY_HAND, "--first-loss-every", "0", "--bring-back-from", "--pictures.grid", "2")
+        == 0
+    )
+    assert not names(report) & {"first_losses.csv", "brought_back.png"}
+    assert names(report / "denoising")
+    assert run(tmp_path, "ddpm-by-hand", *BY_HAND) == 0
+    assert names(report) >= {"first_losses.csv", "brought_back.png"}
+    assert not names(report / "denoising")
     # Longer: it goes on.
     assert run(tmp_path, "ddpm-by-hand", *BY_HAND, "--training.epochs", "7") == 0
     longer = table(tmp_path, "losses", "ddpm-by-hand")["loss"]

@@ -5,5 +5,6 @@ scoring    the coursework's top-k rule
 intervals  95 % intervals from resampled images
 baselines  the ceiling (real images) and the floors
 selection  paired comparisons, intervals of ranks, the optimism of a maximum
+epochs     the accuracies at w = 0 by epoch, beside the loss
 ranking    the candidates from best to worst, with ties
 """

@@ -1,10 +1,17 @@
 """Reporting: what a writeup needs, made of judged cells.
 
-results        the tables of a sweep
-figures        every figure
-denoising      x at moments of sampling: the strip and the sheets
-report         the report's folder and its page
-ablation       variants of an experiment, compared seed by seed
-unconditional  the report of an unconditional experiment
-tutorial       the tutorial's table and page
+results          the tables of a sweep
+printed          results that an experiment's source printed
+figures          every figure
+denoising        x at moments of sampling: the strip and the sheets
+contact_sheets   all images of the best row, in one picture and as files
+picture_folders  folders of 0.png, 1.png, ... to hand in
+report           the report's folder and its page
+submissions      several makers' folders of pictures, scored
+ablation         variants of an experiment, compared seed by seed
+unconditional    the report of an unconditional experiment
+tutorial         the tutorial's table and page
+rehearsal        what could make a report fail, tried before a run
+canvas           an empty figure, and its PNG file
+fonts            fonts that have the characters of a text
 """

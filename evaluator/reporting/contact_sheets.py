@@ -203,7 +203,7 @@ def resized(image: np.ndarray, side: int) -> np.ndarray:
 
 def measure_of(figure: Figure, size: float) -> Measure:
     """Return a function that measures the width of a text of this font size in pixels of the figure."""
-    renderer: Any = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    renderer: Any = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib's own
     font = FontProperties(size=size)
     return cache(lambda text: float(renderer.get_text_width_height_descent(text, font, ismath=False)[0]))
 

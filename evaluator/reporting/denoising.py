@@ -7,7 +7,7 @@ import numpy as np
 
 from evaluator.reporting import figures
 from lab.configuration.pictures import PicturesConfig
-from lab.machine.files import whole_folder
+from lab.machine.files import remove_all, whole_folder
 from lab.types import PixelImages
 
 STRIP_ROWS = 4
@@ -48,7 +48,10 @@ def write_denoising(
         [f"step {step}" for step in order],
         f"{title}: {strip_caption(pictures)[0].lower()}{strip_caption(pictures)[1:]}",
     )
-    if pictures.grid:
+    if not pictures.grid:
+        # An earlier report may have sheets.
+        remove_all((folder / SHEETS).glob("step*.png"))
+    else:
         # The folder is replaced, so that no sheet of another choice of steps stays.
         with whole_folder(folder / SHEETS) as sheets:
             for step, images in moments.items():

@@ -12,7 +12,7 @@ from evaluator.reporting.denoising import SHEETS, STRIP_FILE, strip_caption, wri
 from evaluator.reporting.picture_folders import write_pictures
 from evaluator.tables import escape_markdown, markdown, write_csv, write_text
 from lab.configuration.pictures import PicturesConfig
-from lab.machine.files import whole_folder
+from lab.machine.files import remove_all, whole_folder
 from lab.types import PixelImage, PixelImages, PixelMoments
 
 LOSSES = "The loss of every optimizer step, and its natural logarithm."
@@ -108,6 +108,9 @@ def mean_losses(losses: Sequence[float], steps: Sequence[int], every: int) -> pd
 
 def write_unconditional(folder: Path, report: UnconditionalReport) -> None:
     """Write everything in a report's folder but `config.json`."""
+    # An earlier report of the same training may have them.
+    others = {"first_losses.csv", "mean_losses.csv", "brought_back.png"} - {f"{name}.csv" for name in report.tables}
+    remove_all(folder / name for name in others)
     for name, table in report.tables.items():
         write_csv(folder / f"{name}.csv", table)
     figures.step_losses(folder / "loss.png", report.losses, f"{report.name}: training loss")

@@ -1,11 +1,10 @@
 """Everything that decides an unconditional experiment, as one frozen dataclass; importing this imports no torch."""
 
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lab.configuration.checks import require_range
+from lab.configuration.checks import require_name, require_range
 from lab.configuration.data import ImagesConfig
 from lab.configuration.diffusion import CosineScheduleConfig, DDIMConfig, SamplerChoice, ScheduleChoice
 from lab.configuration.networks import ContextUnetConfig, DenoiserChoice
@@ -49,8 +48,7 @@ class UnconditionalExperiment:
     pictures: PicturesConfig = field(default_factory=PicturesConfig)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name):
-            raise LabError(f"--name is {self.name!r}; it may have up to 100 letters, digits, '.', '_' and '-'")
+        require_name("name", self.name)
         require_range("seed", self.seed, 0, 1_000_000)
         require_range("images", self.images, 1, 100_000)
         require_range("first_loss_every", self.first_loss_every, 0)

@@ -1,6 +1,8 @@
 """Settings of the generator, one file a room. Importing them does not import torch.
 
-checks     ranges, types, and whether two sets of settings are the same
+checks     ranges, types, names, and whether two sets of settings are the same
+kinds      settings with one class per choice, by the field `kind`
+arguments  a command line as settings
 data       the images, the label-set files and the splits
 networks   the denoiser
 diffusion  the noise schedule and the sampler

@@ -1,7 +1,8 @@
-"""Checks of settings: ranges, types, and the equality of stored and current settings."""
+"""Checks of settings: ranges, types, names, and the equality of stored and current settings."""
 
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
@@ -22,6 +23,12 @@ def require_range(field: str, value: float, low: float, high: float = math.inf) 
     if not (low <= value <= min(high, sys.float_info.max) and math.isfinite(value)):
         allowed = f"finite and at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
         raise LabError(f"--{field.replace('_', '-')} is {value}; it must be {allowed}")
+
+
+def require_name(flag: str, name: str) -> None:
+    """Raise LabError unless a name can be that of a folder in checkpoints/ and reports/."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise LabError(f"--{flag} is {name!r}; it may have up to 100 letters, digits, '.', '_' and '-'")
 
 
 def require_types(config: object, prefix: str) -> None:

@@ -1,5 +1,6 @@
 """Training of a denoiser and its files.
 
+recipe       what decides a training besides its images
 start        the weights that a new training starts from
 trainer      training as a generator of steps
 optimizers   the optimizers by name, and which weights each of them steps
