@@ -94,6 +94,11 @@ class ImagesConfig:
         if self.dataset == "image_folder":
             if self.folder is None:
                 raise LabError("--data.dataset is image_folder; add --data.folder, where the images are")
+            if not self.image_size:
+                raise LabError(
+                    "--data.dataset is image_folder; add --data.image-size, the side in pixels, from 4 to 1024, that "
+                    "its images are resized to"
+                )
             require_range("data.image_size", self.image_size, 4, 1024)
             return
         remedy = "remove it, or add --data.dataset image_folder"

@@ -63,6 +63,8 @@ def decoded_image(path: Path, image_size: int) -> UInt8[np.ndarray, "3 side side
                 return Refused("unreadable", "it has a channel of more than 8 bits; convert it to 8")
             square = as_seen(image).convert("RGB").resize((image_size, image_size), Image.Resampling.BILINEAR)
             return np.asarray(square).transpose(2, 0, 1)
+    except FileNotFoundError:
+        return Refused("missing", "no such file")
     except Exception as error:  # Pillow's readers raise nearly anything over a damaged file
         return Refused("unreadable", lines_of(error)[0].replace(f" {str(path)!r}", ""))
 
