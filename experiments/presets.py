@@ -94,7 +94,7 @@ MNIST = Experiment(
 
 
 PRESETS: dict[str, tuple[str, Experiment]] = {
-    "digits": ("1,797 real 8x8 digits, no download; 3 minutes on 2 cores, 0.998 on both files at w = 2", DIGITS),
+    "digits": ("1,797 real 8x8 digits, no download; 1 to 3 minutes on 2 cores, 0.998 on both files at w = 2", DIGITS),
     "digits-guidance": (
         "every method of guidance on the checkpoint of digits, with the quality of the images beside accuracy",
         replace(
