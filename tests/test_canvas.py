@@ -138,3 +138,12 @@ def test_a_character_is_drawn_in_the_font_that_has_it_and_never_warned_of(
 
 def test_fonts_that_have_a_box_for_everything_are_no_fonts() -> None:
     assert not [font for font in fonts.installed_fonts() if "last" in font.family.lower()]
+
+
+@pytest.mark.parametrize("module", sorted(path.stem for path in Path(canvas.__file__).parent.glob("[a-z]*.py")))
+def test_each_module_of_reports_can_be_imported_first_in_a_notebooks_shell(module: str) -> None:
+    # Another environment's notebook exports a backend that is not installed here.
+    surroundings = os.environ | {"MPLBACKEND": "module://not_installed.backend"}
+    code = f"import evaluator.reporting.{module}, os; print(os.environ['MPLBACKEND'])"
+    done = subprocess.run([sys.executable, "-c", code], env=surroundings, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "module://not_installed.backend"), done.stderr

@@ -12,6 +12,7 @@ ablation         variants of an experiment, compared seed by seed
 unconditional    the report of an unconditional experiment
 tutorial         the tutorial's table and page
 rehearsal        what could make a report fail, tried before a run
+drawing          the parts of matplotlib that are used, imported without the user's backend
 canvas           an empty figure, and its PNG file
 fonts            fonts that have the characters of a text
 """

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator
 from scipy.stats import t
 
 from evaluator.reporting.canvas import saved_figure
+from evaluator.reporting.drawing import MaxNLocator
 from evaluator.reporting.figures import COLOURS, MARKERS
 from evaluator.reporting.printed import PRINTED, PrintedResult
 from evaluator.tables import escape_markdown, markdown, with_intervals, write_csv, write_text

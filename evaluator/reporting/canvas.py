@@ -3,9 +3,7 @@
 These settings are meant for the user's own figures: a notebook exports MPLBACKEND, a matplotlibrc draws text with
 LaTeX, a style makes all figures dark. Drawing a file needs neither a backend nor pyplot, so this module loads neither.
 """
-# ruff: noqa: E402  # matplotlib must be imported before its submodules, without MPLBACKEND
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,21 +11,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from lab.machine.files import whole_file
-
-_backend = os.environ.pop("MPLBACKEND", None)
-try:
-    # The import reads this variable and fails if it names a notebook backend that is not installed.
-    import matplotlib
-finally:
-    if _backend is not None:
-        os.environ["MPLBACKEND"] = _backend
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-
+from evaluator.reporting.drawing import Figure, FigureCanvasAgg, Text, matplotlib
 from evaluator.reporting.fonts import characters_to_draw, covering
+from lab.machine.files import whole_file
 
 WIDTH = 6.5
 """Inches: the text width of a page."""

@@ -8,19 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from evaluator.judging.cells import JudgedCell
 from evaluator.judging.scoring import ScoredImages
 from evaluator.reporting.canvas import DPI, saved_figure
+from evaluator.reporting.drawing import Figure, FigureCanvasAgg, FontProperties, Rectangle
 from evaluator.reporting.figures import COLOURS
 from evaluator.reporting.picture_folders import write_pictures
 from evaluator.reporting.results import Results
@@ -28,6 +24,9 @@ from evaluator.tables import escape_markdown
 from lab.data.labels import LabelSet
 from lab.machine.files import remove_all, whole_folder
 from lab.types import PixelImages
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FOLDER = "images"
 """The report's folder of single images, with a subfolder for each label-set file."""
@@ -168,7 +167,7 @@ def write_contact_sheet(path: Path, title: str, sheet: ContactSheet) -> None:
         axis.imshow(paper, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
 
 
-def _frame(axis: Axes, left: float, upper: float, wide: float, high: float, wrong: bool) -> None:
+def _frame(axis: "Axes", left: float, upper: float, wide: float, high: float, wrong: bool) -> None:
     """Draw the frame of an image; a wrong image has a thick coloured frame and a cross in its corner."""
     line, colour = (3.0, WRONG) if wrong else (0.75, "0.6")
     frame = Rectangle((left - 1, upper - 1), wide + 2, high + 2, fill=False, edgecolor=colour)
@@ -183,7 +182,7 @@ def _frame(axis: Axes, left: float, upper: float, wide: float, high: float, wron
 
 
 def _write_lines(
-    axis: Axes, x: float, y: float, lines: Sequence[Line], pixels: int, size: float, side: Literal["left", "center"]
+    axis: "Axes", x: float, y: float, lines: Sequence[Line], pixels: int, size: float, side: Literal["left", "center"]
 ) -> None:
     for number, (text, wrong) in enumerate(lines):
         colour = WRONG if wrong else "black"

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from matplotlib import font_manager
-from matplotlib.ft2font import FT2Font
+from evaluator.reporting.drawing import FT2Font, font_manager
 
 DEFAULT = "DejaVu Sans"
 BOXES = ("lastresort", "adobeblank")
