@@ -43,6 +43,14 @@ class EvaluatorConfig:
     mirror: bool = False
     """Mirror half of the training images left to right. Suits scenes and photographs, not digits."""
 
+    lighting: float = 0.0
+    """Largest change of a training image's brightness, contrast and saturation, as a share; the balance of its colours
+    changes a third as much."""
+    blur: float = 0.0
+    """Largest blur of a training image: the standard deviation of a Gaussian, in pixels."""
+    noise: float = 0.0
+    """Largest noise added to a training image: its standard deviation, where pixels run from -1 to 1."""
+
     def __post_init__(self) -> None:
         require_types(self, "evaluator")
         require_range("evaluator.width", self.width, 1, 1024)
@@ -54,6 +62,9 @@ class EvaluatorConfig:
         require_range("evaluator.rotation_degrees", self.rotation_degrees, 0, 180)
         require_range("evaluator.scaling", self.scaling, 0, 0.9)
         require_range("evaluator.shift", self.shift, 0, 1)
+        require_range("evaluator.lighting", self.lighting, 0, 0.9)
+        require_range("evaluator.blur", self.blur, 0, 3)
+        require_range("evaluator.noise", self.noise, 0, 1)
 
 
 @dataclass(frozen=True)

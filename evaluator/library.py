@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from evaluator.classifiers.networks import build_classifier, logits_in_batches
 from evaluator.classifiers.pictures import numbered_pictures
-from evaluator.classifiers.training import train_classifier
+from evaluator.classifiers.training import train_classifier, training_precision
 from evaluator.classifiers.weights import Evaluator
 from evaluator.configuration import EvaluatorConfig
 from evaluator.judging.scoring import ScoredImages
@@ -47,7 +47,8 @@ def train(
     """
     config, channels, classes = config or EvaluatorConfig(), images.image_shape[0], len(images.vocabulary)
     classifier = build_classifier(config, channels, classes, seed).to(chosen_device(device))
-    epochs = train_classifier(classifier, images, config, seed)
+    precision = training_precision("auto", next(classifier.parameters()).device, images.image_shape[1])
+    epochs = train_classifier(classifier, images, config, seed, precision)
     for _ in tqdm(epochs, desc="evaluator", total=config.epochs, unit="epoch", disable=not progress):
         pass
     return Evaluator(config, images.image_shape, images.vocabulary, classifier, settings={})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
 from lab.configuration.checks import as_primitives, require_same_settings
@@ -67,8 +67,8 @@ def first_evaluator(experiment: Experiment, images: LabelledImages, device: torc
     from evaluator.classifiers.weights import load_evaluator
 
     if experiment.evaluator.weights is None and not experiment.evaluator_of:
-        path, settings = experiment.evaluator_file, experiment.evaluator_settings()
-        return trained_once(path, experiment.evaluator, images, experiment.seed, settings, device)
+        path, config = experiment.evaluator_file, experiment.evaluator
+        return trained_once(path, experiment, config, images, experiment.seed, device)
     evaluator = load_evaluator(experiment.evaluator_file, images.vocabulary, device)
     evaluator.require_image_shape(images.image_shape, experiment.evaluator_file)
     if experiment.evaluator_of:
@@ -94,19 +94,26 @@ def require_same_images(experiment: Experiment, evaluator: Evaluator, images: La
 def second_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
     """Return the second evaluator: trained like the first one, with another architecture and seed."""
     config = replace(experiment.evaluator, kind=experiment.second_evaluator.kind, weights=None)
-    path, settings = experiment.second_evaluator_file, experiment.evaluator_settings()
-    return trained_once(path, config, images, experiment.seed + 1, settings, device)
+    return trained_once(experiment.second_evaluator_file, experiment, config, images, experiment.seed + 1, device)
 
 
 def trained_once(
     path: Path,
+    experiment: Experiment,
     config: EvaluatorConfig,
     images: LabelledImages,
     seed: int,
-    settings: dict[str, Any],
     device: torch.device,
 ) -> Evaluator:
     """Return the evaluator in a file; if the file does not exist, train an evaluator on these images and save it.
+
+    Args:
+        path: the file.
+        experiment: whose evaluator; its settings are stored in the file.
+        config: the classifier and its training.
+        images: what it is trained on.
+        seed: of the initial weights, the order and the jitter.
+        device: where to put it.
 
     Raises:
         LabError: the file's evaluator has other settings, classes or images.
@@ -114,14 +121,15 @@ def trained_once(
     from tqdm import tqdm
 
     from evaluator.classifiers.networks import build_classifier
-    from evaluator.classifiers.training import train_classifier
+    from evaluator.classifiers.training import train_classifier, training_precision
     from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 
     vocabulary, image_shape = images.vocabulary, images.image_shape
-    settings = settings | {"images": images.digest}
+    settings = experiment.evaluator_settings() | {"images": images.digest}
     if not path.exists():
         classifier = build_classifier(config, image_shape[0], len(vocabulary), seed).to(device)
-        epochs = train_classifier(classifier, images, config, seed)
+        precision = training_precision(experiment.precision, device, image_shape[1])
+        epochs = train_classifier(classifier, images, config, seed, precision)
         for _ in tqdm(epochs, desc=path.stem.replace("_", " "), total=config.epochs, unit="epoch"):
             pass
         save_evaluator(path, Evaluator(config, image_shape, vocabulary, classifier, as_primitives(settings)))

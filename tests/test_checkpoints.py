@@ -15,6 +15,7 @@ from lab.errors import LabError
 from lab.machine.files import load_tensors, save_tensors, whole_file
 from lab.networks.registry import build_denoiser
 from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
+from tests.classes import some_classes
 
 VOCABULARY = ClassVocabulary(("a", "b", "c"))
 
@@ -22,7 +23,7 @@ VOCABULARY = ClassVocabulary(("a", "b", "c"))
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     config, schedule = ContextUnetConfig(n_feat=8), LinearScheduleConfig(timesteps=50)
-    weights = build_denoiser(config, (1, 8, 8), 3, schedule, seed=3).state_dict()
+    weights = build_denoiser(config, (1, 8, 8), some_classes(3), schedule, seed=3).state_dict()
     checkpoint = Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, 2, 20, {"seed": 3}, weights)
     save_checkpoint(tmp_path / "epoch0002.pt", checkpoint)
     return tmp_path / "epoch0002.pt"
@@ -30,7 +31,7 @@ def saved(tmp_path: Path) -> Path:
 
 def test_a_checkpoint_predicts_the_same_noise_after_the_way_through_a_file(saved: Path) -> None:
     loaded = load_checkpoint(saved, VOCABULARY)
-    original = build_denoiser(loaded.denoiser, (1, 8, 8), 3, loaded.schedule, seed=3).eval()
+    original = build_denoiser(loaded.denoiser, (1, 8, 8), some_classes(3), loaded.schedule, seed=3).eval()
     inputs = torch.randn(2, 1, 8, 8), torch.tensor([0, 49]), torch.eye(3)[:2]
     assert torch.equal(loaded.noise_predictor()(*inputs), original(*inputs))
     assert (loaded.epoch, loaded.step, loaded.settings, loaded.schedule.kind) == (2, 20, {"seed": 3}, "linear")

@@ -28,6 +28,7 @@ from lab.networks.registry import build_denoiser
 from lab.training.recipe import Recipe
 from lab.training.trainer import EPOCH_STREAM, STEP_STREAM, Trainer, generator_for, learning_rate_factor
 from lab.types import Conditions, Images, Timesteps
+from tests.classes import some_classes
 
 T, START, END = 400, 1e-4, 0.02
 LINEAR = [START + (END - START) * t / T for t in range(T + 1)]
@@ -128,7 +129,7 @@ def test_training_is_the_coursework_s_loop() -> None:
     losses = [step.loss for step in trainer.steps()]
     assert trainer.log.losses == losses
 
-    network = build_denoiser(denoiser, (1, 8, 8), 2, schedule, seed=5)
+    network = build_denoiser(denoiser, (1, 8, 8), some_classes(2), schedule, seed=5)
     adam, theirs, step = torch.optim.Adam(network.parameters(), lr=1e-3), [], 0
     alpha_bar = torch.cumprod(1 - torch.tensor(LINEAR, dtype=torch.float64), dim=0)
     for epoch in range(3):

@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
+from evaluator.classifiers.jitter import blurred, jittered, lit
 from evaluator.classifiers.networks import build_classifier, logits_in_batches
-from evaluator.classifiers.training import batch_sizes, jittered, train_classifier
+from evaluator.classifiers.training import batch_sizes, train_classifier, training_precision
 from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 from evaluator.configuration import EvaluatorConfig
 from evaluator.judging.scoring import score
@@ -17,6 +19,7 @@ from lab.data.datasets import digits, stratified_splits
 from lab.data.labelled_images import mirrored_at_random, to_float
 from lab.errors import LabError
 from lab.machine.files import load_tensors, save_tensors
+from lab.machine.precision import has_bfloat16_units
 
 CONFIG = EvaluatorConfig(width=16, epochs=20)
 CPU = torch.device("cpu")
@@ -66,6 +69,53 @@ def test_half_of_the_images_are_mirrored_each_whole() -> None:
     assert float(turned.float().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
     jitter = jittered(images, replace(STILL, mirror=True), torch.Generator().manual_seed(0))
     assert bool(((jitter - images).abs().amax(dim=(1, 2, 3)) > 1e-3).any())
+
+
+def test_light_changes_brightness_by_the_share_asked_for_and_colours_by_a_third_of_it() -> None:
+    pixels = torch.full((4000, 3, 2, 2), 0.5)
+    changed = (lit(pixels * 2 - 1, 0.3, torch.Generator().manual_seed(0)) + 1) / 2
+    # Of a plain grey image, contrast and saturation change nothing: only brightness and balance are left.
+    gains = changed[:, :, 0, 0] / 0.5
+    assert float(gains.amax()) == pytest.approx(1.3 * 1.1, rel=0.02)
+    assert float(gains.amin()) == pytest.approx(0.7 * 0.9, rel=0.02)
+    between = gains[:, 0] / gains[:, 1]
+    assert float(between.amax()) == pytest.approx(1.1 / 0.9, rel=0.02)
+    torch.testing.assert_close(lit(pixels, 0.0, torch.Generator()), pixels)
+
+
+def test_a_blur_is_scipy_s_gaussian() -> None:
+    images = torch.randn(3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    deviations = torch.tensor([0.0, 0.5, 0.9])
+    ours = blurred(images, deviations)
+    torch.testing.assert_close(ours[0], images[0])
+    for place in (1, 2):
+        theirs = gaussian_filter(images[place].numpy(), float(deviations[place]), mode="nearest", radius=3, axes=(1, 2))
+        torch.testing.assert_close(ours[place], torch.from_numpy(theirs), atol=1e-5, rtol=0)
+
+
+def test_noise_has_at_most_the_deviation_asked_for() -> None:
+    grey = torch.zeros(500, 1, 16, 16)
+    added = jittered(grey, replace(STILL, noise=0.2), torch.Generator().manual_seed(0)).flatten(1).std(dim=1)
+    # The deviation of 256 draws is within a few standard errors, each 1 / sqrt(512) of it.
+    assert 0.18 < float(added.max()) < 0.2 * (1 + 4 / 512**0.5)
+    assert float(added.mean()) == pytest.approx(0.1, abs=4 * 0.2 / 12**0.5 / 500**0.5)
+
+
+@pytest.mark.parametrize(("side", "chosen"), [(8, "float32"), (27, "float32"), (28, "bfloat16"), (64, "bfloat16")])
+def test_large_images_train_an_evaluator_in_bfloat16_where_there_are_units(side: int, chosen: str) -> None:
+    expected = chosen if has_bfloat16_units(CPU) else "float32"
+    assert training_precision("auto", CPU, side) == expected
+    assert training_precision("float32", CPU, side) == "float32"
+
+
+def test_an_evaluator_learns_in_bfloat16_and_judges_in_float32() -> None:
+    splits = stratified_splits(digits(), 0.3, 0.2, 0)
+    classifier = build_classifier(CONFIG, 1, 10, 0)
+    losses = list(train_classifier(classifier, splits.evaluator, CONFIG, 0, "bfloat16"))
+    assert losses[-1] < losses[0] / 4
+    logits = logits_in_batches(classifier, splits.held_out.pixels)
+    assert logits.dtype == torch.float32
+    assert float((logits.argmax(1) == splits.held_out.conditions.argmax(1)).float().mean()) > 0.9
 
 
 def test_an_object_counts_wherever_it_is() -> None:

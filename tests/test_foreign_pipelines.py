@@ -30,6 +30,7 @@ from lab.networks.registry import build_denoiser
 from lab.pipelines import export_pipeline, import_pipeline
 from lab.sweep.fit import require_known_conditions
 from lab.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from tests.classes import some_classes
 from tests.command import PROJECT, TINY, Mistake, new_root, run, table
 
 DIGITS = ClassVocabulary(tuple("0123456789"))
@@ -224,7 +225,7 @@ def test_on_every_noise_schedule_the_images_are_diffusers_own(tmp_path: Path, ca
 )
 def test_what_the_lab_writes_as_a_list_of_betas_it_reads(tmp_path: Path, schedule: ScheduleConfig) -> None:
     config = UNet2DConfig(conditional=False, n_feat=32)
-    weights = build_denoiser(config, (1, 8, 8), 10, schedule, 3).state_dict()
+    weights = build_denoiser(config, (1, 8, 8), some_classes(10), schedule, 3).state_dict()
     before = Checkpoint(config, schedule, (1, 8, 8), DIGITS, 1, 1, {}, weights)
     assert export_pipeline(before, tmp_path / "pipeline")
     after = kept(tmp_path, import_pipeline(tmp_path / "pipeline", DIGITS))

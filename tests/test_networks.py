@@ -19,9 +19,11 @@ from lab.configuration.networks import (
 from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.networks.blocks import Attention, ModulatedBlock, VectorBottleneck
+from lab.networks.class_words import ClassWords
 from lab.networks.context_unet import ContextUnet
 from lab.networks.registry import NETWORKS, build_denoiser
 from lab.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from tests.classes import some_classes
 
 COURSEWORK = ContextUnetConfig(n_feat=128, norm="batch", null_condition="zeros", time="scalar", pool=7)
 
@@ -32,13 +34,15 @@ def parameters(network: torch.nn.Module) -> int:
 
 def small(config: ContextUnetConfig | None = None, side: int = 8, channels: int = 1, classes: int = 10) -> ContextUnet:
     config = config or ContextUnetConfig(n_feat=8)
-    network = build_denoiser(config, (channels, side, side), classes, CosineScheduleConfig(), seed=0).eval()
+    network = build_denoiser(
+        config, (channels, side, side), some_classes(classes), CosineScheduleConfig(), seed=0
+    ).eval()
     assert isinstance(network, ContextUnet)
     return network
 
 
 def test_the_coursework_network_has_its_parameters() -> None:
-    network = ContextUnet(COURSEWORK, (3, 64, 64), classes=24, timesteps=400)
+    network = ContextUnet(COURSEWORK, (3, 64, 64), some_classes(24), timesteps=400)
     assert parameters(network) == 7_578_627
     bottleneck = network.bottleneck
     assert isinstance(bottleneck, VectorBottleneck)
@@ -49,7 +53,9 @@ def test_the_coursework_network_has_its_parameters() -> None:
 
 
 def test_a_learned_null_condition_adds_only_its_embeddings() -> None:
-    learned = ContextUnet(ContextUnetConfig(n_feat=128, norm="batch", time="scalar", pool=7), (3, 64, 64), 24, 400)
+    learned = ContextUnet(
+        ContextUnetConfig(n_feat=128, norm="batch", time="scalar", pool=7), (3, 64, 64), some_classes(24), 400
+    )
     assert parameters(learned) == 7_578_627 + 256 + 128
 
 
@@ -64,7 +70,7 @@ def test_the_noise_is_shaped_like_the_image(side: int, channels: int, classes: i
 @pytest.mark.parametrize("shape", [(1, 8, 12), (1, 10, 10), (1, 0, 0)])
 def test_a_side_that_does_not_halve_twice_is_refused(shape: tuple[int, int, int]) -> None:
     with pytest.raises(LabError, match="square side divisible by 4"):
-        ContextUnet(ContextUnetConfig(), shape, 10, 400)
+        ContextUnet(ContextUnetConfig(), shape, some_classes(10), 400)
 
 
 def test_a_pool_that_does_not_fit_is_refused() -> None:
@@ -140,7 +146,7 @@ def test_each_option_stands_by_itself(options: dict[str, Any]) -> None:
 
 
 def test_attention_sees_the_objects_asked_for_and_no_others() -> None:
-    attention = Attention(16, side=4, classes=5)
+    attention = Attention(16, side=4, classes=ClassWords(some_classes(5), ContextUnetConfig()))
     torch.nn.init.normal_(attention.out.weight)
     features, conditions = torch.randn(1, 16, 4, 4), torch.tensor([[0.0, 1, 0, 1, 0]])
     before = attention(features, conditions)
@@ -154,8 +160,68 @@ def test_attention_sees_the_objects_asked_for_and_no_others() -> None:
         before = attention(features, conditions)
 
 
+COLOURED = ClassVocabulary(("red cube", "red sphere", "blue cube", "blue sphere"))
+IN_WORDS = ContextUnetConfig(n_feat=8, attention="objects", class_embedding="words")
+
+
+def test_a_class_is_the_sum_of_its_words() -> None:
+    words = ClassWords(COLOURED, IN_WORDS)
+    table = torch.randn(4, 7)
+    blue, cube, red, sphere = table
+    torch.testing.assert_close(
+        words.embedded(table), torch.stack((red + cube, red + sphere, blue + cube, blue + sphere))
+    )
+    asked = words(torch.tensor([[1.0, 0, 0, 1], [1, 1, 0, 0], [0, 0, 0, 0]]))
+    assert asked.tolist() == [[1, 1, 1, 1], [0, 1, 2, 1], [0, 0, 0, 0]]
+
+
+def test_classes_of_their_own_are_not_mixed() -> None:
+    words = ClassWords(COLOURED, ContextUnetConfig(n_feat=8))
+    conditions, table = torch.randn(3, 4), torch.randn(4, 7)
+    assert words.count == 4
+    assert words(conditions) is conditions
+    assert words.embedded(table) is table
+
+
+def test_words_keep_apart_what_is_asked_of_the_same_colours_and_shapes() -> None:
+    # As sums, both label sets are one red, one blue, one cube and one sphere; attention sees which go together.
+    network = build_denoiser(IN_WORDS, (1, 8, 8), COLOURED, CosineScheduleConfig(), seed=0).eval()
+    assert isinstance(network, ContextUnet)
+    for attention in network.attentions:
+        torch.nn.init.normal_(attention.out.weight)
+    x_t, timesteps = torch.randn(1, 1, 8, 8), torch.tensor([5])
+    one, other = (network(x_t, timesteps, torch.tensor([asked])) for asked in ([1.0, 0, 0, 1], [0.0, 1, 1, 0]))
+    assert not torch.allclose(one, other)
+    in_order = torch.tensor([[1.0, 0, 0, 1]])
+    assert network.embeddings[0].words(in_order).tolist() == [[1, 1, 1, 1]]
+
+
+def test_a_network_of_words_is_stored_and_read_again(tmp_path: Path) -> None:
+    network = build_denoiser(IN_WORDS, (1, 8, 8), COLOURED, CosineScheduleConfig(), seed=0)
+    assert not [name for name in network.state_dict() if "matrix" in name]
+    checkpoint = Checkpoint(
+        IN_WORDS,
+        CosineScheduleConfig(),
+        (1, 8, 8),
+        COLOURED,
+        epoch=1,
+        step=1,
+        settings={},
+        weights=network.state_dict(),
+    )
+    save_checkpoint(tmp_path / "words.pt", checkpoint)
+    loaded = load_checkpoint(tmp_path / "words.pt", COLOURED)
+    inputs = torch.randn(2, 1, 8, 8), torch.tensor([1, 2]), torch.eye(4)[:2]
+    torch.testing.assert_close(loaded.network(torch.device("cpu"))(*inputs), network.eval()(*inputs))
+
+
+def test_words_that_cannot_tell_classes_apart_are_refused() -> None:
+    with pytest.raises(LabError, match="cannot tell 'red cube' from 'cube red'"):
+        ClassWords(ClassVocabulary(("red cube", "blue cube", "cube red")), IN_WORDS)
+
+
 def test_attention_is_torch_s_own_over_the_map() -> None:
-    attention = Attention(64, side=5, classes=0)
+    attention = Attention(64, side=5, classes=None)
     torch.nn.init.normal_(attention.out.weight)
     theirs = torch.nn.MultiheadAttention(64, 2, batch_first=True)
     ours = attention.state_dict()
@@ -207,7 +273,7 @@ def test_scalar_time_is_the_coursework_t_over_t() -> None:
 def test_initialisation_belongs_to_the_seed_and_leaves_the_global_rng_alone() -> None:
     state = torch.random.get_rng_state()
     first, again = small(), small()
-    other = build_denoiser(ContextUnetConfig(n_feat=8), (1, 8, 8), 10, CosineScheduleConfig(), seed=1)
+    other = build_denoiser(ContextUnetConfig(n_feat=8), (1, 8, 8), some_classes(10), CosineScheduleConfig(), seed=1)
     assert torch.equal(torch.random.get_rng_state(), state)
     weights = [network.state_dict()["out.0.weight"] for network in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
@@ -242,9 +308,9 @@ def test_a_network_is_a_settings_class_and_a_line_of_the_registry(
     config, schedule, classes = OfAPlugIn(kernel=5), CosineScheduleConfig(), ClassVocabulary(("a", "b"))
     assert isinstance(config, DenoiserConfig)
     with pytest.raises(LabError, match="OfAPlugIn is not a network; add it to lab.networks.registry.NETWORKS"):
-        build_denoiser(config, (1, 8, 8), 2, schedule, seed=0)
+        build_denoiser(config, (1, 8, 8), some_classes(2), schedule, seed=0)
     monkeypatch.setitem(NETWORKS, OfAPlugIn, OneLayer)
-    weights = build_denoiser(config, (1, 8, 8), 2, schedule, seed=0).state_dict()
+    weights = build_denoiser(config, (1, 8, 8), some_classes(2), schedule, seed=0).state_dict()
     save_checkpoint(tmp_path / "one.pt", Checkpoint(config, schedule, (1, 8, 8), classes, 1, 1, {}, weights))
     assert load_checkpoint(tmp_path / "one.pt", classes).denoiser == config
     monkeypatch.delitem(NETWORKS, OfAPlugIn)

@@ -10,6 +10,7 @@ from lab.configuration.training import TrainingConfig
 from lab.networks.registry import build_denoiser
 from lab.training.muon import Muon, orthogonalised
 from lab.training.optimizers import OPTIMIZERS, hidden_matrices
+from tests.classes import some_classes
 
 
 def matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -60,7 +61,7 @@ def test_a_convolution_is_stepped_as_its_matrix_in_every_memory_format() -> None
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_every_parameter_is_stepped_by_one_optimizer(kind: str) -> None:
     config = ContextUnetConfig(n_feat=32, patch=2, conditioning="blocks", bottleneck="map", attention="objects")
-    network = build_denoiser(config, (3, 16, 16), 24, CosineScheduleConfig(), 0)
+    network = build_denoiser(config, (3, 16, 16), some_classes(24), CosineScheduleConfig(), 0)
     optimizers = OPTIMIZERS[kind](network, TrainingConfig())
     stepped = [
         id(parameter) for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]
@@ -70,7 +71,7 @@ def test_every_parameter_is_stepped_by_one_optimizer(kind: str) -> None:
 
 def test_the_ends_of_a_network_are_not_its_hidden_matrices() -> None:
     config = ContextUnetConfig(n_feat=32, conditioning="blocks", bottleneck="map", attention="objects")
-    network = build_denoiser(config, (3, 16, 16), 24, CosineScheduleConfig(), 0)
+    network = build_denoiser(config, (3, 16, 16), some_classes(24), CosineScheduleConfig(), 0)
     hidden = {id(weight) for weight in hidden_matrices(network)}
     names = {name for name, parameter in network.named_parameters() if id(parameter) in hidden}
     assert "attentions.0.places.weight" in names

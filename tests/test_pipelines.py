@@ -24,6 +24,7 @@ from lab.errors import LabError
 from lab.networks.registry import build_denoiser
 from lab.pipelines import export_pipeline, import_pipeline
 from lab.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from tests.classes import some_classes
 from tests.command import PROJECT, TINY, Mistake, new_root, run, table
 
 DIGITS = ClassVocabulary(tuple("0123456789"))
@@ -35,7 +36,7 @@ UNET2D = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 1, 2))
 
 def checkpoint(config: DenoiserConfig = UNET2D, extra_beta: bool = False) -> Checkpoint:
     schedule = LinearScheduleConfig(timesteps=100, extra_beta=extra_beta)
-    network = build_denoiser(config, SHAPE, 10, schedule, 3)
+    network = build_denoiser(config, SHAPE, some_classes(10), schedule, 3)
     return Checkpoint(config, schedule, SHAPE, DIGITS, 2, 20, {}, network.state_dict())
 
 

@@ -19,6 +19,7 @@ from lab.errors import LabError
 from lab.machine.precision import WIDE_ENOUGH, InPrecision, as_compiled, chosen_precision
 from lab.machine.threads import SPINS
 from lab.networks.registry import build_denoiser
+from tests.classes import some_classes
 from tests.command import PROJECT
 
 CPU = torch.device("cpu")
@@ -69,7 +70,7 @@ def test_threads_spin_for_a_while_unless_the_user_says_otherwise() -> None:
 
 def test_bfloat16_makes_the_same_pictures() -> None:
     config = ContextUnetConfig(n_feat=16, conditioning="blocks", bottleneck="map", attention="objects", prediction="v")
-    network = build_denoiser(config, (3, 16, 16), 4, CosineScheduleConfig(), 0).eval()
+    network = build_denoiser(config, (3, 16, 16), some_classes(4), CosineScheduleConfig(), 0).eval()
     with torch.no_grad():
         # Fresh blocks begin at zero and would hide everything between.
         for parameter in network.parameters():
@@ -91,7 +92,7 @@ def test_bfloat16_makes_the_same_pictures() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with a C++ compiler on a CPU")
 def test_a_compiled_network_predicts_the_same() -> None:
-    network = build_denoiser(ContextUnetConfig(n_feat=8), (1, 8, 8), 4, CosineScheduleConfig(), 0).eval()
+    network = build_denoiser(ContextUnetConfig(n_feat=8), (1, 8, 8), some_classes(4), CosineScheduleConfig(), 0).eval()
     x_t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     inputs = x_t, torch.tensor([1, 50, 300]), torch.eye(4)[:3]
     with torch.no_grad():

@@ -17,6 +17,7 @@ from lab.diffusion.noise_source import NoiseSource
 from lab.networks.registry import build_denoiser
 from lab.sweep.cells import noise_seeds_of
 from lab.training.checkpoints import Checkpoint, save_checkpoint
+from tests.classes import some_classes
 
 COUNT = 3
 
@@ -79,7 +80,7 @@ def test_the_images_are_those_of_diffusers_ddim_pipeline(tmp_path: Path) -> None
 
 def test_an_exported_checkpoint_gives_its_own_images(tmp_path: Path) -> None:
     config, schedule = UNet2DConfig(conditional=False, n_feat=32), CosineScheduleConfig(timesteps=50)
-    weights = build_denoiser(config, (3, 8, 8), 2, schedule, 3).state_dict()
+    weights = build_denoiser(config, (3, 8, 8), some_classes(2), schedule, 3).state_dict()
     checkpoint = tmp_path / "epoch0001.pt"
     vocabulary = ClassVocabulary(("a", "b"))
     save_checkpoint(checkpoint, Checkpoint(config, schedule, (3, 8, 8), vocabulary, 1, 1, {}, weights))

@@ -30,6 +30,7 @@ from lab.errors import LabError
 from lab.guidance.classifier_free import ClassifierFreeGuidance
 from lab.networks.registry import build_denoiser
 from lab.types import Conditions, Images, Timesteps
+from tests.classes import some_classes
 
 MEAN, DEVIATION = 0.3, 0.5
 FINE = noise_schedule(LinearScheduleConfig(timesteps=4096, beta_start=1e-4 / 4, beta_end=0.02 / 4))
@@ -137,7 +138,9 @@ def test_the_noise_of_an_image_is_its_own() -> None:
 
 @pytest.mark.parametrize("sampler", [AncestralConfig, DDIMConfig, DPMSolverConfig])
 def test_images_do_not_depend_on_the_batch_they_are_in(sampler: Any) -> None:
-    network = build_denoiser(ContextUnetConfig(n_feat=8), (1, 8, 8), 3, CosineScheduleConfig(), seed=0).eval()
+    network = build_denoiser(
+        ContextUnetConfig(n_feat=8), (1, 8, 8), some_classes(3), CosineScheduleConfig(), seed=0
+    ).eval()
     predictor = ClassifierFreeGuidance(network, 2.0)
     config = sampler(sampling_steps=4)
     conditions = torch.eye(3).repeat(4, 1)

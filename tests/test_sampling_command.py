@@ -25,6 +25,7 @@ from lab.sweep.cells import CellResult, load_result, read_cell
 from lab.sweep.run import Engine, run_sweep
 from lab.training.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 from lab.types import PixelImages
+from tests.classes import some_classes
 from tests.command import CPU, PROJECT, run
 
 COLOURS = ClassVocabulary(("red", "green", "dark, blue"))
@@ -61,7 +62,7 @@ def finished_cell(root: Path, weight: str) -> CellResult:
 def colours(tmp_path: Path) -> Path:
     """A checkpoint of RGB images that lies alone in a folder."""
     config, schedule = ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
-    weights = build_denoiser(config, (3, 8, 8), 3, schedule, seed=1).state_dict()
+    weights = build_denoiser(config, (3, 8, 8), some_classes(3), schedule, seed=1).state_dict()
     path = tmp_path / "alone" / "epoch0009.pt"
     save_checkpoint(path, Checkpoint(config, schedule, (3, 8, 8), COLOURS, 9, 90, {}, weights))
     return path
@@ -165,7 +166,7 @@ def test_autoguidance_by_a_weaker_checkpoint(finished: Path, tmp_path: Path) -> 
 
 def test_an_imported_pipeline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, schedule = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 1, 2)), LinearScheduleConfig()
-    weights = build_denoiser(config, (1, 8, 8), 10, schedule, seed=3).state_dict()
+    weights = build_denoiser(config, (1, 8, 8), some_classes(10), schedule, seed=3).state_dict()
     digits = ClassVocabulary(tuple("0123456789"))
     export_pipeline(Checkpoint(config, schedule, (1, 8, 8), digits, 2, 20, {}, weights), tmp_path / "pipeline")
     vocabulary = str(PROJECT / "data" / "digits" / "objects.json")

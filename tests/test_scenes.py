@@ -147,14 +147,16 @@ def test_a_scene_depends_on_seed_and_index_alone() -> None:
         ("test.json", {1: 6, 2: 12, 3: 14}, {3}),
         ("new_test.json", {2: 12, 3: 20}, {3, 4}),
         ("unseen.json", {2: 24, 3: 8}, {3}),
+        ("more.json", {4: 24}, {4}),
     ],
 )
 def test_label_set_files(name: str, sizes: dict[int, int], times: set[int]) -> None:
     label_sets = label_set_files()[name]
     assert Counter(map(len, label_sets)) == sizes
-    assert sum(map(len, label_sets)) == {"test.json": 72, "new_test.json": 84, "unseen.json": 72}[name]
+    labels = {"test.json": 72, "new_test.json": 84, "unseen.json": 72, "more.json": 96}
+    assert sum(map(len, label_sets)) == labels[name]
     assert all(len(set(label_set)) == len(label_set) for label_set in label_sets)
-    assert len({frozenset(label_set) for label_set in label_sets}) == 32
+    assert len({frozenset(label_set) for label_set in label_sets}) == len(label_sets) == sum(sizes.values())
     counts = Counter(label for label_set in label_sets for label in label_set)
     assert counts.keys() == set(CLASS_NAMES)
     assert set(counts.values()) == times
@@ -174,7 +176,7 @@ def test_label_set_files_are_written_as_they_are_read(tmp_path: Path) -> None:
     assert objects == {
         f"{colour} {shape}": 8 * s + c for s, shape in enumerate(SHAPES) for c, colour in enumerate(COLOURS)
     }
-    assert len(list((tmp_path / "new").iterdir())) == 4
+    assert len(list((tmp_path / "new").iterdir())) == 5
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from lab.sweep.cells import CellResult, SweepCell, earlier_results, load_result
 from lab.sweep.run import Engine, run_sweep
 from lab.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lab.types import ClassLogits, PixelImages
+from tests.classes import some_classes
 
 VOCABULARY = ClassVocabulary(("cube", "sphere", "cone"))
 SHAPE = (1, 8, 8)
@@ -42,7 +43,7 @@ def engine(batch_size: int = 0) -> Engine:
 def folder(tmp_path: Path) -> Path:
     config, schedule = ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
     for epoch in (1, 2):
-        weights = build_denoiser(config, SHAPE, 3, schedule, epoch).state_dict()
+        weights = build_denoiser(config, SHAPE, some_classes(3), schedule, epoch).state_dict()
         checkpoint = Checkpoint(config, schedule, SHAPE, VOCABULARY, epoch, epoch, {}, weights)
         save_checkpoint(tmp_path / f"epoch{epoch:04d}.pt", checkpoint)
     return tmp_path
@@ -177,7 +178,7 @@ def test_a_network_is_shared_by_cells_of_one_checkpoint_and_precision_alone(
     folder: Path, change: dict[str, str]
 ) -> None:
     config, schedule = ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
-    weights = build_denoiser(config, SHAPE, 3, schedule, 7).state_dict()
+    weights = build_denoiser(config, SHAPE, some_classes(3), schedule, 7).state_dict()
     # Another network of the same epoch and step.
     save_checkpoint(folder / "copy.pt", Checkpoint(config, schedule, SHAPE, VOCABULARY, 1, 1, {}, weights))
     first = cells()[0]

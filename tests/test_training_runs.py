@@ -28,6 +28,7 @@ from lab.training.checkpoints import Checkpoint, read_checkpoint, save_checkpoin
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
 from lab.training.trainer import Trainer
+from tests.classes import some_classes
 from tests.command import TINY, Mistake, new_root, run, table
 
 IMAGES = digits().subset(torch.arange(90))
@@ -160,7 +161,7 @@ def test_a_start_of_another_vocabulary_is_refused_by_the_first_class_that_differ
         ("fewer.pt", ClassVocabulary(tuple("012")), "has 3 classes, but objects.json has 10"),
     ):
         other = replace(read_checkpoint(start), vocabulary=vocabulary)
-        network = build_denoiser(NETWORK, IMAGES.image_shape, len(vocabulary), other.schedule, seed=0)
+        network = build_denoiser(NETWORK, IMAGES.image_shape, vocabulary, other.schedule, seed=0)
         save_checkpoint(tmp_path / path, replace(other, weights=network.state_dict()))
         with pytest.raises(LabError, match=message):
             Trainer(Recipe(NETWORK, training=replace(CONFIG, start_from=tmp_path / path)), IMAGES)
@@ -185,7 +186,7 @@ def write_imported(path: Path, num_class_embeds: int | None, null_condition: boo
     settings |= {"block_out_channels": [8, 16], "add_attention": False, "num_class_embeds": num_class_embeds}
     settings |= {"down_block_types": ["DownBlock2D"] * 2, "up_block_types": ["UpBlock2D"] * 2}
     denoiser, schedule = ImportedUNet2DConfig(unet2d=settings, null_condition=null_condition), CosineScheduleConfig()
-    weights = build_denoiser(denoiser, IMAGES.image_shape, 10, schedule, seed=3).state_dict()
+    weights = build_denoiser(denoiser, IMAGES.image_shape, some_classes(10), schedule, seed=3).state_dict()
     imported = {"imported": "theirs"}
     save_checkpoint(
         path, Checkpoint(denoiser, schedule, IMAGES.image_shape, IMAGES.vocabulary, 0, 0, imported, weights)

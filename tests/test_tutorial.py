@@ -27,6 +27,7 @@ from lab.errors import LabError
 from lab.networks.registry import build_denoiser
 from lab.training.checkpoints import Checkpoint
 from lab.tutorial import corruption_rows, mixed, noising_rows
+from tests.classes import some_classes
 from tests.command import PROJECT, TINY_TUTORIAL, new_root, run
 
 NAME = "tutorial-digits"
@@ -79,7 +80,7 @@ def test_printed_losses_stand_beside_the_mean_of_the_same_steps() -> None:
 def untrained(config: DenoiserConfig) -> Checkpoint:
     """Return a checkpoint of a fresh network for 8x8 images."""
     schedule = CorruptionScheduleConfig()
-    weights = build_denoiser(config, (1, 8, 8), 2, schedule, seed=1).state_dict()
+    weights = build_denoiser(config, (1, 8, 8), some_classes(2), schedule, seed=1).state_dict()
     return Checkpoint(config, schedule, (1, 8, 8), ClassVocabulary(("a", "b")), 1, 1, {}, weights)
 
 

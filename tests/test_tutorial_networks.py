@@ -11,6 +11,7 @@ from lab.configuration.networks import BasicUNetConfig, DenoiserConfig, UNet2DCo
 from lab.errors import LabError
 from lab.networks.diffusers_unet import DiffusersUNet
 from lab.networks.registry import build_denoiser
+from tests.classes import some_classes
 
 BASIC = BasicUNetConfig(n_feat=32, widths=(1, 2, 2), prediction="x_0")
 SMALL = UNet2DConfig(conditional=False, n_feat=32, widths=(1, 2, 2), attended_levels=2)
@@ -23,7 +24,7 @@ def size(network: nn.Module) -> int:
 
 
 def built(config: DenoiserConfig, channels: int = 1, side: int = 8, classes: int = 10) -> nn.Module:
-    return build_denoiser(config, (channels, side, side), classes, CosineScheduleConfig(), 0).eval()
+    return build_denoiser(config, (channels, side, side), some_classes(classes), CosineScheduleConfig(), 0).eval()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from lab.library import bring_back
 from lab.networks.registry import build_denoiser
 from lab.sweep.cells import noise_seeds_of
 from lab.training.checkpoints import Checkpoint, read_checkpoint
+from tests.classes import some_classes
 from tests.command import Mistake, run, table
 
 BY_HAND = shlex.split(
@@ -54,7 +55,7 @@ def test_the_networks_are_those_of_the_documents() -> None:
         config = UNCONDITIONAL_PRESETS[name][1]
         assert config.precision == "float32"
         with torch.device("meta"):
-            network = build_denoiser(config.denoiser, (3, 32, 32), 10, config.schedule, 0)
+            network = build_denoiser(config.denoiser, (3, 32, 32), some_classes(10), config.schedule, 0)
         assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
@@ -192,7 +193,7 @@ def by_hand(checkpoint: Checkpoint, x_0: torch.Tensor, start: int) -> list[torch
 def test_a_picture_is_brought_back_by_the_document_s_formulas() -> None:
     schedule = LinearScheduleConfig(timesteps=40, beta_start=1e-4, beta_end=0.02)
     config, shape = ContextUnetConfig(n_feat=8), (1, 8, 8)
-    weights = build_denoiser(config, shape, 2, schedule, 0).state_dict()
+    weights = build_denoiser(config, shape, some_classes(2), schedule, 0).state_dict()
     checkpoint = Checkpoint(config, schedule, shape, ClassVocabulary(("a", "b")), 1, 1, {}, weights)
     image = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     timesteps, sampler = (0, 5, 20, 39), DDIMConfig(sampling_steps=40, eta=1, clamp=False)

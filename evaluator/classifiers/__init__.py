@@ -1,6 +1,7 @@
 """Classifiers: the networks that judge images, independent of the generator.
 
 networks       small convolutional classifiers and ResNet-18
+jitter         small random changes of the images that an evaluator is trained on
 training       training on the evaluator's split
 weights        evaluator files: this lab's and the coursework's
 coursework     the coursework's checkpoint.pth

@@ -88,6 +88,9 @@ class ContextUnetConfig:
     attention: Literal["none", "map", "objects"] = "none"
     """Attention after each down and before each up: none (the coursework's), over the map, or over the map and the
     objects of the label set."""
+    class_embedding: Literal["own", "words"] = "own"
+    """How a class is embedded: by an embedding of its own, or as the sum of one for each word of its name, so that "red
+    cube" shares with "red sphere" and "blue cube"."""
     prediction: Prediction = "noise"
     """What the output is: the noise (the coursework's), the clean image, or v, between the two."""
 

@@ -2,6 +2,7 @@
 
 context_unet    ContextUnet, the lab's own and the coursework's
 blocks          its parts: convolutions, modulation, attention
+class_words     the words of the classes, which their embeddings are sums of
 basic_unet      BasicUNet, the tutorials' first network
 diffusers_unet  diffusers' UNet2DModel, with and without the condition
 registry        the networks by name

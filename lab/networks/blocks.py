@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lab.configuration.networks import ContextUnetConfig
 from lab.errors import LabError
+from lab.networks.class_words import ClassWords
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
@@ -111,16 +112,18 @@ class Attention(nn.Module):
     Args:
         channels: channels of the map.
         side: side of the map; every position has its own learned embedding.
-        classes: K, to add a token for each class of the condition; 0 for attention over the map alone.
+        classes: the words of the classes, to add a token for each class of the condition; None for attention over
+            the map alone.
     """
 
-    def __init__(self, channels: int, side: int, classes: int) -> None:
+    def __init__(self, channels: int, side: int, classes: ClassWords | None) -> None:
         super().__init__()
         self.positions = nn.Parameter(torch.zeros(side * side, channels))
         self.heads = channels // math.gcd(channels, CHANNELS_PER_HEAD)
         self.norm = nn.GroupNorm(8, channels)
         self.places = nn.Linear(channels, 3 * channels)
-        self.objects = nn.Parameter(torch.randn(classes, 2 * channels)) if classes else None
+        self.classes = classes
+        self.objects = None if classes is None else nn.Parameter(torch.randn(classes.count, 2 * channels))
         self.out = nn.Linear(channels, channels)
         for parameter in self.out.parameters():
             nn.init.zeros_(parameter)
@@ -130,8 +133,8 @@ class Attention(nn.Module):
         batch, _, height, width = features.shape
         query, key, value = self.places(self.norm(features).flatten(2).mT + self.positions).chunk(3, dim=2)
         mask = None
-        if self.objects is not None:
-            object_key, object_value = self.objects.expand(batch, -1, -1).chunk(2, dim=2)
+        if self.classes is not None and self.objects is not None:
+            object_key, object_value = self.classes.embedded(self.objects).expand(batch, -1, -1).chunk(2, dim=2)
             key, value = torch.cat((key, object_key), dim=1), torch.cat((value, object_value), dim=1)
             # Every position attends to all positions and to the classes of its condition.
             seen = torch.cat((conditions.new_ones(batch, height * width), conditions), dim=1) > 0

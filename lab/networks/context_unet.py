@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from lab.configuration.networks import ContextUnetConfig
+from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.networks.blocks import Attention, ModulatedBlock, ResidualBlock, Up, VectorBottleneck, embedding
+from lab.networks.class_words import ClassWords
 from lab.types import Conditions, Images, Timesteps
 
 TIME_FEATURES = 32
@@ -25,21 +27,23 @@ class ConditionEmbedding(nn.Module):
     """Embeds time and condition at one scale, optionally with a learned embedding of the null condition.
 
     Args:
-        time_features, classes: lengths of the time features and of the condition.
+        time_features: length of the time features.
+        words: the words of the classes.
         out_features: E, the length of the embeddings.
         config: `activation` and `null_condition`.
     """
 
-    def __init__(self, time_features: int, classes: int, out_features: int, config: ContextUnetConfig) -> None:
+    def __init__(self, time_features: int, words: ClassWords, out_features: int, config: ContextUnetConfig) -> None:
         super().__init__()
         self.time = embedding(time_features, out_features, config)
-        self.context = embedding(classes, out_features, config)
+        self.words = words
+        self.context = embedding(words.count, out_features, config)
         # Ones: the null condition multiplies the features, and initially leaves them unchanged.
         self.null = nn.Parameter(torch.ones(out_features)) if config.null_condition == "learned" else None
 
     def forward(self, time: Tensor, conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embedded condition and the embedded time, (B, E) each."""
-        context: Tensor = self.context(conditions)
+        context: Tensor = self.context(self.words(conditions))
         if self.null is not None:
             context = torch.where((conditions == 0).all(dim=1, keepdim=True), self.null, context)
         return context, self.time(time)
@@ -51,7 +55,7 @@ class ContextUnet(nn.Module):
     Args:
         config: the options; see `ContextUnetConfig`.
         image_shape: (channels, height, width); height equals width and is divisible by 4 `patch`.
-        classes: K, the length of a condition.
+        vocabulary: the K classes of a condition.
         timesteps: T of the noise schedule; it scales the time embedding.
 
     Raises:
@@ -60,7 +64,7 @@ class ContextUnet(nn.Module):
     """
 
     def __init__(
-        self, config: ContextUnetConfig, image_shape: tuple[int, int, int], classes: int, timesteps: int
+        self, config: ContextUnetConfig, image_shape: tuple[int, int, int], vocabulary: ClassVocabulary, timesteps: int
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
@@ -74,8 +78,9 @@ class ContextUnet(nn.Module):
         self.config = config
         self.timesteps = timesteps
 
+        words = ClassWords(vocabulary, config)
         self.embeddings = nn.ModuleList(
-            [ConditionEmbedding(time_features, classes, features, config) for features in embedded]
+            [ConditionEmbedding(time_features, words, features, config) for features in embedded]
         )
         self.initial = self._block(channels, full, skip=True)
         self.down1, self.down2 = self._block(full, half), self._block(half, quarter)
@@ -87,10 +92,10 @@ class ContextUnet(nn.Module):
         )
         self.up1, self.up2 = Up(2 * quarter, half, self._block), Up(2 * half, full, self._block)
         if config.attention != "none":
-            tokens = classes if config.attention == "objects" else 0
+            classes = words if config.attention == "objects" else None
             places = ((half, 2), (quarter, 4), (quarter, 4), (half, 2))
             self.attentions = nn.ModuleList(
-                [Attention(channels_there, height // (config.patch * down), tokens) for channels_there, down in places]
+                [Attention(channels_there, height // (config.patch * down), classes) for channels_there, down in places]
             )
         self.out = nn.Sequential(
             nn.Conv2d(2 * full, full, 3, padding=1),

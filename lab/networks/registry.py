@@ -17,25 +17,34 @@ from lab.configuration.networks import (
     ImportedUNet2DConfig,
     UNet2DConfig,
 )
+from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.networks.basic_unet import BasicUNet
 from lab.networks.context_unet import ContextUnet
 from lab.networks.diffusers_unet import DiffusersUNet, ImportedUNet
 
-NETWORKS: dict[type, Callable[[Any, tuple[int, int, int], int, int], nn.Module]] = {
+NETWORKS: dict[type, Callable[[Any, tuple[int, int, int], ClassVocabulary, int], nn.Module]] = {
     ContextUnetConfig: ContextUnet,
-    BasicUNetConfig: lambda config, image_shape, classes, timesteps: BasicUNet(config, image_shape),
-    UNet2DConfig: lambda config, image_shape, classes, timesteps: DiffusersUNet(config, image_shape, classes),
-    ImportedUNet2DConfig: lambda config, image_shape, classes, timesteps: ImportedUNet(config, image_shape, classes),
+    BasicUNetConfig: lambda config, image_shape, vocabulary, timesteps: BasicUNet(config, image_shape),
+    UNet2DConfig: lambda config, image_shape, vocabulary, timesteps: DiffusersUNet(
+        config, image_shape, len(vocabulary)
+    ),
+    ImportedUNet2DConfig: lambda config, image_shape, vocabulary, timesteps: ImportedUNet(
+        config, image_shape, len(vocabulary)
+    ),
 }
 """The networks: the settings class of each kind, and what makes the network of them.
 
-It is given the settings, the images' shape, the number of classes K, and T.
+It is given the settings, the images' shape, the class vocabulary, and T.
 """
 
 
 def build_denoiser(
-    config: DenoiserConfig, image_shape: tuple[int, int, int], classes: int, schedule: ScheduleConfig, seed: int
+    config: DenoiserConfig,
+    image_shape: tuple[int, int, int],
+    vocabulary: ClassVocabulary,
+    schedule: ScheduleConfig,
+    seed: int,
 ) -> nn.Module:
     """Return a freshly initialised denoiser on the CPU; the seed decides its weights and the global RNG is left alone.
 
@@ -48,6 +57,6 @@ def build_denoiser(
         raise LabError(f"{type(config).__name__} is not a network; add it to lab.networks.registry.NETWORKS")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = NETWORKS[type(config)](config, image_shape, classes, schedule.timesteps)
+        network = NETWORKS[type(config)](config, image_shape, vocabulary, schedule.timesteps)
     network.to(memory_format=torch.channels_last)
     return network

@@ -10,7 +10,7 @@ the second shape follows the first (cube -> sphere -> cylinder -> cube) and the 
 first in `COLOURS`, wrapping around at the end: "gray cube" with "green sphere", "green sphere" with "cyan cylinder".
 Every class is in exactly two held-out pairs, and rotating the colours or the shapes maps held-out pairs to held-out
 pairs, so all classes are equally frequent in training: each occurs with 21 of the other 23. `unseen.json` has held-out
-pairs in every label set; `test.json` and `new_test.json` have none.
+pairs in every label set; the other files have none.
 
 Lengths are in world units (an object is 1.4 wide). x points to the right of the camera, y away from it, and z up from
 the floor; the origin is the centre. This file does not need Mitsuba.
@@ -91,12 +91,13 @@ def _class(shape: int, colour: int) -> int:
 
 
 def label_set_files() -> dict[str, tuple[LabelSet, ...]]:
-    """Return the label sets of the three label-set files, by file name. They are the same for every seed.
+    """Return the label sets of the four label-set files, by file name. They are the same for every seed.
 
     - `test.json`: 32 label sets, 6 of one class, 12 of two and 14 of three: 72 labels, each class three times.
     - `new_test.json`: 32 label sets, 12 of two and 20 of three: 84 labels. The classes of a label set share a shape or
       a colour, so they are easy to confuse.
     - `unseen.json`: 32 label sets: the 24 held-out pairs, and 8 sets of three classes with two held-out pairs each.
+    - `more.json`: 24 label sets of four classes, one more than a scene has objects: 96 labels, each class four times.
     """
     # A stride coprime to 24 visits every class once. Among the strides without held-out pairs, these mix shapes most.
     walk = [stride * i % 24 for stride in (19, 7, 23) for i in range(24)]
@@ -110,11 +111,15 @@ def label_set_files() -> dict[str, tuple[LabelSet, ...]]:
     ]
     one_colour_two_shapes = [[_class(s, c), _class(s + 1, c)] for s in range(3) for c in range(1, 8, 2)]
     held_out_pairs = [[_class(s, c), _class(s + 1, c + 3)] for s in range(3) for c in range(8)]
+    fours = [
+        [_class(s, c), _class(s + 1, c + 1), _class(s + 2, c + 2), _class(s, c + 7)] for s in range(3) for c in range(8)
+    ]
     held_out_threes = [[_class(0, c), _class(1, c + 3), _class(2, c + 6)] for c in range(8)]
     files = {
         "test.json": test,
         "new_test.json": one_colour_every_shape + one_colour_or_one_shape + one_colour_two_shapes,
         "unseen.json": held_out_pairs + held_out_threes,
+        "more.json": fours,
     }
     return {name: tuple(tuple(CLASS_NAMES[k] for k in classes) for classes in sets) for name, sets in files.items()}
 

@@ -1,8 +1,8 @@
 """Renders a data set that looks like i-CLEVR into a folder, in several processes.
 
 The folder holds `objects.json` (class name -> index), `train.json` (file name -> class names), the label-set files
-`test.json`, `new_test.json` and `unseen.json`, and the pictures `CLEVR_train_SCENE_K.png` with K + 1 objects, 320 x 240
-RGB. `scenes.json` records the seed and the format of the folder.
+`test.json`, `new_test.json`, `unseen.json` and `more.json`, and the pictures `CLEVR_train_SCENE_K.png` with K + 1
+objects, 320 x 240 RGB. `scenes.json` records the seed and the format of the folder.
 
 The bytes of a picture depend only on the seed and the number of its scene. An interrupted render therefore continues
 where it stopped, and a render of more scenes adds to the existing ones.
@@ -63,7 +63,7 @@ def picture_name(scene: int, picture: int) -> str:
 
 
 def write_label_set_files(folder: Path) -> None:
-    """Write `objects.json` and the three label-set files. They are the same for every seed and do not need Mitsuba."""
+    """Write `objects.json` and the four label-set files. They are the same for every seed and do not need Mitsuba."""
     for name, content in _label_files().items():
         _write(folder / name, content)
 

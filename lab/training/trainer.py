@@ -191,8 +191,9 @@ class Trainer:
     ) -> None:
         computation = computation or Computation()
         if network is None:
-            classes = len(dataset.vocabulary)
-            network = build_denoiser(recipe.denoiser, dataset.image_shape, classes, recipe.schedule, recipe.seed)
+            network = build_denoiser(
+                recipe.denoiser, dataset.image_shape, dataset.vocabulary, recipe.schedule, recipe.seed
+            )
             if recipe.training.start_from is not None:
                 network.load_state_dict(starting_weights(recipe.training.start_from, recipe, dataset))
         self.recipe, self.config, self.seed = recipe, recipe.training, recipe.seed
