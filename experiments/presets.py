@@ -38,8 +38,9 @@ ICLEVR_EVALUATOR = EvaluatorConfig(
     lighting=0.2, blur=0.7, noise=0.06,
 )  # fmt: skip
 STRONG_DENOISER = ContextUnetConfig(
-    n_feat=64, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects", prediction="x_0"
-)
+    n_feat=64, patch=2, widths=(1, 2, 2), conditioning="blocks", bottleneck="map", attention="objects",
+    class_embedding="words", prediction="x_0",
+)  # fmt: skip
 STRONG_TRAINING = TrainingConfig(
     batch_size=32, optimizer="muon", learning_rate=3e-3, weighting="min_snr_plus_one", largest_weight=20
 )
@@ -140,10 +141,10 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             name="iclevr",
             data=ICLEVR_DATA,
             evaluator=ICLEVR_EVALUATOR,
-            denoiser=replace(STRONG_DENOISER, n_feat=128),
-            training=replace(STRONG_TRAINING, epochs=150, batch_size=64, checkpoints=3),
-            sampler=DPMSolverConfig(sampling_steps=16),
-            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=10),
+            denoiser=replace(STRONG_DENOISER, n_feat=64, patch=4),
+            training=replace(STRONG_TRAINING, epochs=40, checkpoints=4),
+            sampler=DPMSolverConfig(sampling_steps=12),
+            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=10, newest=1),
         ),
     ),
     "iclevr-small": (
@@ -151,11 +152,11 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         Experiment(
             name="iclevr-small",
             data=replace(ICLEVR_DATA, image_size=32),
-            evaluator=replace(ICLEVR_EVALUATOR, blur=0.4),
+            evaluator=replace(ICLEVR_EVALUATOR, epochs=40, lighting=0.15, blur=0.3, noise=0.03),
             denoiser=replace(STRONG_DENOISER, n_feat=48),
             training=replace(STRONG_TRAINING, epochs=40, checkpoints=2),
             sampler=DPMSolverConfig(sampling_steps=12),
-            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=3, newest=1),
+            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=10, newest=1),
         ),
     ),
     "iclevr-coursework": ("the coursework's own experiment, to the letter; for a GPU", ICLEVR_COURSEWORK),
