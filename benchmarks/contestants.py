@@ -63,7 +63,7 @@ def this_lab(
     """Return this lab with the given network and sampler."""
     schedule_config = CosineScheduleConfig()
     schedule = noise_schedule(schedule_config)
-    network = build_denoiser(denoiser, (1, side, side), CLASSES, schedule_config, 0)
+    network = build_denoiser(denoiser, (1, side, side), DIGITS.names, schedule_config, 0)
     pixels = torch.randint(256, (50 * batch_size, 1, side, side), dtype=torch.uint8)
     images = one_label_images(pixels, torch.arange(len(pixels)) % CLASSES, DIGITS)
     config = TrainingConfig(epochs=10_000, batch_size=batch_size)
@@ -97,7 +97,9 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
     """Return the recipe of the coursework's scripts: float32, contiguous, 400 ancestral steps, separate predictions."""
     config = LinearScheduleConfig(timesteps=COURSEWORK_STEPS)
-    network = build_denoiser(denoiser, (1, side, side), CLASSES, config, 0).to(memory_format=torch.contiguous_format)
+    network = build_denoiser(denoiser, (1, side, side), DIGITS.names, config, 0).to(
+        memory_format=torch.contiguous_format
+    )
     beta = torch.linspace(1e-4, 0.02, COURSEWORK_STEPS)
     alpha_bar = (1 - beta).cumprod(0)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)

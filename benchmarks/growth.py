@@ -53,7 +53,7 @@ def one_sweep(cells: int, images: int, steps: int, classes: int) -> Row:
     """
     vocabulary = ClassVocabulary(tuple(f"class {number}" for number in range(classes)))
     config, schedule = ContextUnetConfig(n_feat=32), CosineScheduleConfig()
-    network = build_denoiser(config, SHAPE, classes, schedule, 0)
+    network = build_denoiser(config, SHAPE, vocabulary.names, schedule, 0)
     checkpoint = Checkpoint(config, schedule, SHAPE, vocabulary, 1, 1, {}, network.state_dict())
     label_sets = tuple((vocabulary.names[image % classes],) for image in range(images))
     cells_to_run = [

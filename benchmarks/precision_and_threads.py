@@ -35,12 +35,14 @@ def measured(name: str, precision: str, threads: int, rounds: int) -> dict[str, 
 
     from lab.configuration.diffusion import CosineScheduleConfig
     from lab.configuration.networks import ContextUnetConfig
+    from lab.data.datasets import DIGITS
     from lab.machine.precision import InPrecision
     from lab.networks.registry import build_denoiser
 
     torch.set_num_threads(threads)
     shape, batch, settings = SIZES[name]
-    network = build_denoiser(ContextUnetConfig(**settings), shape, 10, CosineScheduleConfig(), 0)  # type: ignore[arg-type]  # fields
+    config = ContextUnetConfig(**settings)  # type: ignore[arg-type]  # fields of several types
+    network = build_denoiser(config, shape, DIGITS.names, CosineScheduleConfig(), 0)
     x_t, timesteps, conditions = (
         torch.randn(batch, *shape),
         torch.arange(batch),

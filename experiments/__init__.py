@@ -9,6 +9,7 @@ evaluators        the evaluator that ranks, and an optional second one
 sweep             the cells of an experiment
 running_accuracy  accuracies at w = 0 while training runs
 previews          pictures while training runs
+tensorboard       numbers and pictures for TensorBoard while training runs
 reporting         the report's contents
 ablation          an experiment and variants of it
 sampling          the command `sample`

@@ -51,6 +51,9 @@ class Experiment:
     """Have torch compile the denoiser, on a GPU into CUDA graphs: minutes before the first step, faster ones then."""
     preview_every: int = 0
     """Training steps between pictures of what the denoiser makes so far, in reports/NAME/previews/; 0 for none."""
+    tensorboard: bool = False
+    """Write losses, rates, accuracies and previews for TensorBoard to reports/NAME/tensorboard/ (extra
+    [tensorboard])."""
     data: DataConfig = field(default_factory=DataConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     second_evaluator: SecondEvaluatorConfig = field(default_factory=SecondEvaluatorConfig)

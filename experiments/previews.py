@@ -29,8 +29,8 @@ def write_preview(
     weak: Path | None,
     label_sets: tuple[LabelSet, ...],
     computation: Computation,
-) -> None:
-    """Write `step000100.png`: images of the first ten label sets, with a row for each guidance method and weight.
+) -> Path:
+    """Write `step000100.png`, images of ten label sets with a row for each method and weight, and return its path.
 
     All rows of all previews of a run start from the same noise.
 
@@ -73,10 +73,12 @@ def write_preview(
             guided = named.method.guide(unguided, weight)
             rows.append(to_pixels(sample(guided, schedule, experiment.sampler, conditions, noise)).cpu().numpy())
             names.append(weight_name(weight) if len(methods) == 1 else f"{named.label}\nw = {weight:g}")
+    picture = experiment.reports / FOLDER / f"step{checkpoint.step:06d}.png"
     image_grid(
-        experiment.reports / FOLDER / f"step{checkpoint.step:06d}.png",
+        picture,
         np.stack(rows),
         names,
         [", ".join(label_set) for label_set in label_sets],
         f"{experiment.name} after step {checkpoint.step}",
     )
+    return picture

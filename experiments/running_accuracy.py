@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     from lab.training.runs import KeptCheckpoint, TrainingRun
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """The accuracies of one checkpoint at w = 0.
+
+    Args:
+        epoch, step: when it was kept.
+        accuracies: by label-set file.
+    """
+
+    epoch: int
+    step: int
+    accuracies: dict[str, float]
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}: {', '.join(f'{name} {value:.4f}' for name, value in self.accuracies.items())}"
+
+
 @dataclass
 class RunningAccuracy:
     """The accuracies of a training so far, at w = 0.
@@ -43,8 +60,8 @@ class RunningAccuracy:
             if kept.epoch in scored and kept.epoch in so_far and kept.epoch not in done
         ]
 
-    def measure(self) -> list[str]:
-        """Measure the checkpoints that are due, and return a line of text about each.
+    def measure(self) -> list[Measurement]:
+        """Measure the checkpoints that are due.
 
         Each one's row is added to `accuracy_by_epoch.csv`, and its file gets a second name that has the accuracies.
         """
@@ -55,7 +72,7 @@ class RunningAccuracy:
         from evaluator.reporting.results import sweep_rows
         from evaluator.tables import write_csv
 
-        experiment, lines = self.sweep.experiment, []
+        experiment, measurements = self.sweep.experiment, []
         for kept in self._due:
             results = list(self.sweep.run(self.sweep.unguided_cells(kept)))
             self.results += results
@@ -64,6 +81,6 @@ class RunningAccuracy:
             table = accuracy_by_epoch(pd.concat(self._tables), pd.DataFrame(self.training.log.rows))
             write_csv(experiment.reports / "accuracy_by_epoch.csv", table)
             name_by_accuracy(experiment, accuracy_by_checkpoint(rows).iloc[0])
-            accuracies = zip(rows["label_set"], rows["accuracy"], strict=True)
-            lines.append(f"epoch {kept.epoch}: {', '.join(f'{name} {value:.4f}' for name, value in accuracies)}")
-        return lines
+            accuracies = dict(zip(rows["label_set"], rows["accuracy"], strict=True))
+            measurements.append(Measurement(kept.epoch, kept.step, accuracies))
+        return measurements

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -28,6 +28,7 @@ from experiments.reporting import (
 )
 from experiments.running_accuracy import RunningAccuracy
 from experiments.sweep import Sweep
+from experiments.tensorboard import TensorBoard, require_tensorboard
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
         for name, path in zip(experiment.data.label_set_names, label_set_files, strict=True)
     }
     computation = computation_of(experiment)
+    if experiment.tensorboard:
+        require_tensorboard()
     require_guidance(experiment, vocabulary, label_sets)
     refuse_other_report(experiment)
     splits = load_splits(experiment, vocabulary)
@@ -301,18 +304,32 @@ def train(experiment: Experiment, run: TrainingRun, sweep: Sweep) -> list[CellRe
         print(f"warning: {warning}", file=sys.stderr)
 
     accuracy = RunningAccuracy(sweep, run)
-    # A run that was stopped may have kept a checkpoint without measuring it.
-    accuracy.measure()
-    with tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step") as progress:
+    with ExitStack() as stack:
+        board = None
+        if experiment.tensorboard and run.steps_so_far < run.total_steps:
+            board = stack.enter_context(closing(TensorBoard(experiment.reports, run.steps_so_far)))
+        # A run that was stopped may have kept a checkpoint without measuring it.
+        for measurement in accuracy.measure():
+            if board is not None:
+                board.add_accuracies(measurement)
+        progress = stack.enter_context(
+            tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step")
+        )
         for step in run.steps():
             progress.set_postfix(epoch=step.epoch, loss=f"{step.loss:.4f}", refresh=False)
             progress.update()
+            if board is not None:
+                board.add_step(step)
             if every and step.step % every == 0:
                 weak = run.kept[0].path if run.kept[0].step <= step.step else None
-                write_preview(experiment, run.checkpoint(), weak, shown, sweep.computation)
+                preview = write_preview(experiment, run.checkpoint(), weak, shown, sweep.computation)
+                if board is not None:
+                    board.add_preview(preview, step.step)
             if step.ends_epoch and step.epoch in experiment.training.scored_epochs:
-                for line in accuracy.measure():
-                    progress.write(line, file=sys.stderr)
+                for measurement in accuracy.measure():
+                    progress.write(str(measurement), file=sys.stderr)
+                    if board is not None:
+                        board.add_accuracies(measurement)
     return accuracy.results
 
 

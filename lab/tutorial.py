@@ -12,7 +12,6 @@ from torch import Tensor
 from lab.configuration.diffusion import CorruptionScheduleConfig, DDIMConfig, ScheduleConfig
 from lab.configuration.networks import DenoiserConfig
 from lab.data.labelled_images import to_float, to_pixels
-from lab.data.labels import ClassVocabulary
 from lab.diffusion.denoising import Denoising
 from lab.diffusion.noise_source import NoiseSource, uniform
 from lab.diffusion.objectives import AsNoisePredictor
@@ -100,7 +99,7 @@ def noising_rows(pixels: PixelImages, schedule: ScheduleConfig, untrained: Denoi
     timesteps = torch.linspace(0, of.timesteps - 1, len(x_0), dtype=torch.float64).long()
     x_t = of.noised(x_0, timesteps, of.noise(tuple(x_0.shape), torch.Generator().manual_seed(0)))
     channels, height, width = pixels.shape[1:]
-    network = build_denoiser(untrained, (channels, height, width), ClassVocabulary(("any",)), schedule, seed=0).eval()
+    network = build_denoiser(untrained, (channels, height, width), ("any",), schedule, seed=0).eval()
     predicted = network(x_t, timesteps, torch.zeros(len(x_t), 1))
     low, high = x_t.min(), x_t.max()
     rows = {

@@ -1,4 +1,4 @@
-"""Tensor types that the rooms share, and the protocol of a noise predictor.
+"""Types that the rooms share, and the protocol of a noise predictor.
 
 Shapes are jaxtyping annotations. They are checked under pytest and ignored otherwise.
 """
@@ -33,6 +33,9 @@ SampleWeights = Float[Tensor, "batch"]
 
 ImageNumbers = Int64[Tensor, "batch"]
 """An integer for each image: the index of its class, or the number of its group."""
+
+ClassNames = tuple[str, ...]
+"""The names of the K classes, in the order of a condition's columns."""
 
 ClassLogits = Float[Tensor, "batch class"]
 """The evaluator's output for each class, before the sigmoid. A larger logit means that the class is more likely."""

@@ -1,8 +1,6 @@
-"""Class vocabularies of any size, for networks whose classes only have to be counted."""
-
-from lab.data.labels import ClassVocabulary
+"""Names of classes, any number of them, for networks whose classes only have to be counted."""
 
 
-def some_classes(count: int) -> ClassVocabulary:
-    """Return a vocabulary of `count` classes."""
-    return ClassVocabulary(tuple(f"class {place}" for place in range(count)))
+def some_classes(count: int) -> tuple[str, ...]:
+    """Return the names of `count` classes."""
+    return tuple(f"class {place}" for place in range(count))

@@ -48,7 +48,7 @@ def run(root: Path, *arguments: str) -> int:
 def new_root(folder: Path) -> Path:
     """Copy what of data/ is in git, and none of the images that may lie there."""
     for path in (PROJECT / "data").glob("*/*.json"):
-        if path.stem in ("objects", "test", "new_test", "unseen"):
+        if path.stem in ("objects", "test", "new_test", "unseen", "more"):
             (copy := folder / path.relative_to(PROJECT)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
     return folder

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config, schedule = ContextUnetConfig(n_feat=8), CosineScheduleConfig(timesteps=20)
-    network = build_denoiser(config, (1, 8, 8), VOCABULARY, schedule, 0)
+    network = build_denoiser(config, (1, 8, 8), VOCABULARY.names, schedule, 0)
     path = tmp_path_factory.mktemp("checkpoint") / "epoch0001.pt"
     weights = network.state_dict()
     save_checkpoint(path, Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, 1, 1, {"seed": 0}, weights))
@@ -179,7 +179,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     config = ImportedUNet2DConfig(unet2d=settings, null_condition=True)
     schedule = BetasScheduleConfig(betas=(0.1, 0.2, 0.3))
-    weights = build_denoiser(config, (1, 8, 8), VOCABULARY, schedule, 0).state_dict()
+    weights = build_denoiser(config, (1, 8, 8), VOCABULARY.names, schedule, 0).state_dict()
     path = tmp_path_factory.mktemp("imported") / "epoch0000.pt"
     save_checkpoint(path, Checkpoint(config, schedule, (1, 8, 8), VOCABULARY, 0, 0, {}, weights))
     load_checkpoint(path, VOCABULARY)

@@ -161,7 +161,7 @@ def test_a_start_of_another_vocabulary_is_refused_by_the_first_class_that_differ
         ("fewer.pt", ClassVocabulary(tuple("012")), "has 3 classes, but objects.json has 10"),
     ):
         other = replace(read_checkpoint(start), vocabulary=vocabulary)
-        network = build_denoiser(NETWORK, IMAGES.image_shape, vocabulary, other.schedule, seed=0)
+        network = build_denoiser(NETWORK, IMAGES.image_shape, vocabulary.names, other.schedule, seed=0)
         save_checkpoint(tmp_path / path, replace(other, weights=network.state_dict()))
         with pytest.raises(LabError, match=message):
             Trainer(Recipe(NETWORK, training=replace(CONFIG, start_from=tmp_path / path)), IMAGES)

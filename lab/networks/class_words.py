@@ -10,40 +10,44 @@ import torch
 from torch import Tensor, nn
 
 from lab.configuration.networks import ContextUnetConfig
-from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
-from lab.types import Conditions
+from lab.types import ClassNames, Conditions
 
 
 class ClassWords(nn.Module):
     """Which words each class has. It has no parameters.
 
     Args:
-        vocabulary: the K classes.
+        classes: the names of the K classes.
         config: `class_embedding`.
 
     Raises:
         LabError: two classes have the same words, so that a sum cannot tell them apart.
     """
 
-    def __init__(self, vocabulary: ClassVocabulary, config: ContextUnetConfig) -> None:
+    def __init__(self, classes: ClassNames, config: ContextUnetConfig) -> None:
         super().__init__()
-        self.count = len(vocabulary)
+        self.count = len(classes)
         """J, the number of different words."""
         self.matrix: Tensor | None
         self.register_buffer("matrix", None, persistent=False)
         if config.class_embedding == "own":
             return
-        words = sorted({word for name in vocabulary.names for word in name.split()})
+        words = sorted({word for name in classes for word in name.split()})
         self.count = len(words)
-        rows = [[float(name.split().count(word)) for word in words] for name in vocabulary.names]
-        for place, row in enumerate(rows):
-            if row in rows[:place]:
+        self.matrix = torch.zeros(len(classes), len(words))
+        place_of = {word: place for place, word in enumerate(words)}
+        class_of: dict[tuple[str, ...], str] = {}
+        for index, name in enumerate(classes):
+            its_words = tuple(sorted(name.split()))
+            if its_words in class_of:
                 raise LabError(
-                    f"--denoiser.class-embedding words cannot tell {vocabulary.names[rows.index(row)]!r} from "
-                    f"{vocabulary.names[place]!r}, which have the same words; choose own"
+                    f"--denoiser.class-embedding words cannot tell {class_of[its_words]!r} from {name!r}; "
+                    f"they have the same words; choose own"
                 )
-        self.matrix = torch.tensor(rows)
+            class_of[its_words] = name
+            for word in its_words:
+                self.matrix[index, place_of[word]] += 1
 
     def forward(self, conditions: Conditions) -> Tensor:
         """Return how often each word is asked for, (B, J), from the conditions (B, K)."""

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from lab.configuration.networks import ContextUnetConfig
-from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.networks.blocks import Attention, ModulatedBlock, ResidualBlock, Up, VectorBottleneck, embedding
 from lab.networks.class_words import ClassWords
-from lab.types import Conditions, Images, Timesteps
+from lab.types import ClassNames, Conditions, Images, Timesteps
 
 TIME_FEATURES = 32
 
@@ -55,7 +54,7 @@ class ContextUnet(nn.Module):
     Args:
         config: the options; see `ContextUnetConfig`.
         image_shape: (channels, height, width); height equals width and is divisible by 4 `patch`.
-        vocabulary: the K classes of a condition.
+        classes: the names of the K classes of a condition.
         timesteps: T of the noise schedule; it scales the time embedding.
 
     Raises:
@@ -64,7 +63,7 @@ class ContextUnet(nn.Module):
     """
 
     def __init__(
-        self, config: ContextUnetConfig, image_shape: tuple[int, int, int], vocabulary: ClassVocabulary, timesteps: int
+        self, config: ContextUnetConfig, image_shape: tuple[int, int, int], classes: ClassNames, timesteps: int
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
@@ -78,7 +77,7 @@ class ContextUnet(nn.Module):
         self.config = config
         self.timesteps = timesteps
 
-        words = ClassWords(vocabulary, config)
+        words = ClassWords(classes, config)
         self.embeddings = nn.ModuleList(
             [ConditionEmbedding(time_features, words, features, config) for features in embedded]
         )
@@ -92,10 +91,10 @@ class ContextUnet(nn.Module):
         )
         self.up1, self.up2 = Up(2 * quarter, half, self._block), Up(2 * half, full, self._block)
         if config.attention != "none":
-            classes = words if config.attention == "objects" else None
+            asked = words if config.attention == "objects" else None
             places = ((half, 2), (quarter, 4), (quarter, 4), (half, 2))
             self.attentions = nn.ModuleList(
-                [Attention(channels_there, height // (config.patch * down), classes) for channels_there, down in places]
+                [Attention(channels_there, height // (config.patch * down), asked) for channels_there, down in places]
             )
         self.out = nn.Sequential(
             nn.Conv2d(2 * full, full, 3, padding=1),

@@ -17,32 +17,30 @@ from lab.configuration.networks import (
     ImportedUNet2DConfig,
     UNet2DConfig,
 )
-from lab.data.labels import ClassVocabulary
 from lab.errors import LabError
 from lab.networks.basic_unet import BasicUNet
 from lab.networks.context_unet import ContextUnet
 from lab.networks.diffusers_unet import DiffusersUNet, ImportedUNet
+from lab.types import ClassNames
 
-NETWORKS: dict[type, Callable[[Any, tuple[int, int, int], ClassVocabulary, int], nn.Module]] = {
+NETWORKS: dict[type, Callable[[Any, tuple[int, int, int], ClassNames, int], nn.Module]] = {
     ContextUnetConfig: ContextUnet,
-    BasicUNetConfig: lambda config, image_shape, vocabulary, timesteps: BasicUNet(config, image_shape),
-    UNet2DConfig: lambda config, image_shape, vocabulary, timesteps: DiffusersUNet(
-        config, image_shape, len(vocabulary)
-    ),
-    ImportedUNet2DConfig: lambda config, image_shape, vocabulary, timesteps: ImportedUNet(
-        config, image_shape, len(vocabulary)
+    BasicUNetConfig: lambda config, image_shape, classes, timesteps: BasicUNet(config, image_shape),
+    UNet2DConfig: lambda config, image_shape, classes, timesteps: DiffusersUNet(config, image_shape, len(classes)),
+    ImportedUNet2DConfig: lambda config, image_shape, classes, timesteps: ImportedUNet(
+        config, image_shape, len(classes)
     ),
 }
 """The networks: the settings class of each kind, and what makes the network of them.
 
-It is given the settings, the images' shape, the class vocabulary, and T.
+It is given the settings, the images' shape, the names of the classes, and T.
 """
 
 
 def build_denoiser(
     config: DenoiserConfig,
     image_shape: tuple[int, int, int],
-    vocabulary: ClassVocabulary,
+    classes: ClassNames,
     schedule: ScheduleConfig,
     seed: int,
 ) -> nn.Module:
@@ -57,6 +55,6 @@ def build_denoiser(
         raise LabError(f"{type(config).__name__} is not a network; add it to lab.networks.registry.NETWORKS")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = NETWORKS[type(config)](config, image_shape, vocabulary, schedule.timesteps)
+        network = NETWORKS[type(config)](config, image_shape, classes, schedule.timesteps)
     network.to(memory_format=torch.channels_last)
     return network

@@ -63,7 +63,7 @@ class Checkpoint:
 
     def network(self, device: torch.device) -> nn.Module:
         """Return the network with these weights, on this device."""
-        network = build_denoiser(self.denoiser, self.image_shape, self.vocabulary, self.schedule, seed=0)
+        network = build_denoiser(self.denoiser, self.image_shape, self.vocabulary.names, self.schedule, seed=0)
         network.load_state_dict(self.weights)
         return network.to(device).eval()
 
@@ -73,7 +73,7 @@ class Checkpoint:
         It is built where nothing takes memory: a hostile file may describe a network of any size.
         """
         with torch.device("meta"):
-            network = build_denoiser(self.denoiser, self.image_shape, self.vocabulary, self.schedule, seed=0)
+            network = build_denoiser(self.denoiser, self.image_shape, self.vocabulary.names, self.schedule, seed=0)
         network.load_state_dict(self.weights, assign=True)
 
     def noise_predictor(self, computation: Computation | None = None) -> NoisePredictor:

@@ -112,6 +112,7 @@ class Step:
         ends_epoch: True where it is its epoch's last.
         loss: weighted mean squared error of what is predicted, before the step.
         learning_rate: the rate it was taken with.
+        gradient_norm: the norm of the loss's gradient, before it is scaled down.
         images: images in its batch.
     """
 
@@ -120,6 +121,7 @@ class Step:
     ends_epoch: bool
     loss: float
     learning_rate: float
+    gradient_norm: float
     images: int
 
 
@@ -192,7 +194,7 @@ class Trainer:
         computation = computation or Computation()
         if network is None:
             network = build_denoiser(
-                recipe.denoiser, dataset.image_shape, dataset.vocabulary, recipe.schedule, recipe.seed
+                recipe.denoiser, dataset.image_shape, dataset.vocabulary.names, recipe.schedule, recipe.seed
             )
             if recipe.training.start_from is not None:
                 network.load_state_dict(starting_weights(recipe.training.start_from, recipe, dataset))
@@ -261,7 +263,7 @@ class Trainer:
             chosen = order[batch * self.config.batch_size : (batch + 1) * self.config.batch_size]
             learning_rate = self.config.learning_rate * learning_rate_factor(self.config, self.step, self.total_steps)
             started = time.perf_counter()
-            loss = self._optimize(chosen, learning_rate, device)
+            loss, gradient_norm = self._optimize(chosen, learning_rate, device)
             self.ema.update_parameters(self.denoiser)
             self.step += 1
             done = Step(
@@ -270,12 +272,14 @@ class Trainer:
                 ends_epoch=batch + 1 == self.steps_per_epoch,
                 loss=loss,
                 learning_rate=learning_rate,
+                gradient_norm=gradient_norm,
                 images=len(chosen),
             )
             self.log.add(done, time.perf_counter() - started, str(device), self.computed.precision)
             yield done
 
-    def _optimize(self, chosen: Tensor, learning_rate: float, device: torch.device) -> float:
+    def _optimize(self, chosen: Tensor, learning_rate: float, device: torch.device) -> tuple[float, float]:
+        """Take one step and return its loss and the norm of its gradient."""
         generator = generator_for(self.seed, STEP_STREAM, self.step)
         x_0 = to_float(self.dataset.pixels[chosen])
         if self.config.mirror:
@@ -306,7 +310,7 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
             optimizer.step()
-        return value
+        return value, gradient
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything needed to go on from here, as tensors and primitives."""
