@@ -155,13 +155,14 @@ def accuracy_against_weight(
         whole.legend(fontsize=8, loc="lower right")
 
 
-def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str) -> None:
-    """Save accuracy against epoch, a curve and 95 % band for each guidance weight.
+def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str, minutes: pd.Series) -> None:
+    """Save accuracy against epoch and minutes of training, a curve and 95 % band for each guidance weight.
 
     Args:
         path: of the PNG file.
         rows: the sweep rows of one label-set file.
         title: above the axes.
+        minutes: how long training took up to the end of epochs 1, 2, ...; empty if nothing was trained.
     """
     with saved_figure(path, height=3.6) as figure:
         axis = figure.subplots()
@@ -171,6 +172,13 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str) -> None:
         if (epochs := sorted(rows["epoch"].unique())) and len(epochs) <= MOST_TICKS:
             axis.set_xticks(epochs)
         axis.set_xlabel("epoch")
+        if len(minutes):
+            so_far, ends = np.concatenate(([0.0], minutes)), np.arange(len(minutes) + 1.0)
+            clock = axis.secondary_xaxis(
+                "top", (lambda epoch: np.interp(epoch, ends, so_far), lambda minute: np.interp(minute, so_far, ends))
+            )
+            clock.set_xlabel("minutes of training", fontsize=8)
+            clock.tick_params(labelsize=8)
         axis.set_ylabel("accuracy (95 % interval)")
         axis.set_ylim(0, 1.03)
         _entitle(figure, title)

@@ -26,7 +26,7 @@ CAPTIONS = {
     "samples.png": "Samples at every guidance weight. Each column starts from the same noise.",
     "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval; the accuracy that real "
     "held-out images reach for what they show, under the same evaluator; and chance.",
-    "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
+    "accuracy_vs_epoch.png": "Accuracy against epochs and minutes of training, for every guidance weight.",
     "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that should show it.",
 }
 CAPTIONS_OF_TRAINING = {"loss.png": "Training loss and learning rate."}
@@ -116,6 +116,18 @@ def write_report(folder: Path, report: Report) -> None:
     write_text(folder / "report.md", _page(report))
 
 
+def minutes_of_training(training: pd.DataFrame, images: int) -> pd.Series:
+    """Return how many minutes training took up to the end of each epoch, from the rows of `training.csv`.
+
+    Args:
+        training: the rows; none if nothing was trained.
+        images: images in an epoch.
+    """
+    if not len(training):
+        return pd.Series(dtype=float)
+    return (images / training["images_per_second"]).cumsum() / 60
+
+
 def split_table(splits: Mapping[str, int]) -> pd.DataFrame:
     """Return the rows of `splits.csv`: how many images each split has, and which share of all."""
     rows = pd.DataFrame(list(splits.items()), columns=["split", "images"])
@@ -198,6 +210,7 @@ def _write_figures(folder: Path, report: Report) -> None:
         folder / "accuracy_vs_epoch.png",
         sweep[(sweep["label_set"] == results.ranked_by) & (sweep["guidance_method"] == method)],
         f"{name}, {results.ranked_by}.json, {method} guidance",
+        minutes_of_training(training, report.splits["generator"]),
     )
     classes = (results.per_class["checkpoint"] == best["checkpoint"]) & (results.per_class["guidance_method"] == method)
     figures.accuracy_of_classes(
