@@ -51,9 +51,10 @@ def changed(experiment: Experiment, changes: Changes) -> Experiment:
 
 
 def run_ablation(experiment: Experiment, ablation: Ablation) -> None:
-    """Run an experiment and its variants with consecutive seeds, then write their tables and the figure.
+    """Run an experiment and its variants with each seed, then write their tables and the figure.
 
-    The first seed is the experiment's. Finished runs are not repeated, so the same command resumes after a stop.
+    Without `--seeds`, there are three consecutive ones, of which the first is the experiment's. Finished runs are not
+    repeated, so the same command resumes after a stop.
 
     Raises:
         LabError: w = 0 with plain guidance, where variants are compared, is not swept.
@@ -84,10 +85,14 @@ def _run_ablation(experiment: Experiment, ablation: Ablation) -> None:
     accuracies: dict[str, list[pd.DataFrame]] = {}
     for name, variant in planned.items():
         accuracies[name] = []
-        for seed in range(variant.seed, variant.seed + SEEDS):
+        for seed in variant.seeds or range(variant.seed, variant.seed + SEEDS):
             # Each run trains its own denoiser.
             one = replace(
-                variant, name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}", checkpoints_of="", seed=seed
+                variant,
+                name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}",
+                checkpoints_of="",
+                seed=seed,
+                seeds=(),
             )
             print(f"{one.name}:", file=sys.stderr)
             accuracies[name].append(run(one).by_epoch)

@@ -16,6 +16,7 @@ from experiments.pipelines import Export, Import, read_pipeline, write_pipeline
 from experiments.presets import ABLATIONS, PRESETS, PRINTED_RESULTS
 from experiments.sampling import Sampling, sample_pictures
 from experiments.stages import run
+from experiments.study import run_study
 from experiments.submissions import Scoring, score_submissions
 from experiments.tutorial.configuration import Tutorial
 from experiments.tutorial.presets import TUTORIALS
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             call(parsed(chosen, rest, program(first), f"{purpose[0].upper()}{purpose[1:]}."))
         else:
             experiment = parse(first, rest)
-            saved = f" in {experiment.checkpoints}{'*' if first in (*ABLATIONS, *TUTORIALS) else ''}"
+            several = first in (*ABLATIONS, *TUTORIALS) or (isinstance(experiment, Experiment) and experiment.seeds)
+            saved = f" in {experiment.checkpoints}{'*' if several else ''}"
             run_preset(first, experiment)
     except LabError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
@@ -86,13 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_preset(preset: str, experiment: AnyPreset) -> None:
-    """Run an experiment in the way of its preset: once, for each variant and seed, or step by step."""
+    """Run an experiment in the way of its preset: once, for each seed, for each variant and seed, or step by step."""
     if isinstance(experiment, UnconditionalExperiment):
         run_unconditional(experiment)
     elif isinstance(experiment, Tutorial):
         run_tutorial(experiment)
     elif preset in ABLATIONS:
         run_ablation(experiment, ABLATIONS[preset])
+    elif experiment.seeds:
+        run_study(experiment)
     else:
         run(experiment, PRINTED_RESULTS.get(preset, ()))
 

@@ -43,6 +43,9 @@ class Experiment:
     """The folder that holds data/, checkpoints/ and reports/."""
     seed: int = 0
     """Decides the initial weights and all randomness of training. Splits and sampling noise have seeds of their own."""
+    seeds: tuple[int, ...] = ()
+    """Training seeds. Each trains the denoiser once, in NAME-seed0 and so on, under one evaluator of --seed; the report
+    in NAME has intervals over trainings and images. By default there is one training, with --seed."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -74,6 +77,7 @@ class Experiment:
             require_name(flag, name or self.name)
         require_range("seed", self.seed, 0, 1_000_000)
         require_range("preview_every", self.preview_every, 0, 1_000_000)
+        self._require_seeds()
         # If nothing is trained, the noise schedule is the imported checkpoint's, which is not known yet.
         if self.training.epochs and self.sampler.sampling_steps > self.schedule.timesteps:
             raise LabError(
@@ -92,6 +96,21 @@ class Experiment:
                 f"--second-evaluator.kind is {self.second_evaluator.kind}, as --evaluator.kind is; "
                 f"choose another, or their mistakes are the same"
             )
+
+    def _require_seeds(self) -> None:
+        for seed in self.seeds:
+            require_range("seeds", seed, 0, 1_000_000)
+        if self.seeds and (len(self.seeds) < 2 or len(set(self.seeds)) < len(self.seeds)):
+            raise LabError(
+                f"--seeds is {' '.join(map(str, self.seeds))}; give two or more different ones, or --seed for one"
+            )
+        if self.seeds and self.checkpoints_of:
+            raise LabError(
+                f"--seeds trains denoisers, and --checkpoints-of {self.checkpoints_of} takes those of another "
+                f"experiment; remove one of them"
+            )
+        if self.seeds and not self.training.epochs:
+            raise LabError("--seeds trains denoisers, and --training.epochs is 0; remove one of them")
 
     def _require_shares(self) -> None:
         given, held_out = self.evaluator.weights is not None, self.data.held_out_share

@@ -5,6 +5,7 @@ scoring    the coursework's top-k rule
 intervals  95 % intervals from resampled images
 baselines  the ceiling (real images) and the floors
 selection  paired comparisons, intervals of ranks, the optimism of a maximum
+trainings  one recipe over several training seeds
 epochs     the accuracies at w = 0 by epoch, beside the loss
 ranking    the candidates from best to worst, with ties
 """

@@ -9,6 +9,7 @@ picture_folders  folders of 0.png, 1.png, ... to hand in
 report           the report's folder and its page
 submissions      several makers' folders of pictures, scored
 ablation         variants of an experiment, compared seed by seed
+study            one recipe, trained with several seeds
 unconditional    the report of an unconditional experiment
 tutorial         the tutorial's table and page
 rehearsal        what could make a report fail, tried before a run
