@@ -13,4 +13,5 @@ Every method has a weight w. At its neutral settings it equals plain classifier-
     autoguidance        auto: guidance away from a weaker checkpoint
     composed            composed: one term for each class of a label set
     evaluation_counter  the cost of a method in network evaluations
+    effective_scale     how far a method moves along plain guidance, measured while sampling
 """
