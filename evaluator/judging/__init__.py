@@ -7,4 +7,5 @@ baselines  the ceiling (real images) and the floors
 selection  paired comparisons, intervals of ranks, the optimism of a maximum
 epochs     the accuracies at w = 0 by epoch, beside the loss
 ranking    the candidates from best to worst, with ties
+equal_scale  methods of guidance compared with plain guidance at the same effective scale
 """
