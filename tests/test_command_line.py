@@ -190,6 +190,7 @@ def test_methods_of_guidance_are_swept_like_weights(
 ) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     methods = ["plain", "interval", "schedule", "rescale", "projected", "auto", "composed"]
+    methods += ["zero_star", "tangential", "magnitude"]
     arguments = ["--guidance.method", *methods, "--sweep.guidance-weights", "0", "2"]
     assert run(root, "digits", *TINY, *arguments) == 0
     sweep = table(root)

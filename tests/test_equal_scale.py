@@ -169,7 +169,7 @@ def test_a_sweep_of_methods_reports_them_at_equal_scale(tmp_path: Path, capsys: 
     interval = scales["interval:low=0.1"]
     # Of three steps one is above sigma / alpha = 5.
     assert interval[3.0].to_numpy() == pytest.approx(1 + 3 * 2 / 3, abs=1e-3)
-    assert scales["auto"][[1.0, 3.0]].isna().all()
+    assert scales["auto"].loc[[1.0, 3.0]].isna().all()
     assert (scales["auto"][0.0] == 1).all()
     # CFG++ at w = 0 guides: its scale is above 1.
     assert (scales["plus_plus"][0.0] > 1.1).all()

@@ -16,11 +16,14 @@ from lab.guidance.autoguidance import AutoMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
 from lab.guidance.limited_interval import IntervalMethod
+from lab.guidance.magnitude import MagnitudeMethod
 from lab.guidance.method import GuidanceMethod
 from lab.guidance.plus_plus import PlusPlusMethod
 from lab.guidance.projected import ProjectedMethod
 from lab.guidance.rescale import RescaleMethod
+from lab.guidance.tangential import TangentialMethod
 from lab.guidance.weight_schedule import ScheduleMethod
+from lab.guidance.zero_star import ZeroStarMethod
 
 METHODS: dict[str, type[GuidanceMethod]] = {
     "plain": PlainMethod,
@@ -28,6 +31,9 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "schedule": ScheduleMethod,
     "rescale": RescaleMethod,
     "projected": ProjectedMethod,
+    "zero_star": ZeroStarMethod,
+    "tangential": TangentialMethod,
+    "magnitude": MagnitudeMethod,
     "plus_plus": PlusPlusMethod,
     "auto": AutoMethod,
     "composed": ComposedMethod,
