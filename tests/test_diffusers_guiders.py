@@ -12,12 +12,12 @@ import torch
 from lab.guidance.effective_scale import EffectiveScale
 from lab.guidance.evaluation_counter import EvaluationCounter
 from lab.guidance.magnitude import Magnitude, MagnitudeMethod
-from lab.guidance.method import GuidanceMethod
+from lab.guidance.method import Unguided
 from lab.guidance.methods import named_method
 from lab.guidance.tangential import Tangential, damped
 from lab.guidance.zero_star import ZeroStar
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
-from tests.test_effective_scale import at, measured, mixture
+from tests.test_effective_scale import GRID, SCHEDULE, VOCABULARY, at, measured, mixture
 
 T = 49
 
@@ -58,19 +58,18 @@ def test_a_method_agrees_with_diffusers_guider(name: str, weight: float, network
     expected = guider.forward(pred_cond=both[:3], pred_uncond=both[3:]).pred
     found = method(in_float32, weight)(x_t, timesteps, conditions)
     assert not torch.allclose(found, (1 + weight) * both[:3] - weight * both[3:], atol=1e-4)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    # Both compute in float32, whose rounding goes with the largest values.
+    torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("text", "weight", "rows"), [
     ("zero_star", 2.0, 2), ("zero_star", 0.0, 1), ("zero_star", -1.0, 2),
-    ("tangential", 2.0, 2), ("tangential", 0.0, 1),
+    ("tangential", 2.0, 2), ("tangential", 0.0, 1), ("tangential", -1.0, 2),
     ("magnitude", 2.0, 2), ("magnitude", 0.0, 1), ("magnitude:damping=0", -1.0, 1),
 ])  # fmt: skip
-def test_a_step_costs_what_plain_guidance_does(text: str, weight: float, rows: int) -> None:
+def test_a_step_costs_no_more_than_plain_guidance(text: str, weight: float, rows: int) -> None:
     counter = EvaluationCounter(mixture)
-    method = {"zero_star": ZeroStar, "tangential": Tangential}.get(text)
-    damping = 0.0 if text.endswith("=0") else 8.0
-    (method(counter, weight) if method else Magnitude(counter, weight, damping))(*at(T))
+    named_method(text).method.guide(Unguided(counter, mixture, SCHEDULE, GRID, VOCABULARY), weight)(*at(T))
     assert counter.evaluations == rows * 3
 
 
@@ -111,7 +110,7 @@ def test_guidance_is_damped_by_the_relative_difference_of_the_halves() -> None:
 
 @pytest.mark.parametrize("name", GUIDERS)
 def test_a_method_has_an_effective_scale(name: str) -> None:
-    method: GuidanceMethod = named_method(name).method
+    method = named_method(name).method
     scale, _ = measured(method, 3.0)
     assert scale is not None
     if isinstance(method, MagnitudeMethod):
