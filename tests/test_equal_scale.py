@@ -102,14 +102,15 @@ def test_a_methods_difference_is_the_mean_over_the_rows_that_count() -> None:
                 ("mixed", 1.0, 2.0, 20, better),  # 0.8 against 0.7
                 ("mixed", 3.0, 4.0, 20, [*range(190)]),  # 0.95 against 0.9
                 ("mixed", 5.0, 6.0, 20, [*range(200)]),  # beyond the curve
-                ("mixed", 0.0, 1.0, 20, [*range(200)]),  # dearer than plain guidance there
+                ("mixed", 0.0, 2.0, 30, [*range(200)]),  # dearer than plain guidance there
+                ("mixed", 0.0, 1.0, 10, [*range(100)]),  # without guidance
                 ("mixed", 0.5, float("nan"), 20, [*range(200)]),  # without a scale
             ]
         )
     )
     row = methods.loc["mixed"]
     assert row["at_equal_scale"] == pytest.approx((0.1 + 0.05) / 2)
-    assert (row["rows_at_equal_scale"], row["rows_at_equal_weight"], row["rows"]) == (2, 3, 5)
+    assert (row["rows_at_equal_scale"], row["rows_at_equal_weight"], row["rows"]) == (2, 3, 6)
     assert row["at_equal_weight"] == pytest.approx((0.1 + 0.05 + 0.5) / 3, abs=1e-6)
     assert row["guidance_settings"] == "of=mixed"
 
@@ -139,6 +140,18 @@ def test_the_verdict_names_who_wins_and_at_what() -> None:
         "weight, stronger does. Worse at equal scale: worse. Not compared, because no row has a scale and a cost that "
         "plain guidance has: dear, sideways. Not compared, because no row is within what the method is defined for: "
         "abused."
+    )
+
+
+def test_a_method_without_a_scale_is_not_compared_by_its_unguided_row() -> None:
+    unguided, guided = ("auto", 0.0, 1.0, 10, [*range(100)]), ("auto", 1.0, float("nan"), 20, [*range(200)])
+    compared = equal_scale([file_rows([*PLAIN, unguided, guided])]).methods
+    assert compared["at_equal_scale"].isna().all()
+    assert compared["at_equal_weight"].item() == pytest.approx(0.3)
+    assert verdict(compared) == (
+        "At equal effective scale and no more network evaluations, no method beats plain guidance; none of those "
+        "compared does at equal nominal weight alone. Not compared, because no row has a scale and a cost that plain "
+        "guidance has: auto."
     )
 
 

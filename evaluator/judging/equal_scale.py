@@ -67,7 +67,8 @@ def equal_scale(files: Sequence[FileRows], seed: int = 0) -> EqualScale:
 
     A method's own difference is the mean over its rows, over the images of all files. At equal scale, a row counts if
     its scale lies within plain guidance's, it costs no more than plain guidance there, and the method is defined for
-    it. At equal weight, a row counts if plain guidance has the same weight and the method is defined for it.
+    it. At equal weight, a row counts if plain guidance has the same weight and the method is defined for it. Rows at a
+    scale of 0 or 1 do not guide, and count in neither.
 
     Args:
         files: the rows of each label-set file; each has `can_compare`.
@@ -92,7 +93,7 @@ def equal_scale(files: Sequence[FileRows], seed: int = 0) -> EqualScale:
         of_method = [(rows["guidance_method"] == method).to_numpy() for rows in tables]
         counted = [chosen & _counts(rows) for rows, chosen in zip(tables, of_method, strict=True)]
         defined = [
-            chosen & (rows["guidance_warning"] == "").to_numpy() & rows["at_equal_weight"].notna().to_numpy()
+            chosen & _guides(rows) & rows["at_equal_weight"].notna().to_numpy()
             for rows, chosen in zip(tables, of_method, strict=True)
         ]
         warned = [chosen & (rows["guidance_warning"] != "") for rows, chosen in zip(tables, of_method, strict=True)]
@@ -176,10 +177,15 @@ def _compared(file: FileRows, generator: np.random.Generator) -> tuple[pd.DataFr
     return rows[OF_ROW].join(pd.DataFrame(compared)), differences
 
 
+def _guides(rows: pd.DataFrame) -> np.ndarray:
+    """Return which rows guide, as the method is defined: scales of 0 and 1 are one half of plain guidance alone."""
+    return np.asarray((rows["guidance_warning"] == "") & ~rows["effective_guidance_scale"].isin([0, 1]))
+
+
 def _counts(rows: pd.DataFrame) -> np.ndarray:
     """Return which rows count at equal scale, (rows,)."""
     same_cost = rows["network_evaluations"] <= rows["plain_network_evaluations"]
-    return np.asarray(rows["at_equal_scale"].notna() & same_cost & (rows["guidance_warning"] == ""))
+    return _guides(rows) & np.asarray(rows["at_equal_scale"].notna() & same_cost)
 
 
 def _pooled(

@@ -31,7 +31,7 @@ def accuracy_against_scale(path: Path, compared: EqualScale, label_set: str, tit
     with saved_figure(path, height=4.2) as figure:
         entitle(figure, title)
         guided = rows[rows["effective_guidance_scale"] >= 1]
-        panels = [("all scales", rows), ("guided, enlarged", guided)][: 2 if len(guided) > 1 else 1]
+        panels = [("all scales", rows), ("guided, enlarged", guided)][: 2 if 1 < len(guided) < len(rows) else 1]
         for axis, (name, shown) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for place, (method, group) in enumerate(rows.groupby("guidance_method", sort=False)):
                 ordered = group.loc[group.index.isin(shown.index)].sort_values("effective_guidance_scale")
@@ -59,7 +59,8 @@ def section(compared: EqualScale, label_set: str) -> list[str]:
         "unconditional) on (conditional - unconditional), whose mean over steps and images is exactly 1 + w for plain "
         "guidance. It is missing if a method guides along another direction. At equal scale, plain guidance's curve is "
         "interpolated at the scale of the row, image by image from the same noise. A row counts if it lies on that "
-        "curve, costs no more network evaluations than plain guidance there, and the method is defined for it. "
+        "curve, costs no more network evaluations than plain guidance there, guides at all (a scale other than 0 and "
+        "1), and the method is defined for it. "
         "Differences are in accuracy, averaged over a method's rows and the images of all label-set files, with 95 % "
         "intervals over images.",
         markdown(with_intervals(methods)),
@@ -76,10 +77,13 @@ def verdict(methods: pd.DataFrame) -> str:
     worse = compared & (methods["at_equal_scale_high"] < 0)
     warned = ~compared & (methods["rows_with_warning"] == methods["rows"])
     unlike = ~compared & ~warned
+    only = "none of those compared does at equal nominal weight alone"
+    if only_at_weight.any():
+        do = "do" if only_at_weight.sum() > 1 else "does"
+        only = f"only at equal nominal weight, {_names(methods, only_at_weight)} {do}"
     sentences = [
         f"At equal effective scale and no more network evaluations, {_names(methods, better)} "
-        f"{'beat' if better.sum() > 1 else 'beats'} plain guidance; only at equal nominal weight, "
-        f"{_names(methods, only_at_weight)} {'do' if only_at_weight.sum() > 1 else 'does'}.",
+        f"{'beat' if better.sum() > 1 else 'beats'} plain guidance; {only}.",
         *([f"Worse at equal scale: {_names(methods, worse)}."] if worse.any() else []),
         *([f"Not compared, because no row has a scale and a cost that plain guidance has: {_names(methods, unlike)}."]
           if unlike.any() else []),
