@@ -95,6 +95,10 @@ MNIST = Experiment(
     evaluator=EvaluatorConfig(epochs=10),
 )
 
+EVERY_METHOD = (
+    "plain", "interval", "schedule", "rescale", "projected", "zero_star", "tangential", "magnitude", "plus_plus",
+    "auto", "composed",
+)  # fmt: skip
 
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": ("1,797 real 8x8 digits, no download; 1 to 3 minutes on 2 cores, 0.998 on both files at w = 2", DIGITS),
@@ -105,9 +109,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             name="digits-guidance",
             checkpoints_of="digits",
             second_evaluator=SecondEvaluatorConfig(share=0.4),
-            guidance=GuidanceConfig(
-                ("plain", "interval", "schedule", "rescale", "projected", "plus_plus", "auto", "composed")
-            ),
+            guidance=GuidanceConfig(EVERY_METHOD),
             sampler=DDIMConfig(sampling_steps=10),
             sweep=SweepConfig(guidance_weights=(-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 4.0), newest=1),
         ),

@@ -308,6 +308,11 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
             "guidance_settings": settings_in_words(cell),
             "guidance_weight": cell.guidance_weight,
             "guidance_scale": 1 + cell.guidance_weight,
+            # Four decimals are what the rounding of float32 leaves.
+            "effective_guidance_scale": float("nan")
+            if (scale := result.effective_guidance_scale) is None
+            else round(scale, 4),
+            "guidance_warning": cell.named_method.problems([cell.guidance_weight], cell.sampler),
             "sampler": cell.sampler.kind,
             "sampling_steps": cell.sampler.sampling_steps,
             "network_evaluations": result.network_evaluations,

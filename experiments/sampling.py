@@ -118,6 +118,8 @@ def sample_pictures(sampling: Sampling) -> None:
     name, label_sets = _label_sets(sampling, checkpoint)
     require_fit(sampling.sampler, [named], noise_schedule(checkpoint.schedule), checkpoint.vocabulary)
     require_new_folder(sampling.out)
+    if (warning := named.warning([sampling.guidance_weight], sampling.sampler)) is not None:
+        print(f"warning: {warning}", file=sys.stderr)
     computation = chosen_computation(sampling.device, sampling.precision, checkpoint.denoiser.width)
     weaker = _weaker(sampling, checkpoint)
     if any(label_sets) and not checkpoint.denoiser.conditional:

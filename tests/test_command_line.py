@@ -76,7 +76,8 @@ def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path, precision: s
     sweep = table(finished)
     assert list(sweep.columns) == shlex.split(
         "experiment checkpoint epoch step label_set guidance_method guidance_settings guidance_weight "
-        "guidance_scale sampler sampling_steps network_evaluations seeds images labels correct_labels "
+        "guidance_scale effective_guidance_scale guidance_warning "
+        "sampler sampling_steps network_evaluations seeds images labels correct_labels "
         "accuracy accuracy_low accuracy_high "
         "exact_match exact_match_low exact_match_high image_accuracy image_accuracy_low "
         "image_accuracy_high unasked_rate unasked_rate_low unasked_rate_high seconds warm_up_seconds "
@@ -88,6 +89,7 @@ def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path, precision: s
     assert (sweep["images"] == 100).all()
     assert (sweep["accuracy"] == sweep["correct_labels"] / sweep["labels"]).all()
     assert (sweep["guidance_scale"] == 1 + sweep["guidance_weight"]).all()
+    assert ((sweep["effective_guidance_scale"] - sweep["guidance_scale"]).abs() < 1e-3).all()
     assert (sweep["network_evaluations"] == sweep["guidance_weight"].map({-1: 3, 0: 3, 2: 6})).all()
     assert (sweep["accuracy_low"] <= sweep["accuracy"]).all()
     assert (sweep["accuracy"] <= sweep["accuracy_high"]).all()
@@ -188,6 +190,7 @@ def test_methods_of_guidance_are_swept_like_weights(
 ) -> None:
     root = shutil.copytree(finished, tmp_path / "copy")
     methods = ["plain", "interval", "schedule", "rescale", "projected", "auto", "composed"]
+    methods += ["zero_star", "tangential", "magnitude"]
     arguments = ["--guidance.method", *methods, "--sweep.guidance-weights", "0", "2"]
     assert run(root, "digits", *TINY, *arguments) == 0
     sweep = table(root)
@@ -205,7 +208,9 @@ def test_methods_of_guidance_are_swept_like_weights(
     assert set(auto["guidance_settings"]) == {"weak_checkpoint=epoch0001"}
     assert auto["network_evaluations"].groupby("guidance_weight").unique().map(list).to_dict() == {0: [3], 2: [6]}
     folder = root / "reports" / "digits"
-    assert {path.name for path in folder.iterdir()} == FILES | {"accuracy_by_method.png", "samples_by_method.png"}
+    assert {path.name for path in folder.iterdir()} == FILES | {
+        "accuracy_by_method.png", "samples_by_method.png", "accuracy_vs_scale.png", "equal_scale.csv", "methods.csv",
+    }  # fmt: skip
     assert "(samples_by_method.png)" in (folder / "report.md").read_text()
     # The rows of the plain sweep before are as they were.
     before, settings = sweep[sweep["guidance_method"] == "plain"].reset_index(drop=True), "guidance_settings"

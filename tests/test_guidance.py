@@ -20,6 +20,7 @@ from lab.guidance.classifier_free import ClassifierFreeGuidance, PlainMethod
 from lab.guidance.composed import Composed, ComposedMethod
 from lab.guidance.evaluation_counter import EvaluationCounter
 from lab.guidance.limited_interval import IntervalMethod, LimitedInterval
+from lab.guidance.magnitude import MagnitudeMethod
 from lab.guidance.method import GuidanceMethod, Unguided
 from lab.guidance.methods import METHODS, NamedMethod, named_method, named_methods
 from lab.guidance.plus_plus import PlusPlus
@@ -75,10 +76,11 @@ NEUTRAL: dict[str, GuidanceMethod] = {
     "schedule": ScheduleMethod(shape="constant", smallest=0.0),
     "rescale": RescaleMethod(phi=0.0),
     "projected": ProjectedMethod(eta=1.0, momentum=0.0, largest_norm=0.0),
+    "magnitude": MagnitudeMethod(damping=0.0),
     "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
 }
 """Settings at which a method is plain guidance at every weight."""
-NEUTRAL_WEIGHT = {"plus_plus": -1.0, "auto": 0.0}
+NEUTRAL_WEIGHT = {"plus_plus": -1.0, "auto": 0.0, "zero_star": 0.0, "tangential": 0.0}
 """The weight at which the others are."""
 
 
@@ -255,6 +257,7 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ("interval:low=nan", "they must be 0 <= low <= high"),
         ("schedule:shape=linaer", "=linaer; choose from constant, linear, cosine, clamped; did you mean 'linear'?"),
         ("composed:avoided_scale=0.5", "--guidance.method composed:avoided-scale is 0.5"),
+        ("magnitude:damping=-1", "--guidance.method magnitude:damping is -1"),
         ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
     ],
 )

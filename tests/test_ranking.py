@@ -26,6 +26,9 @@ def sweep() -> pd.DataFrame:
             "guidance_method": "plain",
             "guidance_weight": weight,
             "guidance_scale": 1 + weight,
+            # The second file has other images, and its own scale.
+            "effective_guidance_scale": 1 + weight + (0.1 if label_set == "new_test" else 0),
+            "guidance_warning": "",
             "label_set": label_set,
             "accuracy": accuracy,
             "accuracy_low": low,
@@ -57,3 +60,25 @@ def test_the_first_file_alone_decides_and_equals_go_to_the_later_checkpoint() ->
     assert list(ranked["rank_low"]) == [1, 1, 1, 4]
     assert list(ranked["rank_high"]) == [1, 1, 3, 4]
     assert optimism > 0
+
+
+def test_ties_go_to_the_smallest_effective_scale() -> None:
+    # Method, nominal scale, effective scale: a weight means different things for different methods.
+    candidates = [("plain", 2.5, 2.5), ("plus_plus", 1.0, 3.2), ("interval", 3.0, 2.2), ("auto", 2.3, float("nan"))]
+    table = pd.DataFrame(
+        {
+            "checkpoint": "a", "epoch": 1, "step": 1, "guidance_method": method, "guidance_weight": scale - 1,
+            "guidance_scale": scale, "effective_guidance_scale": effective, "guidance_warning": "",
+            "test": 1.0, "test_low": 0.9, "test_high": 1.0,
+        }
+        for method, scale, effective in candidates
+    )  # fmt: skip
+    right = np.ones((100, 1), dtype=bool)
+    scored = [ScoredImages(asked=right, seen=right, found=right)] * len(candidates)
+    ranked, _ = ranking(table, "test", scored)
+    assert ranked["guidance_method"].to_list() == ["interval", "auto", "plain", "plus_plus"]
+
+
+def test_a_candidate_has_the_effective_scale_of_the_file_that_ranks() -> None:
+    table = accuracy_by_checkpoint(sweep())
+    assert table["effective_guidance_scale"].to_list() == table["guidance_scale"].to_list()

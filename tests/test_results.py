@@ -13,7 +13,7 @@ VOCABULARY = ClassVocabulary(("cube", "sphere", "cone"))
 def results(label_sets: list[LabelSet], seen: list[LabelSet], trained: list[LabelSet]) -> Results:
     """Return the results of one cell in which the evaluator sees `seen` where `label_sets` was asked for."""
     settings = {"checkpoint": "epoch0001", "epoch": 1, "step": 1, "label_set": "test", "guidance_method": "plain"}
-    settings |= {"guidance_weight": 1.0, "guidance_scale": 2.0}
+    settings |= {"guidance_weight": 1.0, "guidance_scale": 2.0, "effective_guidance_scale": 2.0, "guidance_warning": ""}
     logits = VOCABULARY.conditions(seen) * 2 - 1
     pixels = torch.zeros(len(label_sets), 1, 4, 4, dtype=torch.uint8)
     return Results(

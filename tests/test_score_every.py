@@ -46,6 +46,7 @@ def test_the_table_has_the_accuracies_at_w_0_and_the_losses() -> None:
         ],
         columns=columns,
     )
+    sweep = sweep.assign(effective_guidance_scale=sweep["guidance_scale"], guidance_warning="")
     training = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.25]})
     found = accuracy_by_epoch(sweep, training)
     expected = {

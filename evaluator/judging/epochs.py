@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from evaluator.judging.ranking import accuracy_by_checkpoint
+from evaluator.judging.ranking import OF_GUIDANCE, accuracy_by_checkpoint
 
 
 def accuracy_by_epoch(sweep: pd.DataFrame, training: pd.DataFrame) -> pd.DataFrame:
@@ -18,7 +18,8 @@ def accuracy_by_epoch(sweep: pd.DataFrame, training: pd.DataFrame) -> pd.DataFra
     """
     unguided = sweep[(sweep["guidance_method"] == "plain") & (sweep["guidance_weight"] == 0)]
     table = accuracy_by_checkpoint(unguided).sort_values("epoch", ignore_index=True)
-    accuracies = table.drop(columns=["checkpoint", "guidance_method", "guidance_weight", "guidance_scale"])
+    of_guidance = ["guidance_method", "guidance_weight", "guidance_scale", *OF_GUIDANCE]
+    accuracies = table.drop(columns=["checkpoint", *of_guidance])
     losses = dict(zip(training["epoch"], training["loss"], strict=True)) if len(training) else {}
     accuracies.insert(2, "loss", [losses.get(epoch, float("nan")) for epoch in accuracies["epoch"]])
     return accuracies

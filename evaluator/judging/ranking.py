@@ -15,6 +15,8 @@ from lab.errors import LabError
 
 CANDIDATE = ["checkpoint", "epoch", "step", "guidance_method", "guidance_weight", "guidance_scale"]
 """The columns that identify a candidate."""
+OF_GUIDANCE = ["effective_guidance_scale", "guidance_warning"]
+"""What else a candidate's rows say of its guidance. The effective scale is that of the first label-set file."""
 
 
 def require_column_names(label_sets: Sequence[str]) -> None:
@@ -22,7 +24,17 @@ def require_column_names(label_sets: Sequence[str]) -> None:
     differences = [f"{name}_difference" for name in label_sets]
     ends = [f"{name}_{end}" for name in ("rank", "behind_best", *label_sets, *differences) for end in ("low", "high")]
     of_ablations = ["variant", "at", "seed", "seeds"]
-    taken = [*CANDIDATE, "rank", "tied_with_best", "behind_best", "loss", *of_ablations, *differences, *ends]
+    taken = [
+        *CANDIDATE,
+        *OF_GUIDANCE,
+        "rank",
+        "tied_with_best",
+        "behind_best",
+        "loss",
+        *of_ablations,
+        *differences,
+        *ends,
+    ]
     for name in label_sets:
         if name in taken:
             raise LabError(f"--data.label-sets: {name!r} is already a column name in the tables; rename {name}.json")
@@ -35,9 +47,10 @@ def accuracy_by_checkpoint(sweep: pd.DataFrame) -> pd.DataFrame:
         sweep: the rows of `sweep.csv`.
 
     Returns:
-        The candidate columns, then NAME, NAME_low and NAME_high for every label-set file NAME; rows in sweep order.
+        The candidate columns, those of `OF_GUIDANCE`, then NAME, NAME_low and NAME_high for every label-set file NAME;
+        rows in sweep order.
     """
-    table = sweep[CANDIDATE].drop_duplicates().reset_index(drop=True)
+    table = sweep.drop_duplicates(CANDIDATE)[[*CANDIDATE, *OF_GUIDANCE]].reset_index(drop=True)
     for name, rows in sweep.groupby("label_set", sort=False):
         columns = {"accuracy": f"{name}", "accuracy_low": f"{name}_low", "accuracy_high": f"{name}_high"}
         table = table.merge(rows[[*CANDIDATE, *columns]].rename(columns=columns), on=CANDIDATE, how="left")
@@ -47,8 +60,8 @@ def accuracy_by_checkpoint(sweep: pd.DataFrame) -> pd.DataFrame:
 def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages]) -> tuple[pd.DataFrame, float]:
     """Return the rows of `accuracy_by_checkpoint` from best to worst, each compared with the best, and the optimism.
 
-    Equal accuracies are ordered by guidance weight, smallest first because it distorts least, then by step, latest
-    first.
+    Equal accuracies are ordered by effective guidance scale, smallest first because it distorts least, then by step,
+    latest first. A row without an effective scale has its place by the guidance scale 1 + w.
 
     Args:
         table: the rows of `accuracy_by_checkpoint`.
@@ -61,7 +74,10 @@ def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages])
         the same pairs of label set and seed; a row is tied with the best if the interval reaches 0. The second value is
         the optimism of the best row; see `evaluator.judging.selection`.
     """
-    ordered = table.sort_values([ranked_by, "guidance_weight", "step"], ascending=[False, True, False], kind="stable")
+    # Rounded, so that the rounding of float32 does not separate equal scales.
+    scale = table["effective_guidance_scale"].astype(float).fillna(table["guidance_scale"]).round(3)
+    by = table.assign(scale=scale)[[ranked_by, "scale", "step"]]
+    ordered = table.loc[by.sort_values(list(by), ascending=[False, True, False], kind="stable").index]
     correct = np.stack([scored[row].correct_labels for row in ordered.index], axis=1)
     compared = selection(correct, scored[0].labels, best=0)
     ordered = ordered.reset_index(drop=True)

@@ -1,6 +1,7 @@
 """Reporting: what a writeup needs, made of judged cells.
 
 results          the tables of a sweep
+methods          methods of guidance at equal effective scale: their section of the page, and their figure
 printed          results that an experiment's source printed
 figures          every figure
 denoising        x at moments of sampling: the strip and the sheets

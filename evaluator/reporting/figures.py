@@ -4,7 +4,7 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,13 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def _entitle(figure: "Figure", title: str) -> None:
+def look(place: int) -> dict[str, Any]:
+    """Return a colour and a marker that together are those of no other place, up to 64."""
+    turn, number = divmod(place, len(COLOURS))
+    return {"color": COLOURS[number], "marker": MARKERS[(number + turn) % len(MARKERS)]}
+
+
+def entitle(figure: "Figure", title: str) -> None:
     """Set the title of a figure, on as many lines as its width asks for."""
     width = figure.get_figwidth() * CHARACTERS_PER_INCH * len(title) / max(1, _columns(title))
     figure.suptitle(textwrap.fill(title, int(width)), fontsize=10)
@@ -73,7 +79,7 @@ def image_grid(
         height=0.4 + bands * (rows * side + names_height) + 0.15 * (bands - 1),
         width=max(names_width + per_band * side, WIDTH / 2),
     ) as figure:
-        _entitle(figure, title)
+        entitle(figure, title)
         for band, axis in enumerate(figure.subplots(bands, squeeze=False)[:, 0]):
             part = slice(band * per_band, (band + 1) * per_band)
             sheet, tops, lefts = _sheet(images[:, part], per_band)
@@ -134,7 +140,7 @@ def accuracy_against_weight(
     """
     guided = rows[rows["guidance_weight"] > 0]
     with saved_figure(path, height=3.4) as figure:
-        _entitle(figure, title)
+        entitle(figure, title)
         panels = [("all weights", rows), ("guided, enlarged", guided)][: 2 if len(guided) else 1]
         for axis, (name, shown) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             if ceiling is not None:
@@ -181,7 +187,7 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str, minutes: 
             clock.tick_params(labelsize=8)
         axis.set_ylabel("accuracy (95 % interval)")
         axis.set_ylim(0, 1.03)
-        _entitle(figure, title)
+        entitle(figure, title)
         axis.grid(alpha=0.25)
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -198,7 +204,7 @@ def accuracy_of_methods(path: Path, rows: pd.DataFrame, title: str) -> None:
     """
     methods = rows["guidance_method"].drop_duplicates().tolist()
     with saved_figure(path, height=4.2) as figure:
-        _entitle(figure, title)
+        entitle(figure, title)
         left, right = figure.subplots(1, 2, sharey=True)
         for axis, column, named in (
             (left, "guidance_weight", "guidance weight w"),
@@ -214,11 +220,11 @@ def accuracy_of_methods(path: Path, rows: pd.DataFrame, title: str) -> None:
                     [places.index(value) + aside for value in shown[column]],
                     shown["accuracy"],
                     yerr=[shown["accuracy"] - shown["accuracy_low"], shown["accuracy_high"] - shown["accuracy"]],
-                    fmt=MARKERS[number % len(MARKERS)],
-                    color=COLOURS[number % len(COLOURS)],
+                    linestyle="none",
+                    **look(number),
                     markersize=4,
                     capsize=1.5,
-                    linewidth=1,
+                    elinewidth=1,
                     label=method,
                 )
             axis.set_xticks(range(len(places)), [f"{value:g}" for value in places])
@@ -250,7 +256,7 @@ def accuracy_of_classes(path: Path, rows: pd.DataFrame, title: str) -> None:
         axis.set_yticks(range(len(table)), [str(name) for name in table.index], fontsize=8)
         axis.set_xlabel("guidance weight w")
         figure.colorbar(shown, label="accuracy")
-        _entitle(figure, title)
+        entitle(figure, title)
 
 
 def accuracy_of_sizes(path: Path, rows: pd.DataFrame, title: str) -> None:
@@ -282,7 +288,7 @@ def accuracy_of_sizes(path: Path, rows: pd.DataFrame, title: str) -> None:
         axis.set_ylabel("accuracy (95 % interval)")
         axis.set_ylim(0, 1.03)
         axis.grid(alpha=0.25, axis="y")
-        _entitle(figure, title)
+        entitle(figure, title)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
 
 
@@ -298,7 +304,7 @@ def accuracy_against_coverage(path: Path, rows: pd.DataFrame, title: str) -> Non
     """
     reference, generated = rows.iloc[0], rows.iloc[1:].dropna(subset=["coverage"])
     with saved_figure(path, height=4.4) as figure:
-        _entitle(figure, title)
+        entitle(figure, title)
         left, right = figure.subplots(1, 2)
         for axis in (left, right):
             axis.axvspan(reference["coverage_low"], reference["coverage_high"], color="0.5", alpha=0.25, linewidth=0)
@@ -316,8 +322,7 @@ def accuracy_against_coverage(path: Path, rows: pd.DataFrame, title: str) -> Non
                         ordered["accuracy"] - ordered["accuracy_low"],
                         ordered["accuracy_high"] - ordered["accuracy"],
                     ],
-                    marker=MARKERS[number % len(MARKERS)],
-                    color=COLOURS[number % len(COLOURS)],
+                    **look(number),
                     markersize=4,
                     linewidth=1,
                     elinewidth=0.4,
@@ -358,14 +363,14 @@ def loss_curve(path: Path, training: pd.DataFrame) -> None:
         rate.plot(training["epoch"], training["learning_rate"], color=COLOURS[1], linewidth=1, linestyle="--")
         rate.set_ylabel("learning rate at the epoch's end", color=COLOURS[1])
         rate.set_ylim(bottom=0)
-        _entitle(figure, "Training")
+        entitle(figure, "Training")
 
 
 def step_losses(path: Path, losses: Sequence[float], title: str) -> None:
     """Save the loss of every optimizer step, and its natural logarithm beside it."""
     values, steps = np.asarray(losses), np.arange(1, len(losses) + 1)
     with saved_figure(path, height=2.6) as figure:
-        _entitle(figure, title)
+        entitle(figure, title)
         panels = {"loss": values, "ln(loss)": np.log(np.maximum(values, 1e-12))}
         for axis, (name, shown) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             axis.plot(steps, shown, color=COLOURS[0], linewidth=0.7)

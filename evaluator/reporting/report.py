@@ -12,6 +12,7 @@ from evaluator.judging.cells import CELL
 from evaluator.reporting import figures
 from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
 from evaluator.reporting.denoising import SHEETS, STRIP_FILE, strip_caption, write_denoising
+from evaluator.reporting.methods import SCALE_CAPTION, SCALE_FIGURE, accuracy_against_scale, section
 from evaluator.reporting.printed import PrintedResult, with_printed
 from evaluator.reporting.results import Results
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
@@ -107,8 +108,11 @@ def write_report(folder: Path, report: Report) -> None:
     }
     tables |= {} if report.quality is None else {"quality": report.quality}
     tables |= {"accuracy_by_epoch": report.by_epoch} if len(report.by_epoch) else {}
+    if (compared := results.at_equal_scale) is not None:
+        tables |= {"equal_scale": compared.rows, "methods": compared.methods}
     # An earlier report of the same networks may have them.
-    remove_all(folder / f"{name}.csv" for name in {"quality", "accuracy_by_epoch"} - tables.keys())
+    optional = {"quality", "accuracy_by_epoch", "equal_scale", "methods"}
+    remove_all(folder / f"{name}.csv" for name in optional - tables.keys())
     for table_name, table in tables.items():
         write_csv(folder / f"{table_name}.csv", table)
     _write_latex(folder, results)
@@ -148,28 +152,40 @@ def _captions(report: Report) -> dict[str, str]:
         | (CAPTIONS_OF_TRAINING if len(report.training) else {})
         | (CAPTIONS_OF_SIZES if report.results.has_sizes else {})
         | (CAPTIONS_OF_METHODS if len(report.results.methods) > 1 else {})
+        | ({} if report.results.at_equal_scale is None else {SCALE_FIGURE: SCALE_CAPTION})
         | (CAPTIONS_OF_QUALITY if report.has_coverage else {})
     )
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
-    # A column that says the same in every row says nothing.
-    dropped = ["step"] if table["guidance_method"].nunique() > 1 else ["guidance_method", "step"]
-    return with_intervals(table).drop(columns=dropped)
+    # A column that says the same in every row, or the same as another one, says nothing.
+    scale = table["effective_guidance_scale"].astype(float)
+    says_nothing = {
+        "step": True,
+        "guidance_method": table["guidance_method"].nunique() == 1,
+        "effective_guidance_scale": bool((scale.isna() | ((scale - table["guidance_scale"]).abs() < 0.001)).all()),
+        "guidance_warning": bool((table["guidance_warning"] == "").all()),
+    }
+    return with_intervals(table).drop(columns=[column for column, nothing in says_nothing.items() if nothing])
 
 
 def top_rows(results: Results, count: int) -> str:
     """Return the best rows of the ranking as plain text for a terminal."""
-    return _readable(results.ranking.head(count)).to_string(index=False)
+    return _readable(results.ranking.head(count).assign(guidance_warning="")).to_string(index=False)
 
 
 def _write_latex(folder: Path, results: Results) -> None:
     note = "w: guidance weight, s = 1 + w: guidance scale; 95 % intervals in parentheses, resampling images."
     # Short names, so that the tables fit a page's width.
-    short = {"guidance_weight": "w", "guidance_scale": "s", "tied_with_best": "tied"}
+    short = {
+        "guidance_weight": "w",
+        "guidance_scale": "s",
+        "effective_guidance_scale": "effective s",
+        "tied_with_best": "tied",
+    }
     left_out = ["epoch", "rank_low", "rank_high", "behind_best", "behind_best_low", "behind_best_high"]
     by_checkpoint, best = (
-        _readable(table.drop(columns=left_out, errors="ignore"))
+        _readable(table.drop(columns=left_out, errors="ignore").assign(guidance_warning=""))
         .rename(columns=short)
         .map(lambda cell: cell.replace(" to ", "--") if isinstance(cell, str) else cell)
         for table in (results.by_checkpoint, results.ranking.head(SHOWN))
@@ -246,6 +262,8 @@ def _write_figures(folder: Path, report: Report) -> None:
             names,
             f"{title}: a method a row at its best weight, the same noise down a column",
         )
+    if (compared := results.at_equal_scale) is not None:
+        accuracy_against_scale(folder / SCALE_FIGURE, compared, results.ranked_by, f"{title}, {results.ranked_by}.json")
     if len(training):
         figures.loss_curve(folder / "loss.png", training)
     write_denoising(folder, dict(moments), report.pictures, names, of_best)
@@ -259,16 +277,20 @@ def _page(report: Report) -> str:
         f"{best[f]:.3f} ({best[f'{f}_low']:.3f} to {best[f'{f}_high']:.3f}) on {escape_markdown(f)}.json" for f in files
     ]
     others = f", and {', '.join(accuracies[1:])}, which the ranking does not use" if accuracies[1:] else ""
+    settings = results.best_cells[0][0].settings["guidance_settings"]
+    scale, warning = best["effective_guidance_scale"], best["guidance_warning"]
     ties, images = int(ranked["tied_with_best"].sum()) - 1, len(results.scored[0].labels)
     tied = "No other row is" if ties == 0 else "1 other row is" if ties == 1 else f"{ties} other rows are"
     parts = [
         f"# {escape_markdown(report.name)}",
         *(f"> **Warning.** {escape_markdown(warning)}" for warning in report.warnings),
         f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} with "
-        f"{escape_markdown(best['guidance_method'])} guidance at weight "
-        f"w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}): accuracy "
+        f"{escape_markdown(best['guidance_method'])} guidance{escape_markdown(f' ({settings})' if settings else '')} "
+        f"at weight w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}"
+        f"{'' if np.isnan(scale) else f', effective scale {scale:.4g}'}): accuracy "
         f"{accuracies[0]}{others}. {tied} tied with it. A row is tied if, over the same pairs of label set "
-        "and seed, the 95 % interval of the difference includes 0.",
+        "and seed, the 95 % interval of the difference includes 0."
+        f"{f' The best row has a warning: {escape_markdown(warning)}.' if warning else ''}",
         "If the best row and those tied with it were equally good, the best one's accuracy on "
         f"{escape_markdown(files[0])}.json would still be {results.optimism:.3f} too high on average, because it "
         f"is the maximum of {ties + 1} rows on {images} images.",
@@ -283,6 +305,7 @@ def _page(report: Report) -> str:
         "## Ranking",
         markdown(_readable(ranked.head(SHOWN))),
         f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
+        *([] if results.at_equal_scale is None else section(results.at_equal_scale, results.ranked_by)),
         "## Figures",
         # A label-set file's name may hold a blank or a bracket.
         *(f"![{caption}]({quote(file)})\n\n*{caption}*" for file, caption in _captions(report).items()),
@@ -309,7 +332,8 @@ def _page(report: Report) -> str:
         "## Files",
         "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
         f"`accuracy_by_size.csv`, {'`accuracy_by_epoch.csv` (w = 0), ' if len(report.by_epoch) else ''}"
-        f"{'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
+        f"{'' if quality is None else '`quality.csv`, '}"
+        f"{'' if results.at_equal_scale is None else '`equal_scale.csv`, `methods.csv`, '}`baselines.csv`, "
         "`splits.csv`, `evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), for "
         "LaTeX `accuracy_by_checkpoint.tex` and `ranking.tex`, and the folder `images/` (the single images of the best "
         "row, a folder for each label-set file, as scoring reads them)."

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from evaluator.judging.baselines import baseline_row, shuffled_row
 from evaluator.judging.cells import CELL, JudgedCell
+from evaluator.judging.equal_scale import EqualScale, FileRows, can_compare, equal_scale
 from evaluator.judging.intervals import Interval, interval_columns, ratio_interval
 from evaluator.judging.ranking import accuracy_by_checkpoint, ranking
 from evaluator.judging.scoring import MEASURES, ScoredImages, chance, score
@@ -177,6 +179,16 @@ class Results:
     def cells_of(self, method: str) -> list[JudgedCell]:
         """Return the cells of the best row's checkpoint that were guided by this method, in order."""
         return [cell for cell in self.cells_of_best_checkpoint if cell.settings["guidance_method"] == method]
+
+    @cached_property
+    def at_equal_scale(self) -> EqualScale | None:
+        """The methods compared with plain guidance at the best row's checkpoint; None if they cannot be compared."""
+        files = []
+        for _, rows in self.sweep[self.sweep["checkpoint"] == self.best["checkpoint"]].groupby("label_set", sort=False):
+            images = [self.scored[place] for place in rows.index]
+            correct = np.stack([one.correct_labels for one in images], axis=1)
+            files.append(FileRows(rows, correct, images[0].labels))
+        return equal_scale(files) if all(can_compare(file.rows) for file in files) else None
 
     @cached_property
     def best_of_methods(self) -> list[JudgedCell]:

@@ -16,11 +16,14 @@ from lab.guidance.autoguidance import AutoMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
 from lab.guidance.limited_interval import IntervalMethod
+from lab.guidance.magnitude import MagnitudeMethod
 from lab.guidance.method import GuidanceMethod
 from lab.guidance.plus_plus import PlusPlusMethod
 from lab.guidance.projected import ProjectedMethod
 from lab.guidance.rescale import RescaleMethod
+from lab.guidance.tangential import TangentialMethod
 from lab.guidance.weight_schedule import ScheduleMethod
+from lab.guidance.zero_star import ZeroStarMethod
 
 METHODS: dict[str, type[GuidanceMethod]] = {
     "plain": PlainMethod,
@@ -28,6 +31,9 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "schedule": ScheduleMethod,
     "rescale": RescaleMethod,
     "projected": ProjectedMethod,
+    "zero_star": ZeroStarMethod,
+    "tangential": TangentialMethod,
+    "magnitude": MagnitudeMethod,
     "plus_plus": PlusPlusMethod,
     "auto": AutoMethod,
     "composed": ComposedMethod,
@@ -66,8 +72,8 @@ class NamedMethod:
                 f"{sampler.kind}{' with eta' if sampler.kind in allowed else ''}; add --sampler.kind {allowed[0]}"
             )
 
-    def warning(self, weights: Sequence[float], sampler: SamplerConfig) -> str | None:
-        """Return a warning if these weights or this sampler exceed what the method is defined for, else None."""
+    def problems(self, weights: Sequence[float], sampler: SamplerConfig) -> str:
+        """Return in words how these weights or this sampler exceed what the method is defined for, or nothing."""
         low, high = self.method.facts.weights
         beyond = [f"w = {weight:g}" for weight in weights if not low <= weight <= high]
         clamped = self.method.facts.without_clamping and getattr(sampler, "clamp", False)
@@ -75,7 +81,12 @@ class NamedMethod:
             *([f"it is defined for w from {low:g} to {high:g}, not for {', '.join(beyond)}"] if beyond else []),
             *(["it is exact only without clamping (--sampler.no-clamp)"] if clamped else []),
         ]
-        return f"guidance method {self.label}: {'; '.join(problems)}" if problems else None
+        return "; ".join(problems)
+
+    def warning(self, weights: Sequence[float], sampler: SamplerConfig) -> str | None:
+        """Return a warning if these weights or this sampler exceed what the method is defined for, else None."""
+        problems = self.problems(weights, sampler)
+        return f"guidance method {self.label}: {problems}" if problems else None
 
 
 def named_method(text: str) -> NamedMethod:

@@ -147,6 +147,8 @@ class CellResult:
         seconds: time spent sampling and judging; the cell's share if cells share batches.
         warm_up_seconds: time spent compiling the network, once for all cells of a checkpoint; 0 without compilation.
         device: the device that computed it.
+        effective_guidance_scale: see `lab.guidance.effective_scale`; None if it is undefined, or if the cell was run
+            before the lab measured it.
     """
 
     cell: SweepCell
@@ -156,6 +158,7 @@ class CellResult:
     seconds: float
     warm_up_seconds: float
     device: str
+    effective_guidance_scale: float | None = None
 
 
 def save_result(folder: Path, result: CellResult) -> None:
@@ -164,7 +167,7 @@ def save_result(folder: Path, result: CellResult) -> None:
     Raises:
         LabError: the file cannot be written.
     """
-    columns = ("network_evaluations", "seconds", "warm_up_seconds", "device")
+    columns = ("network_evaluations", "seconds", "warm_up_seconds", "device", "effective_guidance_scale")
     record: dict[str, Any] = {key: getattr(result, key) for key in columns}
     record |= {"format": FORMAT, "cell": asdict(result.cell)}
     with whole_file(folder / f"{result.cell.key}.npz") as temporary, temporary.open("wb") as file:

@@ -20,6 +20,7 @@ from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.samplers import moments, sample
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
+from lab.guidance.effective_scale import EffectiveScale, effective_scale
 from lab.guidance.evaluation_counter import EvaluationCounter
 from lab.guidance.method import Unguided
 from lab.machine.computation import Computation
@@ -119,22 +120,24 @@ def run_cells(
     noise_seeds = [seeds for cell in cells for seeds in cell.noise_seeds]
     of_wanted = [cell.key in wanted for cell in cells for _ in cell.asked]
     counter, weak_counter = EvaluationCounter(loaded.network), EvaluationCounter(weak or loaded.network)
-    predictor = _guided(cells[0], checkpoint, counter, weak_counter)
+    meter = EffectiveScale()
+    guided = _guided(cells[0], checkpoint, meter.observed(counter), meter.foreign(weak_counter))
+    predictor = meter.measured(guided)
     schedule = noise_schedule(checkpoint.schedule)
     started, sampled = time.perf_counter(), 0
     pixels = torch.zeros(len(conditions), *checkpoint.image_shape, dtype=torch.uint8)
+    projections = torch.zeros(len(conditions), 2, dtype=torch.float64)
     for part in (slice(begin, begin + size) for begin in range(0, len(conditions), size)):
         if any(of_wanted[part]):
             noise = NoiseSource(noise_seeds[part], checkpoint.image_shape, schedule.noise)
             images = sample(predictor, schedule, cells[0].sampler, conditions[part], noise)
             _require_finite(images, cells[0])
-            pixels[part] = to_pixels(images).cpu()
+            pixels[part], projections[part] = to_pixels(images).cpu(), meter.taken()
             sampled += len(images)
     sizes = [len(cell.asked) for cell in cells]
-    finished = [
-        (cell, of_cell) for cell, of_cell in zip(cells, torch.split(pixels, sizes), strict=True) if cell.key in wanted
-    ]
-    logits = [engine.judge(of_cell).cpu() for _, of_cell in finished]
+    by_cell = zip(cells, torch.split(pixels, sizes), torch.split(projections, sizes), strict=True)
+    finished = [(cell, of_cell, effective_scale(sums)) for cell, of_cell, sums in by_cell if cell.key in wanted]
+    logits = [engine.judge(of_cell).cpu() for _, of_cell, _ in finished]
     evaluations = (counter.evaluations + weak_counter.evaluations) / sampled
     seconds = max(time.perf_counter() - started, 1e-9)
     results = [
@@ -146,8 +149,9 @@ def run_cells(
             seconds=seconds * len(of_cell) / sum(map(len, logits)),
             warm_up_seconds=loaded.warm_up_seconds,
             device=str(engine.device),
+            effective_guidance_scale=scale,
         )
-        for (cell, of_cell), logits_of_cell in zip(finished, logits, strict=True)
+        for (cell, of_cell, scale), logits_of_cell in zip(finished, logits, strict=True)
     ]
     for result in results:
         save_result(folder, result)
