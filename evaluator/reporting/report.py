@@ -283,7 +283,8 @@ def _page(report: Report) -> str:
         "## Accuracy by checkpoint and guidance weight",
         markdown(_readable(results.by_checkpoint)),
         "## Files",
-        f"`{FILE}` (the page to look at the images with, in a browser), `sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
+        f"`{FILE}` (the page to look at the images with, in a browser), `sweep.csv` (a row a cell), "
+        "`accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
         f"`accuracy_by_size.csv`, {'`accuracy_by_epoch.csv` (w = 0), ' if len(report.by_epoch) else ''}"
         f"{'' if quality is None else '`quality.csv`, '}`baselines.csv`, "
         "`splits.csv`, `evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), for "
