@@ -60,10 +60,20 @@ class Chart {
   }
 
   choose(event) {
-    const point = event.target.closest(".point");
-    if (!point) return;
+    const at = event.target.closest(".point");
+    if (!at) return;
+    // Points lie close together, so a click is of the nearest one. A key, and a screen reader's click, is of its own.
+    const point = event.detail ? this.nearestTo(event) : at;
     event.preventDefault();
     this.chosen(this.plot.points.find((each) => each.key === point.dataset.key).settings);
+  }
+
+  nearestTo({ clientX, clientY }) {
+    const distance = (point) => {
+      const box = point.querySelector(".mark").getBoundingClientRect();
+      return Math.hypot(box.left + box.width / 2 - clientX, box.top + box.height / 2 - clientY);
+    };
+    return [...this.container.querySelectorAll(".point")].reduce((best, each) => (distance(each) <= distance(best) ? each : best));
   }
 
   // plot: x and y ranges, xTicks, names, points { key, x, y, series, settings, current, label }, bands, lines.

@@ -94,7 +94,8 @@ class Sweep:
 
 
 def _numbers(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) if len(numbers) <= 20 else f"{', '.join(map(str, numbers[:20]))}, ..."
+    shown = [*map(str, numbers)] if len(numbers) <= 20 else [*map(str, numbers[:3]), "...", str(numbers[-1])]
+    return ", ".join(shown)
 
 
 def _most(count: int, fits: Callable[[int], bool]) -> int:
