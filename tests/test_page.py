@@ -69,6 +69,14 @@ def test_the_page_says_what_the_evaluator_saw() -> None:
     assert guided["accuracy"][0] == 1.0
 
 
+def test_denoising_is_of_seed_0() -> None:
+    # The moments have five images, the file three label sets.
+    shown = contents(a_page())["denoising"]
+    assert (shown["images"], shown["steps"], shown["timesteps"]) == (3, [0, 1, 2, 3], [9, 6, 3, -1])
+    sheet = np.asarray(Image.open(BytesIO(decoded(shown["sheet"]))))
+    assert levels_of(sheet)[:12] == [0, 0, 0, 50, 50, 50, 100, 100, 100, 150, 150, 150]
+
+
 def test_images_are_left_out_evenly_and_the_page_says_so(tmp_path: Path) -> None:
     page = a_page(seeds=40, side=16, noise=True, quality=False)
     write_page(tmp_path / "all.html", page)

@@ -16,7 +16,7 @@ import torch
 
 from evaluator.judging.cells import CELL, JudgedCell
 from evaluator.judging.scoring import ScoredImages, chance
-from evaluator.reporting.denoising import DenoisingMoments
+from evaluator.reporting.denoising import PAGE_IMAGES, DenoisingMoments
 from evaluator.reporting.page.selection import Selection, Sweep, evenly
 from evaluator.reporting.page.sprites import base64, sprite_columns, sprite_sheet
 from evaluator.reporting.results import Results
@@ -169,7 +169,9 @@ def _numbers_of(page: Page, axes: _Axes) -> dict[str, Any]:
             "file": 0,
         },
         "ranking": _table(results.ranking),
-        "denoising": None if page.denoising is None else _denoising(page.denoising),
+        "denoising": None
+        if page.denoising is None
+        else _denoising(page.denoising, most=min(PAGE_IMAGES, len(_label_sets(axes.files[files[0]])))),
     }
 
 
@@ -207,12 +209,12 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
     return {"columns": [str(column) for column in table.columns], "rows": plain}
 
 
-def _denoising(moments: DenoisingMoments) -> dict[str, Any]:
-    """Return the sheet of the moments: all images after one step, then all after the next one shown."""
+def _denoising(moments: DenoisingMoments, most: int) -> dict[str, Any]:
+    """Return the sheet of the first images, of seed 0: all after one step, then all after the next one shown."""
     steps = evenly(len(moments.images), MOST_FRAMES)
-    pixels = torch.cat([moments.images[step] for step in steps])
+    pixels = torch.cat([moments.images[step][:most] for step in steps])
     return {
-        "images": len(moments.images[0]),
+        "images": len(moments.images[0][:most]),
         "steps": steps,
         "of_steps": len(moments.images) - 1,
         "timesteps": [moments.timesteps[step] for step in steps],
