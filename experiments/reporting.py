@@ -153,9 +153,11 @@ def report(evidence: Evidence) -> pd.DataFrame:
     from evaluator.classifiers.networks import logits_in_batches
     from evaluator.judging.epochs import accuracy_by_epoch
     from evaluator.judging.ranking import accuracy_by_checkpoint
-    from evaluator.reporting.denoising import images_shown
+    from evaluator.reporting.denoising import DenoisingMoments, images_shown
     from evaluator.reporting.report import Report, top_rows, write_report
     from evaluator.reporting.results import Results, sweep_rows
+    from lab.diffusion.denoising import timestep_grid
+    from lab.diffusion.schedules import noise_schedule
     from lab.sweep.run import denoising_strip
     from lab.training.checkpoints import load_checkpoint
 
@@ -187,6 +189,8 @@ def report(evidence: Evidence) -> pd.DataFrame:
     by_epoch = accuracy_by_epoch(pd.concat([results.sweep, measured]), training)
     shown = images_shown(experiment.pictures)
     moments = denoising_strip(checkpoint, best_cell, shown, evidence.computation.device, experiment.swept_checkpoints)
+    timesteps = noise_schedule(checkpoint.schedule).timesteps
+    grid = timestep_grid(timesteps, best_cell.sampler.sampling_steps)
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, evidence.computation)
     contents = Report(
@@ -196,7 +200,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
         evaluator=results.evaluator(evaluators.first.classifier, training_images=evaluators.images),
         training=training,
         by_epoch=by_epoch,
-        moments={step: moments[step] for step in experiment.pictures.shown(best_cell.sampler.sampling_steps)},
+        moments=DenoisingMoments(moments, [*grid, -1]),
         pictures=experiment.pictures,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
         warnings=[

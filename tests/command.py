@@ -29,7 +29,7 @@ TIMING = ["seconds", "warm_up_seconds", "images_per_second"]
 FILES = {
     *(f"{name}.csv" for name in ("sweep", "accuracy_by_checkpoint", "ranking", "per_class", "baselines", "evaluator")),
     "accuracy_by_size.csv", "accuracy_by_epoch.csv", "accuracy_by_class.png", "splits.csv",
-    "training.csv", "report.md", "config.json", "accuracy_by_checkpoint.tex", "ranking.tex",
+    "training.csv", "report.md", "report.html", "config.json", "accuracy_by_checkpoint.tex", "ranking.tex",
     *(f"{name}.png" for name in ("samples", "accuracy_vs_weight", "accuracy_vs_epoch", "loss", "denoising_strip")),
     "images", "images_test.png", "images_new_test.png",
 }  # fmt: skip

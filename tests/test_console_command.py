@@ -99,7 +99,7 @@ def test_the_judge_is_no_program() -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(find_spec("setuptools") is None, reason="setuptools is not installed")
-def test_an_installed_copy_has_every_package(tmp_path: Path) -> None:
+def test_an_installed_copy_has_every_file(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in ("lab", "evaluator", "experiments", "pyproject.toml", "README.md"):
@@ -108,8 +108,10 @@ def test_an_installed_copy_has_every_package(tmp_path: Path) -> None:
     built = subprocess.run([sys.executable, "-c", build], capture_output=True, text=True, check=False, cwd=source)
     assert built.returncode == 0, built.stderr
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        held = {name for name in wheel.namelist() if name.endswith(".py")}
+        held = {name for name in wheel.namelist() if ".dist-info/" not in name}
         entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
         assert "diffusion-lab = experiments.command_line:main" in wheel.read(entry_points).decode()
     packages = ("lab", "evaluator", "experiments")
-    assert held == {str(path.relative_to(PROJECT)) for name in packages for path in (PROJECT / name).rglob("*.py")}
+    suffixes = (".py", ".jinja", ".css", ".js")
+    paths = [path for name in packages for path in (PROJECT / name).rglob("*.*") if path.suffix in suffixes]
+    assert held == {str(path.relative_to(PROJECT)) for path in paths}

@@ -47,6 +47,7 @@ def test_a_package_of_the_report_that_is_missing_is_met_before_training(
     ("folder", "told"),
     [
         ("reports/digits/report.md", "report.md is a folder, but the report writes a file there"),
+        ("reports/digits/report.html", "report.html is a folder, but the report writes a file there"),
         ("reports/digits/samples.png", "samples.png is a folder, but the report writes a file there"),
     ],
 )

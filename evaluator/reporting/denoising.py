@@ -1,6 +1,7 @@
 """Denoising pictures: x at moments of sampling, as a strip of a few images and as sheets of many."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,26 @@ SHEETS = "denoising"
 """The folder of the sheets."""
 
 
+PAGE_IMAGES = 10
+"""Images of the page."""
+
+
+@dataclass(frozen=True)
+class DenoisingMoments:
+    """The first images of a cell at every moment of sampling.
+
+    Args:
+        images: x after each sampling step, from starting noise to finished image; the same images in each.
+        timesteps: the t of each x; -1 for the finished image.
+    """
+
+    images: Sequence[PixelImages]
+    timesteps: Sequence[int]
+
+
 def images_shown(pictures: PicturesConfig) -> int:
     """Return how many images are shown at every moment, at most."""
-    return max(STRIP_ROWS, pictures.grid)
+    return max(STRIP_ROWS, PAGE_IMAGES, pictures.grid)
 
 
 def strip_caption(pictures: PicturesConfig) -> str:

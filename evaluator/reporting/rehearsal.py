@@ -40,7 +40,7 @@ def rehearse_report(folder: Path, classes: Sequence[str], label_sets: Sequence[s
         ) from error
     require_writable(folder)
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.suffix in (".csv", ".json", ".md", ".png", ".tex"):
+        if path.is_dir() and path.suffix in (".csv", ".html", ".json", ".md", ".png", ".tex"):
             raise LabError(f"{path} is a folder, but the report writes a file there; move it or choose another --name")
     if not missing:
         return []
@@ -55,11 +55,14 @@ def _rehearsed(classes: Sequence[str], label_sets: Sequence[str]) -> str:
     from evaluator.reporting import ablation, report, tutorial  # noqa: F401  # tests that the import works
     from evaluator.reporting.canvas import canvas, png
     from evaluator.reporting.fonts import characters_to_draw, covering
+    from evaluator.reporting.page.document import document
     from evaluator.tables import csv, latex, markdown
 
     for table in (pd.DataFrame({"class": list(classes)}), pd.DataFrame({name: [0.5] for name in label_sets})):
         for written in (csv(table), markdown(table), latex(table, "caption", "label")):
             assert written
+    shown = {"name": "name", "warnings": list(classes), "verdict": list(label_sets), "left_out": []}
+    assert document(shown)
     with canvas(height=2) as figure:
         figure.subplots().plot([0, 1])
         figure.text(0, 0, "\n".join([*classes, *label_sets]))

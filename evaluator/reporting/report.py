@@ -1,4 +1,4 @@
-"""The report of an experiment: every table, every figure, and the page that explains them."""
+"""The report of an experiment: every table, every figure, and the pages that explain and show them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +11,16 @@ import pandas as pd
 from evaluator.judging.cells import CELL
 from evaluator.reporting import figures
 from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
-from evaluator.reporting.denoising import SHEETS, STRIP_FILE, strip_caption, write_denoising
+from evaluator.reporting.denoising import SHEETS, STRIP_FILE, DenoisingMoments, strip_caption, write_denoising
 from evaluator.reporting.methods import SCALE_CAPTION, SCALE_FIGURE, accuracy_against_scale, section
+from evaluator.reporting.page.contents import Page
+from evaluator.reporting.page.document import FILE, write_page
 from evaluator.reporting.printed import PrintedResult, with_printed
 from evaluator.reporting.results import Results
+from evaluator.reporting.verdict import verdict
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 from lab.configuration.pictures import PicturesConfig
 from lab.machine.files import remove_all
-from lab.types import PixelImages
 
 SHOWN = 10
 """Columns of the sample figure and rows of the ranking on the page."""
@@ -56,7 +58,7 @@ class Report:
         splits: the number of images in each split, by its name.
         evaluator: the row of `evaluator.csv`.
         training: the rows of `training.csv`; none if nothing was trained.
-        moments: the first images of the best row after each sampling step that is shown.
+        moments: the first images of the best row after every sampling step.
         pictures: how the moments are shown.
         quality: the rows of `quality.csv`, or None if there is no second evaluator.
         warnings: what the reader should know before believing anything.
@@ -70,7 +72,7 @@ class Report:
     splits: Mapping[str, int]
     evaluator: pd.DataFrame
     training: pd.DataFrame
-    moments: Mapping[int, PixelImages]
+    moments: DenoisingMoments
     pictures: PicturesConfig
     quality: pd.DataFrame | None
     warnings: Sequence[str]
@@ -118,6 +120,7 @@ def write_report(folder: Path, report: Report) -> None:
     _write_latex(folder, results)
     _write_figures(folder, report)
     write_text(folder / "report.md", _page(report))
+    write_page(folder / FILE, Page(report.name, results, report.warnings, report.quality, report.moments))
 
 
 def minutes_of_training(training: pd.DataFrame, images: int) -> pd.Series:
@@ -198,9 +201,7 @@ def _write_latex(folder: Path, results: Results) -> None:
 
 
 def _write_figures(folder: Path, report: Report) -> None:
-    name, results, training, moments, quality = (
-        report.name, report.results, report.training, report.moments, report.quality,
-    )  # fmt: skip
+    name, results, training, quality = report.name, report.results, report.training, report.quality
     best, sweep = results.best, results.sweep
     title = f"{name}, {best['checkpoint']}"
     method = best["guidance_method"]
@@ -266,34 +267,18 @@ def _write_figures(folder: Path, report: Report) -> None:
         accuracy_against_scale(folder / SCALE_FIGURE, compared, results.ranked_by, f"{title}, {results.ranked_by}.json")
     if len(training):
         figures.loss_curve(folder / "loss.png", training)
-    write_denoising(folder, dict(moments), report.pictures, names, of_best)
+    shown = report.pictures.shown(len(report.moments.images) - 1)
+    moments = {step: report.moments.images[step] for step in shown}
+    write_denoising(folder, moments, report.pictures, names, of_best)
 
 
 def _page(report: Report) -> str:
     results, quality = report.results, report.quality
-    ranked, best = results.ranking, results.best
-    files = list(dict.fromkeys(str(cell.settings["label_set"]) for cell in results.cells))
-    accuracies = [
-        f"{best[f]:.3f} ({best[f'{f}_low']:.3f} to {best[f'{f}_high']:.3f}) on {escape_markdown(f)}.json" for f in files
-    ]
-    others = f", and {', '.join(accuracies[1:])}, which the ranking does not use" if accuracies[1:] else ""
-    settings = results.best_cells[0][0].settings["guidance_settings"]
-    scale, warning = best["effective_guidance_scale"], best["guidance_warning"]
-    ties, images = int(ranked["tied_with_best"].sum()) - 1, len(results.scored[0].labels)
-    tied = "No other row is" if ties == 0 else "1 other row is" if ties == 1 else f"{ties} other rows are"
+    ranked = results.ranking
     parts = [
         f"# {escape_markdown(report.name)}",
         *(f"> **Warning.** {escape_markdown(warning)}" for warning in report.warnings),
-        f"The best of {len(ranked)} rows is checkpoint {escape_markdown(best['checkpoint'])} with "
-        f"{escape_markdown(best['guidance_method'])} guidance{escape_markdown(f' ({settings})' if settings else '')} "
-        f"at weight w = {best['guidance_weight']:g} (guidance scale s = 1 + w = {best['guidance_scale']:g}"
-        f"{'' if np.isnan(scale) else f', effective scale {scale:.4g}'}): accuracy "
-        f"{accuracies[0]}{others}. {tied} tied with it. A row is tied if, over the same pairs of label set "
-        "and seed, the 95 % interval of the difference includes 0."
-        f"{f' The best row has a warning: {escape_markdown(warning)}.' if warning else ''}",
-        "If the best row and those tied with it were equally good, the best one's accuracy on "
-        f"{escape_markdown(files[0])}.json would still be {results.optimism:.3f} too high on average, because it "
-        f"is the maximum of {ties + 1} rows on {images} images.",
+        *map(escape_markdown, verdict(results)),
         "Accuracy follows the coursework's rule: if an image's label set has k classes, the evaluator's k "
         "highest-scoring classes count, and accuracy is the correct labels over all labels. Intervals are 95 % and "
         "resample images.",
@@ -330,7 +315,8 @@ def _page(report: Report) -> str:
         "## Accuracy by checkpoint and guidance weight",
         markdown(_readable(results.by_checkpoint)),
         "## Files",
-        "`sweep.csv` (a row a cell), `accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
+        f"`{FILE}` (the page to look at the images with, in a browser), `sweep.csv` (a row a cell), "
+        "`accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
         f"`accuracy_by_size.csv`, {'`accuracy_by_epoch.csv` (w = 0), ' if len(report.by_epoch) else ''}"
         f"{'' if quality is None else '`quality.csv`, '}"
         f"{'' if results.at_equal_scale is None else '`equal_scale.csv`, `methods.csv`, '}`baselines.csv`, "
