@@ -68,6 +68,7 @@ def a_page(
                             {
                                 "checkpoint": checkpoint, "epoch": epoch, "step": 10 * epoch, "label_set": file,
                                 "guidance_method": method, "guidance_weight": weight, "guidance_scale": 1 + weight,
+                                "effective_guidance_scale": 1 + weight, "guidance_warning": "",
                                 "guidance_settings": "phi=0.7" if method == "rescale" else "", "seeds": seeds,
                             },
                             {},
