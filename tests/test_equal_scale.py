@@ -1,6 +1,7 @@
 """Methods at equal effective scale: interpolation and verdicts by hand, and the command as a user runs it."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from evaluator.reporting.methods import verdict
 from tests.command import TINY, new_root, run, table
 
 IMAGES = 200
+Row = tuple[str, float, float, float, list[int]]
 
 
-def file_rows(rows: list[tuple[str, float, float, float, list[int]]], warned: tuple[str, ...] = ()) -> FileRows:
+def file_rows(rows: Sequence[Row], warned: tuple[str, ...] = ()) -> FileRows:
     """Return the rows of a file: (method, weight, scale, evaluations, correct images)."""
     frame = pd.DataFrame(
         {
@@ -35,7 +37,7 @@ def file_rows(rows: list[tuple[str, float, float, float, list[int]]], warned: tu
     return FileRows(frame, np.stack(columns, axis=1).astype(int), np.ones(IMAGES, dtype=int))
 
 
-PLAIN = [
+PLAIN: list[Row] = [
     ("plain", 0.0, 1.0, 10, [*range(100)]),
     ("plain", 1.0, 2.0, 20, [*range(140)]),
     ("plain", 3.0, 4.0, 20, [*range(180)]),
@@ -76,9 +78,10 @@ def test_differences_are_paired() -> None:
     # Of two rows with equal accuracies, one has the images of plain guidance and one has others.
     same, others = [*range(140)], [*range(60, 200)]
     rows = equal_scale([file_rows([*PLAIN, ("same", 1.0, 2.0, 20, same), ("others", 1.0, 2.0, 20, others)])]).rows
-    assert rows.loc[3, ["at_equal_scale", "at_equal_scale_low", "at_equal_scale_high"]].tolist() == [0, 0, 0]
-    assert rows.loc[4, "at_equal_scale"] == 0
-    assert rows.loc[4, "at_equal_scale_low"] < -0.08 < 0.08 < rows.loc[4, "at_equal_scale_high"]
+    ends = rows[["at_equal_scale", "at_equal_scale_low", "at_equal_scale_high"]].to_numpy(float)
+    assert ends[3].tolist() == [0, 0, 0]
+    assert ends[4, 0] == 0
+    assert ends[4, 1] < -0.08 < 0.08 < ends[4, 2]
 
 
 def test_the_interval_of_a_ratio_has_the_labels_below() -> None:
@@ -160,7 +163,7 @@ def test_without_two_scales_of_plain_guidance_there_is_no_comparison() -> None:
     assert can_compare(file_rows([*PLAIN, other]).rows)
     assert not can_compare(file_rows(PLAIN).rows)
     assert not can_compare(file_rows([PLAIN[0], other]).rows)
-    unmeasured = [(*row[:2], float("nan"), *row[3:]) for row in PLAIN]
+    unmeasured: list[Row] = [(method, weight, float("nan"), cost, right) for method, weight, _, cost, right in PLAIN]
     assert not can_compare(file_rows([*unmeasured, other]).rows)
 
 
@@ -186,11 +189,11 @@ def test_a_sweep_of_methods_reports_them_at_equal_scale(tmp_path: Path, capsys: 
     assert (scales["auto"][0.0] == 1).all()
     # CFG++ at w = 0 guides: its scale is above 1.
     assert (scales["plus_plus"][0.0] > 1.1).all()
-    warned = sweep["guidance_warning"].notna()
+    warned, warnings = sweep["guidance_warning"].notna(), sweep["guidance_warning"].loc["plus_plus"]
     assert set(sweep[warned].index.get_level_values(0)) == {"plus_plus"}
-    assert "not for" not in sweep.loc["plus_plus", 0.0]["guidance_warning"].iloc[0]
-    assert "without clamping" in sweep.loc["plus_plus", 0.0]["guidance_warning"].iloc[0]
-    assert "not for w = 3" in sweep.loc["plus_plus", 3.0]["guidance_warning"].iloc[0]
+    assert "not for" not in warnings[0.0].iloc[0]
+    assert "without clamping" in warnings[0.0].iloc[0]
+    assert "not for w = 3" in warnings[3.0].iloc[0]
     rows, methods = table(root, "equal_scale"), table(root, "methods")
     assert len(rows) == len(sweep)
     assert rows.loc[rows["guidance_method"] == "plain", "at_equal_scale"].eq(0).all()

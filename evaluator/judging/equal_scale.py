@@ -185,7 +185,7 @@ def _guides(rows: pd.DataFrame) -> np.ndarray:
 def _counts(rows: pd.DataFrame) -> np.ndarray:
     """Return which rows count at equal scale, (rows,)."""
     same_cost = rows["network_evaluations"] <= rows["plain_network_evaluations"]
-    return _guides(rows) & np.asarray(rows["at_equal_scale"].notna() & same_cost)
+    return np.asarray(_guides(rows) & rows["at_equal_scale"].notna() & same_cost)
 
 
 def _pooled(

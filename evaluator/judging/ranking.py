@@ -76,8 +76,9 @@ def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages])
     """
     # Rounded, so that the rounding of float32 does not separate equal scales.
     scale = table["effective_guidance_scale"].astype(float).fillna(table["guidance_scale"]).round(3)
-    by = table.assign(scale=scale)[[ranked_by, "scale", "step"]]
-    ordered = table.loc[by.sort_values(list(by), ascending=[False, True, False], kind="stable").index]
+    by = pd.DataFrame({"accuracy": table[ranked_by], "scale": scale, "step": table["step"]})
+    by = by.sort_values(["accuracy", "scale", "step"], ascending=[False, True, False], kind="stable")
+    ordered = table.loc[by.index]
     correct = np.stack([scored[row].correct_labels for row in ordered.index], axis=1)
     compared = selection(correct, scored[0].labels, best=0)
     ordered = ordered.reset_index(drop=True)

@@ -116,7 +116,7 @@ def _note(step: _Step, x_t: Images, timesteps: Timesteps, conditions: Conditions
     if len(x_t) % images:
         step.other.fill_(True)
         return
-    blocks = zip(*(rows.split(images) for rows in (x_t, timesteps, conditions, predicted)), strict=True)
+    blocks = zip(*(torch.split(rows, images) for rows in (x_t, timesteps, conditions, predicted)), strict=True)
     for block_x_t, block_timesteps, block_conditions, block_predicted in blocks:
         # Timesteps are on the CPU; the rest stays on the device, since a branch on it would wait for a GPU.
         same = (block_x_t == step.x_t).flatten(1).all(dim=1) & torch.equal(block_timesteps, step.timesteps)
