@@ -180,9 +180,14 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str, minutes: 
         axis.set_xlabel("epoch")
         if len(minutes):
             so_far, ends = np.concatenate(([0.0], minutes)), np.arange(len(minutes) + 1.0)
-            clock = axis.secondary_xaxis(
-                "top", (lambda epoch: np.interp(epoch, ends, so_far), lambda minute: np.interp(minute, so_far, ends))
-            )
+
+            def minute_of(epoch: Any) -> Any:
+                return np.interp(epoch, ends, so_far)
+
+            def epoch_of(minute: Any) -> Any:
+                return np.interp(minute, so_far, ends)
+
+            clock = axis.secondary_xaxis("top", (minute_of, epoch_of))
             clock.set_xlabel("minutes of training", fontsize=8)
             clock.tick_params(labelsize=8)
         axis.set_ylabel("accuracy (95 % interval)")
