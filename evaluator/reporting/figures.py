@@ -162,7 +162,7 @@ def accuracy_against_weight(
 
 
 def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str, minutes: pd.Series) -> None:
-    """Save accuracy against epoch and minutes of training, a curve and 95 % band for each guidance weight.
+    """Save accuracy against epoch, with the minutes of training, a curve and 95 % band for each guidance weight.
 
     Args:
         path: of the PNG file.
@@ -178,7 +178,7 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str, minutes: 
         if (epochs := sorted(rows["epoch"].unique())) and len(epochs) <= MOST_TICKS:
             axis.set_xticks(epochs)
         axis.set_xlabel("epoch")
-        if len(minutes):
+        if len(minutes) and len(epochs) > 1:
             so_far, ends = np.concatenate(([0.0], minutes)), np.arange(len(minutes) + 1.0)
 
             def minute_of(epoch: Any) -> Any:

@@ -29,7 +29,7 @@ CAPTIONS = {
     "samples.png": "Samples at every guidance weight. Each column starts from the same noise.",
     "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval; the accuracy that real "
     "held-out images reach for what they show, under the same evaluator; and chance.",
-    "accuracy_vs_epoch.png": "Accuracy against epochs and minutes of training, for every guidance weight.",
+    "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
     "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that should show it.",
 }
 CAPTIONS_OF_TRAINING = {"loss.png": "Training loss and learning rate."}
