@@ -16,7 +16,7 @@ from evaluator.reporting.methods import SCALE_CAPTION, SCALE_FIGURE, accuracy_ag
 from evaluator.reporting.page.contents import Page
 from evaluator.reporting.page.document import FILE, write_page
 from evaluator.reporting.printed import PrintedResult, with_printed
-from evaluator.reporting.results import Results
+from evaluator.reporting.results import Results, columns_that_say_nothing
 from evaluator.reporting.verdict import verdict
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 from lab.configuration.pictures import PicturesConfig
@@ -161,15 +161,7 @@ def _captions(report: Report) -> dict[str, str]:
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
-    # A column that says the same in every row, or the same as another one, says nothing.
-    scale = table["effective_guidance_scale"].astype(float)
-    says_nothing = {
-        "step": True,
-        "guidance_method": table["guidance_method"].nunique() == 1,
-        "effective_guidance_scale": bool((scale.isna() | ((scale - table["guidance_scale"]).abs() < 0.001)).all()),
-        "guidance_warning": bool((table["guidance_warning"] == "").all()),
-    }
-    return with_intervals(table).drop(columns=[column for column, nothing in says_nothing.items() if nothing])
+    return with_intervals(table).drop(columns=columns_that_say_nothing(table))
 
 
 def top_rows(results: Results, count: int) -> str:

@@ -21,6 +21,18 @@ from lab.data.labels import ClassVocabulary
 from lab.types import ClassLogits, Conditions
 
 
+def columns_that_say_nothing(table: pd.DataFrame) -> list[str]:
+    """Return the columns of a ranking that say the same in every row, or the same as another column."""
+    scale = table["effective_guidance_scale"].astype(float)
+    says_nothing = {
+        "step": True,
+        "guidance_method": table["guidance_method"].nunique() == 1,
+        "effective_guidance_scale": bool((scale.isna() | ((scale - table["guidance_scale"]).abs() < 0.001)).all()),
+        "guidance_warning": bool((table["guidance_warning"] == "").all()),
+    }
+    return [column for column, nothing in says_nothing.items() if nothing]
+
+
 @dataclass(frozen=True)
 class Results:
     """All cells of a sweep with what is needed to read them.

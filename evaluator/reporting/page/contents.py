@@ -19,7 +19,7 @@ from evaluator.judging.scoring import ScoredImages, chance
 from evaluator.reporting.denoising import PAGE_IMAGES, DenoisingMoments
 from evaluator.reporting.page.selection import Selection, Sweep, evenly
 from evaluator.reporting.page.sprites import base64, sprite_columns, sprite_sheet
-from evaluator.reporting.results import Results
+from evaluator.reporting.results import Results, columns_that_say_nothing
 from evaluator.reporting.verdict import verdict
 from lab.data.labels import LabelSet
 
@@ -168,7 +168,10 @@ def _numbers_of(page: Page, axes: _Axes) -> dict[str, Any]:
             "weight": float(best["guidance_weight"]),
             "file": 0,
         },
-        "ranking": _table(results.ranking),
+        # The script looks rows up by their step and method.
+        "ranking": _table(
+            results.ranking.drop(columns=set(columns_that_say_nothing(results.ranking)) - {"step", "guidance_method"})
+        ),
         "denoising": None
         if page.denoising is None
         else _denoising(page.denoising, most=min(PAGE_IMAGES, len(_label_sets(axes.files[files[0]])))),

@@ -129,7 +129,8 @@ class Ranking {
 }
 
 const HEADS = {
-  tied_with_best: "tied", guidance_method: "method", guidance_weight: "w", guidance_scale: "s", behind_best: "behind best",
+  tied_with_best: "tied", guidance_method: "method", guidance_weight: "w", guidance_scale: "s",
+  effective_guidance_scale: "effective s", guidance_warning: "warning", behind_best: "behind best",
 };
 
 // Accuracies begin with the highest, everything else with the lowest.
