@@ -72,15 +72,18 @@ def test_half_of_the_images_are_mirrored_each_whole() -> None:
 
 
 def test_light_changes_brightness_by_the_share_asked_for_and_colours_by_a_third_of_it() -> None:
-    pixels = torch.full((4000, 3, 2, 2), 0.5)
-    changed = (lit(pixels * 2 - 1, 0.3, torch.Generator().manual_seed(0)) + 1) / 2
-    # Of a plain grey image, contrast and saturation change nothing: only brightness and balance are left.
-    gains = changed[:, :, 0, 0] / 0.5
-    assert float(gains.amax()) == pytest.approx(1.3 * 1.1, rel=0.02)
-    assert float(gains.amin()) == pytest.approx(0.7 * 0.9, rel=0.02)
-    between = gains[:, 0] / gains[:, 1]
-    assert float(between.amax()) == pytest.approx(1.1 / 0.9, rel=0.02)
-    torch.testing.assert_close(lit(pixels, 0.0, torch.Generator()), pixels)
+    grey = torch.full((4000, 3, 2, 2), 0.5)
+    changed = ((lit(grey * 2 - 1, 0.3, torch.Generator().manual_seed(0)) + 1) / 2)[:, :, 0, 0]
+    # Contrast and saturation keep the mean of a plain image, so it has brightness times the mean balance of 3 colours.
+    gains = changed.mean(dim=1) / 0.5
+    spread = (0.3**2 / 3 + 0.1**2 / 3 / 3) ** 0.5
+    assert float(gains.std()) == pytest.approx(spread, rel=0.03)
+    assert 0.7 * 0.9 <= float(gains.min()) < 0.72
+    assert 1.28 < float(gains.max()) <= 1.3 * 1.1
+    # Colours differ by their balance, times the contrast.
+    between = (changed[:, 0] - changed[:, 1]) / changed.mean(dim=1)
+    assert float(between.std()) == pytest.approx((2 * 0.1**2 / 3 * (1 + 0.3**2 / 3)) ** 0.5, rel=0.03)
+    torch.testing.assert_close(lit(grey, 0.0, torch.Generator()), grey)
 
 
 def test_a_blur_is_scipy_s_gaussian() -> None:

@@ -64,7 +64,7 @@ def moved(images: Images, config: EvaluatorConfig, generator: torch.Generator) -
 def lit(images: Images, largest: float, generator: torch.Generator) -> Images:
     """Change brightness, contrast, saturation and the balance of the colours of each image.
 
-        y = brightness * balance_c (grey + saturation (x - grey)),   z = mean_c + contrast (y - mean_c)
+        y = brightness * balance_c (grey + saturation (x - grey)),   z = mean + contrast (y - mean)
 
     on pixels from 0 to 1. Brightness, contrast and saturation are within `largest` of 1, the balance within a
     third of it.
@@ -80,7 +80,7 @@ def lit(images: Images, largest: float, generator: torch.Generator) -> Images:
     pixels = (images + 1) / 2
     grey = pixels.mean(dim=1, keepdim=True)
     pixels = brightness * balance * (grey + saturation * (pixels - grey))
-    mean = pixels.mean(dim=(2, 3), keepdim=True)
+    mean = pixels.mean(dim=(1, 2, 3), keepdim=True)
     changed: Images = (mean + contrast * (pixels - mean)).clamp(0, 1) * 2 - 1
     return changed
 
