@@ -138,7 +138,8 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "iclevr": (
-        "the i-CLEVR coursework at 64x64, the recipe to take; for a GPU",
+        "the i-CLEVR coursework at 64x64, the recipe to take; 106 minutes on one core with bf16 units, 0.964 and 0.970 at "
+        "w = 3",
         Experiment(
             name="iclevr",
             data=ICLEVR_DATA,
@@ -150,7 +151,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "iclevr-small": (
-        "the same at 32x32, after render-scenes; 76 minutes on one core with bf16 units, 0.972 and 0.969 at w = 2",
+        "the same at 32x32, after render-scenes; 77 minutes on one core with bf16 units, 0.969 and 0.963 at w = 2",
         Experiment(
             name="iclevr-small",
             data=replace(ICLEVR_DATA, image_size=32),
