@@ -138,8 +138,8 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "iclevr": (
-        "the i-CLEVR coursework at 64x64, after render-scenes; 106 minutes on one core with bf16 units, 0.964 and 0.970 "
-        "at w = 3",
+        "the i-CLEVR coursework at 64x64, after render-scenes; 106 minutes on one core with bf16 units, 0.964 and "
+        "0.970 at w = 3",
         Experiment(
             name="iclevr",
             data=ICLEVR_DATA,

@@ -179,7 +179,10 @@ def accuracy_against_epoch(path: Path, rows: pd.DataFrame, title: str, minutes: 
             axis.set_xticks(epochs)
         axis.set_xlabel("epoch")
         if len(minutes) and len(epochs) > 1:
-            so_far, ends = np.concatenate(([0.0], minutes)), np.arange(len(minutes) + 1.0)
+            # Beyond both ends, where the axis has its margins, at the mean pace.
+            count, whole = len(minutes), minutes.iloc[-1]
+            so_far = np.concatenate(([-whole, 0.0], minutes, [2 * whole]))
+            ends = np.concatenate(([-count], np.arange(count + 1), [2 * count]))
 
             def minute_of(epoch: Any) -> Any:
                 return np.interp(epoch, ends, so_far)
