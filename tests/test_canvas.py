@@ -61,7 +61,8 @@ def test_a_run_in_a_notebook_makes_the_same_report(
         command("digits", *TINY, "--root", str(root)), env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    for name in sorted(name for name in FILES if name.endswith(".png")):
+    # Accuracy against epoch shows the minutes that training took, which differ.
+    for name in sorted(name for name in FILES - {"accuracy_vs_epoch.png"} if name.endswith(".png")):
         path = Path("reports", "digits", name)
         assert (root / path).read_bytes() == (finished / path).read_bytes(), name
 
