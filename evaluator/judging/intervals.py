@@ -72,8 +72,8 @@ def crossed_interval(correct: np.ndarray, asked: np.ndarray) -> Interval:
         r_si = (correct_si - p asked_i) / mean(asked),    variance = (MS_trainings + MS_images - MS_rest) / (S N)
 
     Wilson's interval uses the effective number of labels as above, with Student's t in place of the normal point, of
-    Satterthwaite's degrees of freedom. Resampling 2 to 10 trainings instead would give intervals that are too narrow:
-    it lacks Student's factor and shrinks the variance between trainings by (S - 1) / S.
+    Satterthwaite's degrees of freedom. Resampling trainings instead lacks Student's factor, and shrinks the variance
+    between S trainings by (S - 1) / S: its intervals are too narrow for few trainings. LOG.md has the coverage of both.
 
     Sources: Cornfield & Tukey 1956 (mean squares of a crossed table); Satterthwaite 1946; Cochran 1977 for the ratio.
 
