@@ -73,7 +73,11 @@ class Browser:
         console = [str(entry["message"]) for entry in self._log("browser")]
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         asked = [
-            str(event["params"]["request"]["url"]) for event in events if event["method"] == "Network.requestWillBeSent"
+            str(event["params"]["request"]["url"])
+            for event in events
+            # The browser's own first tab loads its icons.
+            if event["method"] == "Network.requestWillBeSent"
+            and not event["params"]["documentURL"].startswith(("chrome:", "chrome-"))
         ]
         return console, asked
 
