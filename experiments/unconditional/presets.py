@@ -49,12 +49,12 @@ UNCONDITIONAL_PRESETS: dict[str, tuple[str, UnconditionalExperiment]] = {
         BY_HAND,
     ),
     "cifar10-ddpm": (
-        "unconditional DDPM with diffusers on CIFAR-10, downloaded, 4.7 million parameters; for a GPU "
+        "unconditional DDPM with diffusers on CIFAR-10, downloaded, 4.7 million parameters; not run; 4 hours on 2 cores "
         "(extra [diffusers])",
         CIFAR10,
     ),
     "cifar10-ddpm-large": (
-        "the same with 18.5 million parameters and mirrored images; for a GPU (extra [diffusers])",
+        "the same with 18.5 million parameters and mirrored images; not run; 7 hours on 2 cores (extra [diffusers])",
         replace(
             CIFAR10,
             name="cifar10-ddpm-large",
