@@ -49,8 +49,8 @@ UNCONDITIONAL_PRESETS: dict[str, tuple[str, UnconditionalExperiment]] = {
         BY_HAND,
     ),
     "cifar10-ddpm": (
-        "unconditional DDPM with diffusers on CIFAR-10, downloaded, 4.7 million parameters; not run; 4 hours on 2 cores "
-        "(extra [diffusers])",
+        "unconditional DDPM with diffusers on CIFAR-10, downloaded, 4.7 million parameters; not run; 4 hours on "
+        "2 cores (extra [diffusers])",
         CIFAR10,
     ),
     "cifar10-ddpm-large": (
