@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from evaluator.reporting.printed import PrintedResult
 from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
-from experiments.reporting import refuse_other_report, rehearse, write_config
-from experiments.stages import class_vocabulary, computation_of, load_splits, run, sharing_evaluator, whole_comparison
+from experiments.reporting import write_config
+from experiments.stages import Comparison, run, sharing_evaluator, whole_comparison
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -67,19 +67,14 @@ def run_ablation(experiment: Experiment, ablation: Ablation) -> None:
     # Report a wrong variant before any time is spent on training.
     for changes in ablation.variants.values():
         changed(experiment, changes)
-    with whole_comparison(experiment):
-        _run_ablation(experiment, ablation)
+    with whole_comparison(experiment) as comparison:
+        _run_ablation(experiment, ablation, comparison)
 
 
-def _run_ablation(experiment: Experiment, ablation: Ablation) -> None:
+def _run_ablation(experiment: Experiment, ablation: Ablation, comparison: Comparison) -> None:
     from evaluator.reporting.ablation import write_ablation
 
-    computation = computation_of(experiment)
-    refuse_other_report(experiment)
-    vocabulary = class_vocabulary(experiment)
-    splits = load_splits(experiment, vocabulary)
-    rehearse(experiment, vocabulary)
-    shared = sharing_evaluator(experiment, splits, computation.device)
+    shared = sharing_evaluator(experiment, comparison.splits, comparison.computation.device)
     planned = {ablation.unchanged: shared}
     planned |= {name: changed(shared, changes) for name, changes in ablation.variants.items()}
     accuracies: dict[str, list[pd.DataFrame]] = {}
@@ -96,7 +91,7 @@ def _run_ablation(experiment: Experiment, ablation: Ablation) -> None:
             )
             print(f"{one.name}:", file=sys.stderr)
             accuracies[name].append(run(one).by_epoch)
-    write_config(experiment, computation)
+    write_config(experiment, comparison.computation)
     names = experiment.data.label_set_names
     print(write_ablation(experiment.reports, experiment.name, accuracies, names, ablation.printed))
     print(f"ablation: {experiment.reports / 'ablation.md'}")

@@ -49,7 +49,8 @@ class Experiment:
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:1, mps, ..."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """The denoiser's arithmetic. auto: bfloat16 if the device has units for it and the network is wide, or float32."""
+    """The networks' arithmetic; the evaluator judges in float32. auto: bfloat16 if the device has units for it and the
+    network is wide or, for the evaluator's training, the images are 28x28 or larger; float32 otherwise."""
     compiled: bool = False
     """Have torch compile the denoiser, on a GPU into CUDA graphs: minutes before the first step, faster ones then."""
     preview_every: int = 0

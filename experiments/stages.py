@@ -263,16 +263,39 @@ def training_run(experiment: Experiment, dataset: LabelledImages, computation: C
     return TrainingRun(experiment.swept_checkpoints, dataset, recipe, experiment.generator_settings(), computation)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What several runs of one experiment have in common.
+
+    Args:
+        computation: where and how their networks are computed.
+        vocabulary: the classes.
+        splits: who sees which images.
+    """
+
+    computation: Computation
+    vocabulary: ClassVocabulary
+    splits: Splits
+
+
 @contextmanager
-def whole_comparison(experiment: Experiment) -> Iterator[None]:
-    """Hold the folders of an experiment that others are compared for, cleared of what killed runs left half written."""
+def whole_comparison(experiment: Experiment) -> Iterator[Comparison]:
+    """Hold the folders of an experiment whose runs are compared, and check them before anything is trained.
+
+    The folders are cleared of what killed runs left half written.
+    """
     from lab.machine.files import remove_leftovers
     from lab.machine.locks import locked
 
     with locked(experiment.checkpoints):
         for folder in (experiment.checkpoints, experiment.reports):
             remove_leftovers(folder)
-        yield
+        computation = computation_of(experiment)
+        refuse_other_report(experiment)
+        vocabulary = class_vocabulary(experiment)
+        splits = load_splits(experiment, vocabulary)
+        rehearse(experiment, vocabulary)
+        yield Comparison(computation, vocabulary, splits)
 
 
 def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.device) -> Experiment:
@@ -304,32 +327,26 @@ def train(experiment: Experiment, run: TrainingRun, sweep: Sweep) -> list[CellRe
         print(f"warning: {warning}", file=sys.stderr)
 
     accuracy = RunningAccuracy(sweep, run)
-    with ExitStack() as stack:
-        board = None
-        if experiment.tensorboard and run.steps_so_far < run.total_steps:
-            board = stack.enter_context(closing(TensorBoard(experiment.reports, run.steps_so_far)))
-        # A run that was stopped may have kept a checkpoint without measuring it.
-        for measurement in accuracy.measure():
-            if board is not None:
+    # A run that was stopped may have kept its last checkpoint without measuring it.
+    so_far = accuracy.measure()
+    done, total = run.steps_so_far, run.total_steps
+    board = TensorBoard(experiment.reports if experiment.tensorboard and done < total else None, done)
+    with closing(board), tqdm(desc="training", total=total, initial=done, unit="step") as progress:
+        for measurement in so_far:
+            if measurement.step == done:  # the others were written when they were measured
                 board.add_accuracies(measurement)
-        progress = stack.enter_context(
-            tqdm(desc="training", total=run.total_steps, initial=run.steps_so_far, unit="step")
-        )
         for step in run.steps():
             progress.set_postfix(epoch=step.epoch, loss=f"{step.loss:.4f}", refresh=False)
             progress.update()
-            if board is not None:
-                board.add_step(step)
+            board.add_step(step)
             if every and step.step % every == 0:
                 weak = run.kept[0].path if run.kept[0].step <= step.step else None
                 preview = write_preview(experiment, run.checkpoint(), weak, shown, sweep.computation)
-                if board is not None:
-                    board.add_preview(preview, step.step)
+                board.add_preview(preview, step.step)
             if step.ends_epoch and step.epoch in experiment.training.scored_epochs:
                 for measurement in accuracy.measure():
                     progress.write(str(measurement), file=sys.stderr)
-                    if board is not None:
-                        board.add_accuracies(measurement)
+                    board.add_accuracies(measurement)
     return accuracy.results
 
 

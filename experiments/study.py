@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
-from experiments.reporting import judged, refuse_other_report, rehearse, write_config
-from experiments.stages import class_vocabulary, computation_of, load_splits, run, sharing_evaluator, whole_comparison
+from experiments.reporting import judged, write_config
+from experiments.stages import Comparison, run, sharing_evaluator, whole_comparison
 
 if TYPE_CHECKING:
     from evaluator.judging.trainings import CountedCell
@@ -22,25 +22,20 @@ def run_study(experiment: Experiment) -> None:
 
     Finished runs are not repeated, so the same command resumes after a stop.
     """
-    with whole_comparison(experiment):
-        _run_study(experiment)
+    with whole_comparison(experiment) as comparison:
+        _run_study(experiment, comparison)
 
 
-def _run_study(experiment: Experiment) -> None:
+def _run_study(experiment: Experiment, comparison: Comparison) -> None:
     from evaluator.judging.trainings import accuracy_over_trainings, counted
     from evaluator.reporting.study import write_study
 
-    computation = computation_of(experiment)
-    refuse_other_report(experiment)
-    vocabulary = class_vocabulary(experiment)
-    splits = load_splits(experiment, vocabulary)
-    rehearse(experiment, vocabulary)
-    shared = sharing_evaluator(experiment, splits, computation.device)
+    shared = sharing_evaluator(experiment, comparison.splits, comparison.computation.device)
     trainings: dict[int, list[CountedCell]] = {}
     for seed in experiment.seeds:
         one = replace(shared, name=f"{experiment.name}-seed{seed}", seed=seed, seeds=())
         print(f"{one.name}:", file=sys.stderr)
-        trainings[seed] = counted([judged(one, cell) for cell in run(one).evidence.cells], vocabulary)
-    write_config(experiment, computation)
+        trainings[seed] = counted([judged(one, cell) for cell in run(one).evidence.cells], comparison.vocabulary)
+    write_config(experiment, comparison.computation)
     print(write_study(experiment.reports, experiment.name, accuracy_over_trainings(trainings)))
     print(f"study: {experiment.reports / 'study.md'}")

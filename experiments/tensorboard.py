@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from lab.errors import LabError
 
 if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
     from experiments.running_accuracy import Measurement
     from lab.training.trainer import Step
 
@@ -24,7 +26,7 @@ SECONDS_UNTIL_WRITTEN = 10
 def require_tensorboard() -> None:
     """Raise LabError unless the package tensorboard is installed."""
     try:
-        import tensorboard  # noqa: F401
+        import tensorboard  # noqa: F401  # tests that the import works
     except ImportError:
         raise LabError(
             "--tensorboard needs the package tensorboard, which is not installed; run: pip install -e '.[tensorboard]'"
@@ -32,19 +34,23 @@ def require_tensorboard() -> None:
 
 
 class TensorBoard:
-    """The events of one training.
+    """The events of one training, or nothing if it is not watched.
 
     A training that goes on writes a new file, which replaces what a killed run wrote beyond its last saved state.
 
     Args:
-        reports: the experiment's folder of reports.
+        reports: the experiment's folder of reports, or None to write nothing.
         steps_so_far: optimizer steps that are done and saved.
 
     Raises:
         LabError: the package tensorboard is not installed.
     """
 
-    def __init__(self, reports: Path, steps_so_far: int) -> None:
+    def __init__(self, reports: Path | None, steps_so_far: int) -> None:
+        self._writer: SummaryWriter | None = None
+        self._before = time.perf_counter()
+        if reports is None:
+            return
         require_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
@@ -54,7 +60,6 @@ class TensorBoard:
         if steps_so_far == 0:
             remove_all(folder.glob("events.out.tfevents.*"))
         self._writer = SummaryWriter(str(folder), purge_step=steps_so_far + 1, flush_secs=SECONDS_UNTIL_WRITTEN)
-        self._before = time.perf_counter()
 
     def add_step(self, step: Step) -> None:
         """Write the loss, the learning rate, the gradient's norm and the images per second of a step."""
@@ -73,6 +78,8 @@ class TensorBoard:
 
     def add_preview(self, picture: Path, step: int) -> None:
         """Write a preview, which is a PNG file."""
+        if self._writer is None:
+            return
         import numpy as np
         from PIL import Image
 
@@ -82,7 +89,9 @@ class TensorBoard:
 
     def close(self) -> None:
         """Write what is not written yet."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _add(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)
+        if self._writer is not None:
+            self._writer.add_scalar(name, value, step)

@@ -1,4 +1,4 @@
-"""A browser for tests: the system's Chromium, without a network, and what it asked for and complained of."""
+"""A browser for tests: the system's Chromium without a network, its requests and its console."""
 
 import json
 import shutil
@@ -69,7 +69,7 @@ class Browser:
         return str(self.run("document.querySelector(arguments[0]).textContent", selector))
 
     def logs(self) -> tuple[list[str], list[str]]:
-        """Return the console's messages and the addresses that were asked for since the last call."""
+        """Return the console's messages and the addresses that were requested since the last call."""
         console = [str(entry["message"]) for entry in self._log("browser")]
         events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         asked = [

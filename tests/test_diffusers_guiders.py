@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from lab.guidance.classifier_free import AdjustedGuidance
 from lab.guidance.effective_scale import EffectiveScale
 from lab.guidance.evaluation_counter import EvaluationCounter
 from lab.guidance.magnitude import Magnitude, MagnitudeMethod
 from lab.guidance.method import Unguided
 from lab.guidance.methods import named_method
-from lab.guidance.tangential import Tangential, damped
-from lab.guidance.zero_star import ZeroStar
+from lab.guidance.tangential import damped
+from lab.guidance.zero_star import fitted
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 from tests.test_effective_scale import GRID, SCHEDULE, VOCABULARY, at, measured, mixture
 
@@ -34,8 +35,12 @@ def unlike(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
 
 
 GUIDERS: dict[str, tuple[str, dict[str, Any], Any]] = {
-    "zero_star": ("ClassifierFreeZeroStarGuidance", {"zero_init_steps": 0}, ZeroStar),
-    "tangential": ("TangentialClassifierFreeGuidance", {}, Tangential),
+    "zero_star": (
+        "ClassifierFreeZeroStarGuidance",
+        {"zero_init_steps": 0},
+        lambda network, w: AdjustedGuidance(network, w, fitted),
+    ),
+    "tangential": ("TangentialClassifierFreeGuidance", {}, lambda network, w: AdjustedGuidance(network, w, damped)),
     "magnitude": ("MagnitudeAwareGuidance", {"alpha": 8.0}, lambda network, w: Magnitude(network, w, 8.0)),
 }
 
@@ -78,8 +83,8 @@ def test_a_step_costs_no_more_than_plain_guidance(text: str, weight: float, rows
 def test_the_optimized_scale_is_the_best_multiple_of_the_unconditional_half() -> None:
     conditional, unconditional = halves()
     # At w = -1 the prediction is the scaled unconditional half.
-    fitted = ZeroStar(mixture, -1.0)(*at(T))
-    error = (conditional - fitted).flatten(1).norm(dim=1)
+    multiple = AdjustedGuidance(mixture, -1.0, fitted)(*at(T))
+    error = (conditional - multiple).flatten(1).norm(dim=1)
     for factor in np.linspace(0.5, 1.5, 101):
         assert (error <= (conditional - factor * unconditional).flatten(1).norm(dim=1) + 1e-12).all()
 
@@ -88,7 +93,7 @@ def test_the_optimized_scale_is_the_best_multiple_of_the_unconditional_half() ->
         factor = torch.where(conditions.any(dim=1), 1.0, 0.6).view(-1, 1, 1, 1)
         return factor * mixture(x_t, timesteps, conditions)
 
-    torch.testing.assert_close(ZeroStar(wrong, 3.0)(*at(T)), ZeroStar(mixture, 3.0)(*at(T)))
+    torch.testing.assert_close(*(AdjustedGuidance(network, 3.0, fitted)(*at(T)) for network in (wrong, mixture)))
 
 
 def test_damping_removes_the_second_singular_vector_from_the_unconditional_half_alone() -> None:

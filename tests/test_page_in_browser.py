@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Browser, folder: Path) -> Iterator[Browser]:
-    """Open the page, and require at the end that nothing was complained of and nothing but the file was asked for."""
+    """Open the page, and require at the end that its console is empty and that nothing but the file was requested."""
     browser.open(folder / "report.html")
     yield browser
     console, asked = browser.logs()
@@ -127,7 +127,7 @@ def test_wrong_images_have_a_mark_and_say_what_was_seen(page: Browser) -> None:
     page.until("document.querySelectorAll('#grid .wrong').length === 1")
     button = page.find("#grid .wrong")
     assert page.run("getComputedStyle(arguments[0], '::after').content", button) == '"\u2715"'
-    assert button.get_attribute("aria-label") == "asked cube; seen sphere; wrong"
+    assert button.get_attribute("aria-label") == "requested cube; seen sphere; wrong"
     ActionChains(page.driver).move_to_element(button).perform()
     page.until("document.querySelector('#seen').textContent.includes('not seen: cube')")
     rows = page.run("[...document.querySelectorAll('#seen tr')].map(row => row.innerText.split('\\t'))")
@@ -144,8 +144,8 @@ def test_two_settings_side_by_side(page: Browser) -> None:
     asked = np.array([1, 2, 1] * 2)
     correct = np.stack(([1, 2, 1, 1, 2, 1], [0, 2, 1, 1, 2, 1]), axis=1)
     value, low, high = selection(correct, asked, best=0).behind[1]
-    told = f"A \u2212 B: +{value:.3f} ({low:.3f} to +{high:.3f}), paired over 6 images from the same noise"
-    assert told.replace("(-", "(\u2212") in page.text("#scores")
+    expected = f"A \u2212 B: +{value:.3f} ({low:.3f} to +{high:.3f}), paired over 6 images from the same noise"
+    assert expected.replace("(-", "(\u2212") in page.text("#scores")
     assert "includes 0" in page.text("#scores")
 
 
@@ -213,7 +213,7 @@ def test_the_keyboard_alone_reaches_everything(page: Browser) -> None:
     page.run("document.querySelector('#grid button[tabindex=\"0\"]').focus()")
     ActionChains(page.driver).send_keys(Keys.END).perform()
     assert page.run(f"{FOCUS}.dataset.place") == "2"
-    page.until("document.querySelector('#seen').textContent.includes('asked: cone')")
+    page.until("document.querySelector('#seen').textContent.includes('requested: cone')")
     page.run("document.querySelector('#weight-chart .point[tabindex=\"0\"]').focus()")
     ActionChains(page.driver).send_keys(Keys.HOME, Keys.ARROW_RIGHT, Keys.ENTER).perform()
     page.until("document.querySelector('[data-side=A] output').textContent.startsWith('w = 0 ')")

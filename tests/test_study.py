@@ -111,9 +111,12 @@ def test_a_study_trains_each_seed_under_one_evaluator_and_resumes(tmp_path: Path
     assert table(root, "study")["trainings"].eq(3).all()
 
 
-@pytest.mark.parametrize(("seeds", "told"), [((1,), "give two or more"), ((2, 2), "give two or more"), ((0, -1), "-1")])
-def test_seeds_that_make_no_study_are_refused(seeds: tuple[int, ...], told: str) -> None:
-    with pytest.raises(LabError, match=told):
+REFUSED = [((1,), "give two or more"), ((2, 2), "give two or more"), ((0, -1), "-1")]
+
+
+@pytest.mark.parametrize(("seeds", "message"), REFUSED)
+def test_seeds_that_make_no_study_are_refused(seeds: tuple[int, ...], message: str) -> None:
+    with pytest.raises(LabError, match=message):
         Experiment(seeds=seeds)
 
 

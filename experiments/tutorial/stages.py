@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.reporting import refuse_other_report, rehearse, too_few_images, write_config
+from experiments.reporting import too_few_images, write_config
 from experiments.stages import (
+    Comparison,
     Finished,
-    class_vocabulary,
-    computation_of,
-    load_splits,
     require_quality,
     run,
     sharing_evaluator,
@@ -47,11 +45,11 @@ PRINTED = {
 
 def run_tutorial(tutorial: Tutorial) -> None:
     """Run every step that is not finished, then write `tutorial.csv`, its figures and its page."""
-    with whole_comparison(tutorial.base):
-        _run_tutorial(tutorial)
+    with whole_comparison(tutorial.base) as comparison:
+        _run_tutorial(tutorial, comparison)
 
 
-def _run_tutorial(tutorial: Tutorial) -> None:
+def _run_tutorial(tutorial: Tutorial, comparison: Comparison) -> None:
     import pandas as pd
 
     from evaluator.quality.measures import QualityMeasures, sample_size
@@ -60,11 +58,7 @@ def _run_tutorial(tutorial: Tutorial) -> None:
     from lab.diffusion.schedules import noise_schedule
 
     base = tutorial.base
-    computation = computation_of(base)
-    refuse_other_report(base)
-    vocabulary = class_vocabulary(base)
-    splits = load_splits(base, vocabulary)
-    rehearse(base, vocabulary)
+    computation, vocabulary, splits = comparison.computation, comparison.vocabulary, comparison.splits
     if not len(splits.held_out):
         raise LabError("--data.held-out-share is 0, and the tutorial compares with held-out images; raise it")
     require_quality(splits, "add images, or raise --data.held-out-share")

@@ -6,6 +6,7 @@ w is the guidance weight: -1 is unconditional, 0 is conditional, and w > 0 is gu
 guidance scale s = 1 + w instead, which counts from the unconditional prediction: eps = eps_u + s (eps_c - eps_u).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -56,6 +57,32 @@ class ClassifierFreeGuidance:
         if self.weight == -1:
             return self.predictor(x_t, timesteps, null_conditions(conditions))
         return mixed(*two_halves(self.predictor, x_t, timesteps, conditions), self.weight)
+
+
+@dataclass(frozen=True)
+class AdjustedGuidance:
+    """Guidance at weight w away from an unconditional half that is adjusted to the conditional one.
+
+        eps = (1 + w) eps_conditional - w adjusted(eps_conditional, eps_unconditional)
+
+    At w = 0 it computes only the conditional half.
+
+    Args:
+        predictor: the noise predictor.
+        weight: w.
+        adjusted: returns the adjusted unconditional half, from the conditional and the unconditional one.
+    """
+
+    predictor: NoisePredictor
+    weight: float
+    adjusted: Callable[[Images, Images], Images]
+
+    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        """Return the guided noise, shaped like x_t."""
+        if self.weight == 0:
+            return self.predictor(x_t, timesteps, conditions)
+        conditional, unconditional = two_halves(self.predictor, x_t, timesteps, conditions)
+        return mixed(conditional, self.adjusted(conditional, unconditional), self.weight)
 
 
 @dataclass(frozen=True)

@@ -17,24 +17,9 @@ from typing import ClassVar
 
 import torch
 
-from lab.guidance.classifier_free import mixed, two_halves
+from lab.guidance.classifier_free import AdjustedGuidance
 from lab.guidance.method import Facts, Unguided
-from lab.types import Conditions, Images, NoisePredictor, Timesteps
-
-
-@dataclass(frozen=True)
-class Tangential:
-    """Guidance at weight w away from the damped unconditional half. At w = 0 only the conditional half is computed."""
-
-    predictor: NoisePredictor
-    weight: float
-
-    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        """Return the guided noise, shaped like x_t."""
-        if self.weight == 0:
-            return self.predictor(x_t, timesteps, conditions)
-        conditional, unconditional = two_halves(self.predictor, x_t, timesteps, conditions)
-        return mixed(conditional, damped(conditional, unconditional), self.weight)
+from lab.types import Images, NoisePredictor
 
 
 def damped(conditional: Images, unconditional: Images) -> Images:
@@ -54,4 +39,4 @@ class TangentialMethod:
 
     def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
         """Return the noise predictor guided at weight w."""
-        return Tangential(unguided.predictor, weight)
+        return AdjustedGuidance(unguided.predictor, weight, damped)

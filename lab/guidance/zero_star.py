@@ -13,26 +13,16 @@ not here: without a prediction of noise a step has no clean image.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lab.guidance.classifier_free import mixed, two_halves
+from lab.guidance.classifier_free import AdjustedGuidance
 from lab.guidance.method import Facts, Unguided
-from lab.types import Conditions, Images, NoisePredictor, Timesteps
+from lab.types import Images, NoisePredictor
 
 
-@dataclass(frozen=True)
-class ZeroStar:
-    """Guidance at weight w away from the scaled unconditional half. At w = 0 only the conditional half is computed."""
-
-    predictor: NoisePredictor
-    weight: float
-
-    def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        """Return the guided noise, shaped like x_t."""
-        if self.weight == 0:
-            return self.predictor(x_t, timesteps, conditions)
-        conditional, unconditional = two_halves(self.predictor, x_t, timesteps, conditions)
-        along = (conditional * unconditional).sum(dim=(1, 2, 3), keepdim=True)
-        squared = (unconditional**2).sum(dim=(1, 2, 3), keepdim=True)
-        return mixed(conditional, along / squared.clamp_min(1e-12) * unconditional, self.weight)
+def fitted(conditional: Images, unconditional: Images) -> Images:
+    """Return the multiple of the unconditional half that is closest to the conditional one, of each image."""
+    along = (conditional * unconditional).sum(dim=(1, 2, 3), keepdim=True)
+    squared = (unconditional**2).sum(dim=(1, 2, 3), keepdim=True)
+    return along / squared.clamp_min(1e-12) * unconditional
 
 
 @dataclass(frozen=True)
@@ -43,4 +33,4 @@ class ZeroStarMethod:
 
     def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
         """Return the noise predictor guided at weight w."""
-        return ZeroStar(unguided.predictor, weight)
+        return AdjustedGuidance(unguided.predictor, weight, fitted)

@@ -50,7 +50,7 @@ class ClassWords(nn.Module):
                 self.matrix[index, place_of[word]] += 1
 
     def forward(self, conditions: Conditions) -> Tensor:
-        """Return how often each word is asked for, (B, J), from the conditions (B, K)."""
+        """Return how often each word occurs in each label set, (B, J), from the conditions (B, K)."""
         return conditions if self.matrix is None else conditions @ self.matrix
 
     def embedded(self, table: Tensor) -> Tensor:

@@ -91,10 +91,10 @@ class ContextUnet(nn.Module):
         )
         self.up1, self.up2 = Up(2 * quarter, half, self._block), Up(2 * half, full, self._block)
         if config.attention != "none":
-            asked = words if config.attention == "objects" else None
+            tokens = words if config.attention == "objects" else None
             places = ((half, 2), (quarter, 4), (quarter, 4), (half, 2))
             self.attentions = nn.ModuleList(
-                [Attention(channels_there, height // (config.patch * down), asked) for channels_there, down in places]
+                [Attention(channels_there, height // (config.patch * down), tokens) for channels_there, down in places]
             )
         self.out = nn.Sequential(
             nn.Conv2d(2 * full, full, 3, padding=1),

@@ -58,7 +58,7 @@ class Grid {
     if (index < 0) {
       tile.shown[side] = null;
       button.classList.remove("wrong");
-      asked.replaceChildren(element("span", { class: "absent" }, view.absent ?? "image left out"));
+      asked.replaceChildren(element("span", { class: "absent" }, view.absent ?? "not in this file"));
       return;
     }
     report.draw(canvas, view.bitmap, index, report.columns(view.bitmap));
@@ -74,7 +74,7 @@ class Grid {
     }));
     const sawWords = seen.filter((each) => each.counts).map((each) => each.name).join(", ");
     button.setAttribute("aria-label",
-      `asked ${labels.map((label) => report.classes[label]).join(", ")}; seen ${sawWords}; ` +
+      `requested ${labels.map((label) => report.classes[label]).join(", ")}; seen ${sawWords}; ` +
       (missed.length ? "wrong" : "right"));
   }
 
@@ -89,7 +89,7 @@ class Grid {
     this.looked = { tile, side };
     const shown = tile.shown[side], view = this.views[side];
     if (!shown) {
-      this.panel.replaceChildren(element("p", { class: "empty" }, view.absent ?? "This image was left out of the file."));
+      this.panel.replaceChildren(element("p", { class: "empty" }, view.absent ?? "This file does not have the image."));
       return;
     }
     const { report, cell } = view, canvas = element("canvas", { "aria-hidden": "true" });
@@ -105,10 +105,10 @@ class Grid {
         element("td", {}, each.name),
         element("td", { class: "bar" }, bar),
         element("td", {}, each.probability.toFixed(2)),
-        element("td", {}, each.counts ? (each.asked ? "\u2713" : CROSS) : each.asked ? "asked" : ""));
+        element("td", {}, each.counts ? (each.asked ? "\u2713" : CROSS) : each.asked ? "requested" : ""));
     });
     this.panel.replaceChildren(canvas,
-      element("p", {}, element("strong", {}, `asked: ${shown.labels.map(name).join(", ")}`)), verdict,
+      element("p", {}, element("strong", {}, `requested: ${shown.labels.map(name).join(", ")}`)), verdict,
       element("p", { class: "hint" }, `label set ${tile.place}, seed ${this.seed}; the evaluator's probabilities`),
       element("table", {}, element("tbody", {}, ...rows)));
   }

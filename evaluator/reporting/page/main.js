@@ -43,7 +43,7 @@ async function redraw() {
 
 function viewOf(side, cell) {
   if (cell === undefined) return { absent: "this report has no such label sets or cell" };
-  return cell.sheet ? { report: side.report, cell, bitmap: cell.bitmap } : { report: side.report, absent: "left out of the file" };
+  return cell.sheet ? { report: side.report, cell, bitmap: cell.bitmap } : { report: side.report, absent: "not in this file" };
 }
 
 // Decode the sheets of the other weights, so that the slider need not wait for them.
@@ -58,14 +58,14 @@ function prepareOthers(shown, report) {
 
 // The accuracy of each side, and the difference over the same label sets and seeds.
 function scores(shown, cells) {
-  const told = shown.map((side, at) => {
+  const lines = shown.map((side, at) => {
     const cell = cells[at], letter = shown.length > 1 ? `${side.letter}: ` : "";
     if (!cell) return `${letter}no cell with these label sets`;
     const images = side.report.correct(cell).length;
     return `${letter}accuracy ${interval(cell.accuracy)}, exact match ${interval(cell.exact_match)}, ` +
       `${images} images of ${side.report.files[cell.file].name}.json; seed ${seed} is shown`;
   });
-  if (shown.length < 2 || cells.some((cell) => !cell)) return told;
+  if (shown.length < 2 || cells.some((cell) => !cell)) return lines;
   const [a, b] = shown, asked = a.report.files[cells[0].file].label_sets.map((each) => each.length);
   const difference = pairedDifference(a.report.correct(cells[0]), b.report.correct(cells[1]), asked);
   const names = shown.map((side, at) => side.report.files[cells[at].file].name);
@@ -74,9 +74,9 @@ function scores(shown, cells) {
   const noise = sameShape && names[0] === names[1] ? "from the same noise" : "from different noise";
   const { value, low, high, images } = difference;
   const includes = low <= 0 && high >= 0 ? "includes 0" : "does not include 0";
-  told.push(`A \u2212 B: ${signed(value)} (${signed(low)} to ${signed(high)}), paired over ${images} images ${noise}; ` +
+  lines.push(`A \u2212 B: ${signed(value)} (${signed(low)} to ${signed(high)}), paired over ${images} images ${noise}; ` +
     `the 95 % interval ${includes}`);
-  return told;
+  return lines;
 }
 
 function drawCharts(shown) {

@@ -1,7 +1,7 @@
 """Selection: which images the page has room for.
 
-If all images are too many, seeds are left out evenly. If one seed is too many, checkpoints are left out evenly, but
-never the best row's. If one checkpoint is too many, label sets are left out evenly.
+If all images are too many, seeds are dropped evenly. If one seed is too many, checkpoints are dropped evenly, but never
+the best row's. If one checkpoint is too many, label sets are dropped evenly.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -82,15 +82,16 @@ class Sweep:
 
     def left_out(self, selection: Selection) -> list[str]:
         """Return in words what a selection leaves out, a sentence each."""
-        told = []
+        sentences = []
         for file, count in self.seeds.items():
             if len(shown := selection.seeds[file]) < count:
-                told.append(f"Of {file}.json it has the images of {len(shown)} of {count} seeds: {_numbers(shown)}.")
+                seeds = f"{len(shown)} of {count} seeds: {_numbers(shown)}"
+                sentences.append(f"Of {file}.json it has the images of {seeds}.")
             if len(places := selection.label_sets[file]) < self.label_sets[file]:
-                told.append(f"Of {file}.json it has {len(places)} of {self.label_sets[file]} label sets.")
+                sentences.append(f"Of {file}.json it has {len(places)} of {self.label_sets[file]} label sets.")
         if len(selection.checkpoints) < self.checkpoints:
-            told.append(f"It has images of {len(selection.checkpoints)} of {self.checkpoints} checkpoints.")
-        return told
+            sentences.append(f"It has images of {len(selection.checkpoints)} of {self.checkpoints} checkpoints.")
+        return sentences
 
 
 def _numbers(numbers: Sequence[int]) -> str:
