@@ -11,6 +11,7 @@ from experiments.tensorboard import TensorBoard
 from lab.training.trainer import Step
 from tests.command import TINY, Mistake, new_root, run, table
 
+# The extra [test] installs it; a user's environment may not have it.
 tensorboard_events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
 
 
