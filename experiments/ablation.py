@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 from evaluator.reporting.printed import PrintedResult
 from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
-from experiments.reporting import write_config
+from experiments.reporting import results_of, write_config
 from experiments.stages import Comparison, run, sharing_evaluator, whole_comparison
 from lab.errors import LabError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from evaluator.reporting.results import Results
 
 SEEDS = 3
 
@@ -73,14 +75,17 @@ def run_ablation(experiment: Experiment, ablation: Ablation) -> None:
 
 def _run_ablation(experiment: Experiment, ablation: Ablation, comparison: Comparison) -> None:
     from evaluator.reporting.ablation import write_ablation
+    from evaluator.reporting.page.comparison import write_comparison
 
     shared = sharing_evaluator(experiment, comparison.splits, comparison.computation.device)
     planned = {ablation.unchanged: shared}
     planned |= {name: changed(shared, changes) for name, changes in ablation.variants.items()}
     accuracies: dict[str, list[pd.DataFrame]] = {}
+    results: dict[str, Results] = {}
+    seeds = experiment.seeds or range(experiment.seed, experiment.seed + SEEDS)
     for name, variant in planned.items():
         accuracies[name] = []
-        for seed in variant.seeds or range(variant.seed, variant.seed + SEEDS):
+        for seed in seeds:
             # Each run trains its own denoiser.
             one = replace(
                 variant,
@@ -90,8 +95,17 @@ def _run_ablation(experiment: Experiment, ablation: Ablation, comparison: Compar
                 seeds=(),
             )
             print(f"{one.name}:", file=sys.stderr)
-            accuracies[name].append(run(one).by_epoch)
+            finished = run(one)
+            accuracies[name].append(finished.by_epoch)
+            if seed == seeds[0]:
+                results[name] = results_of(finished.evidence)
     write_config(experiment, comparison.computation)
     names = experiment.data.label_set_names
     print(write_ablation(experiment.reports, experiment.name, accuracies, names, ablation.printed))
+    introduction = (
+        f"An experiment, {ablation.unchanged}, and variants of it, under one evaluator and on one split of the images.",
+        f"This page shows the trainings with seed {seeds[0]}, and its intervals cover images alone; ablation.md has "
+        f"the means over {len(seeds)} seeds.",
+    )
+    write_comparison(experiment.reports, experiment.name, results, "variant", introduction)
     print(f"ablation: {experiment.reports / 'ablation.md'}")

@@ -142,6 +142,23 @@ class Evidence:
     printed: Sequence[PrintedResult] = ()
 
 
+def results_of(evidence: Evidence) -> Results:
+    """Return the results of the sweep, with the evaluator's opinion of the held-out images."""
+    from evaluator.classifiers.networks import logits_in_batches
+    from evaluator.reporting.results import Results
+
+    experiment, splits = evidence.experiment, evidence.splits
+    return Results(
+        vocabulary=splits.held_out.vocabulary,
+        cells=[judged(experiment, cell) for cell in evidence.cells],
+        earlier=[judged(experiment, cell) for cell in evidence.earlier],
+        held_out_logits=logits_in_batches(evidence.evaluators.first.classifier, splits.held_out.pixels),
+        held_out_conditions=splits.held_out.conditions,
+        trained_conditions=splits.generator.conditions,
+        splits_without=splits_without_classes(splits_by_name(experiment, splits)),
+    )
+
+
 def report(evidence: Evidence) -> pd.DataFrame:
     """Write `reports/NAME/`, print the five best rows and where the report is.
 
@@ -150,12 +167,11 @@ def report(evidence: Evidence) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from evaluator.classifiers.networks import logits_in_batches
     from evaluator.judging.epochs import accuracy_by_epoch
     from evaluator.judging.ranking import accuracy_by_checkpoint
     from evaluator.reporting.denoising import DenoisingMoments, images_shown
     from evaluator.reporting.report import Report, top_rows, write_report
-    from evaluator.reporting.results import Results, sweep_rows
+    from evaluator.reporting.results import sweep_rows
     from lab.diffusion.denoising import timestep_grid
     from lab.diffusion.schedules import noise_schedule
     from lab.sweep.run import denoising_strip
@@ -163,15 +179,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
 
     experiment, splits, evaluators = evidence.experiment, evidence.splits, evidence.evaluators
     held_out, folder = splits.held_out, experiment.reports
-    results = Results(
-        vocabulary=held_out.vocabulary,
-        cells=[judged(experiment, cell) for cell in evidence.cells],
-        earlier=[judged(experiment, cell) for cell in evidence.earlier],
-        held_out_logits=logits_in_batches(evaluators.first.classifier, held_out.pixels),
-        held_out_conditions=held_out.conditions,
-        trained_conditions=splits.generator.conditions,
-        splits_without=splits_without_classes(splits_by_name(experiment, splits)),
-    )
+    results = results_of(evidence)
     best = results.best
     best_cell = next(
         result.cell

@@ -10,11 +10,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
-from experiments.reporting import judged, write_config
+from experiments.reporting import results_of, write_config
 from experiments.stages import Comparison, run, sharing_evaluator, whole_comparison
 
 if TYPE_CHECKING:
     from evaluator.judging.trainings import CountedCell
+    from evaluator.reporting.results import Results
+
+INTRODUCTION = (
+    "One recipe, trained with several seeds, under one evaluator and on one split of the images.",
+    "Intervals on this page cover images alone; study.md has those that cover another training too.",
+)
 
 
 def run_study(experiment: Experiment) -> None:
@@ -28,14 +34,18 @@ def run_study(experiment: Experiment) -> None:
 
 def _run_study(experiment: Experiment, comparison: Comparison) -> None:
     from evaluator.judging.trainings import accuracy_over_trainings, counted
+    from evaluator.reporting.page.comparison import write_comparison
     from evaluator.reporting.study import write_study
 
     shared = sharing_evaluator(experiment, comparison.splits, comparison.computation.device)
     trainings: dict[int, list[CountedCell]] = {}
+    results: dict[str, Results] = {}
     for seed in experiment.seeds:
         one = replace(shared, name=f"{experiment.name}-seed{seed}", seed=seed, seeds=())
         print(f"{one.name}:", file=sys.stderr)
-        trainings[seed] = counted([judged(one, cell) for cell in run(one).evidence.cells], comparison.vocabulary)
+        results[f"seed {seed}"] = of_one = results_of(run(one).evidence)
+        trainings[seed] = counted(of_one.cells, comparison.vocabulary)
     write_config(experiment, comparison.computation)
+    write_comparison(experiment.reports, experiment.name, results, "training", INTRODUCTION)
     print(write_study(experiment.reports, experiment.name, accuracy_over_trainings(trainings)))
     print(f"study: {experiment.reports / 'study.md'}")

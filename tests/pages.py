@@ -1,6 +1,9 @@
 """Pages of reports for tests: a small sweep in which every image, and what is seen in it, is known."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,6 +98,13 @@ def a_page(
         quality=pd.DataFrame([real, *rows]) if quality else None,
         denoising=DenoisingMoments(moments, [9, 6, 3, -1]),
     )
+
+
+def contents_of(page: Path) -> dict[str, Any]:
+    """Return the JSON object of a written page."""
+    _, _, rest = page.read_text(encoding="utf-8").partition('<script type="application/json" id="contents">')
+    contents: dict[str, Any] = json.loads(rest.partition("</script>")[0])
+    return contents
 
 
 def levels_of(content: np.ndarray) -> list[int]:

@@ -17,6 +17,7 @@ from experiments.presets import ABLATIONS, PRESETS
 from lab.configuration.networks import ContextUnetConfig
 from lab.errors import LabError
 from tests.command import COURSEWORK_ON_DIGITS, PROJECT, Mistake
+from tests.pages import contents_of
 
 
 def test_the_interval_of_a_mean_is_student_s() -> None:
@@ -134,6 +135,9 @@ def test_an_ablation_is_one_command(tmp_path: Path, capsys: pytest.CaptureFixtur
     (source,) = (line for line in page.splitlines() if line.startswith(f"| ReLU, {PRINTED}"))
     assert [cell.strip() for cell in source.split("|")[2:5]] == ["17", "13", "0.76"]
     assert (folder / "config.json").exists()
+    shown = contents_of(folder / "report.html")
+    assert (shown["compared"], shown["methods"]) == ("variant", variants)
+    assert [each["epoch"] for each in shown["checkpoints"]] == [1, 2]
     capsys.readouterr()
     before = (folder / "ablation.csv").read_bytes()
     assert run_experiments.main(["iclevr-ablation", *tiny, "--root", str(tmp_path)]) == 0

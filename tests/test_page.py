@@ -3,6 +3,7 @@
 import json
 import re
 from base64 import b64decode
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 from io import BytesIO
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluator.reporting.page.comparison import joined
 from evaluator.reporting.page.contents import contents
 from evaluator.reporting.page.document import RESERVED, SCRIPTS, document, write_page
 from evaluator.reporting.page.selection import Sweep, evenly
 from evaluator.reporting.page.sprites import sprite_sheet
-from tests.pages import HOSTILE, a_page, level, levels_of
+from tests.pages import HOSTILE, WEIGHTS, a_page, level, levels_of
 
 MEBIBYTE = 2**20
 
@@ -156,3 +158,18 @@ def test_a_sheet_is_about_square() -> None:
     pixels = a_page(seeds=40, side=8, noise=True).results.cells[0].pixels
     assert Image.open(BytesIO(sprite_sheet(pixels))).size == (11 * 8, 11 * 8)
     assert RESERVED < MEBIBYTE
+
+
+def test_experiments_are_joined_as_the_methods_of_one_sweep() -> None:
+    two, one = a_page().results, a_page(seeds=2).results
+    one = replace(one, cells=one.cells_of("plain"))
+    both = joined({"two": two, "one": one})
+    assert both.methods == ["two, plain", "two, rescale", "one"]
+    own = [cell for cell in both.cells if cell.settings["guidance_method"] == "one"]
+    assert all(cell.pixels is before.pixels for cell, before in zip(own, one.cells, strict=True))
+    # The settings of several methods tell them apart; an experiment's name says all of a single one.
+    assert {cell.settings["guidance_settings"] for cell in both.cells} == {"", "phi=0.7"}
+    accuracies = both.ranking.set_index(["guidance_method", "checkpoint", "guidance_weight"])["test"].to_dict()
+    for weight in WEIGHTS:
+        assert accuracies[("one", "epoch0002", weight)] == accuracies[("two, plain", "epoch0002", weight)]
+        assert ("one", "epoch0001", weight) not in accuracies

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from evaluator.judging.selection import selection
-from evaluator.reporting.page.document import write_page
+from evaluator.reporting.page.comparison import joined
+from evaluator.reporting.page.contents import Page, contents
+from evaluator.reporting.page.document import document, write_page
 from tests.browser import Browser, opened_browser
 from tests.pages import HOSTILE, WEIGHTS, a_page, level
 
@@ -42,8 +45,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_page(folder / "report.html", a_page())
     write_page(folder / "other.html", a_page(name="other", seeds=3, quality=False))
     write_page(folder / "hostile.html", a_page(names=HOSTILE, name=HOSTILE[0], label_set_files=HOSTILE[1:2]))
+    (folder / "compared.html").write_text(document(contents(compared_page())))
     (folder / "none.html").write_text("<p>no report</p>")
     return folder
+
+
+def compared_page() -> Page:
+    """Return a page of two experiments at w = 2: one with two checkpoints, one with the second alone."""
+    results = a_page().results
+    cells = [cell for cell in results.cells if cell.settings["guidance_weight"] == 2]
+    plain = [cell for cell in cells if cell.settings["guidance_method"] == "plain"]
+    late = [cell for cell in plain if cell.settings["epoch"] == 2]
+    both = joined({"whole": replace(results, cells=plain), "late": replace(results, cells=late)})
+    return Page("two", both, compared="variant")
 
 
 @pytest.fixture
@@ -199,6 +213,34 @@ def test_points_of_both_charts_are_chosen(page: Browser) -> None:
         assert label.startswith(f"rescale, {name}: accuracy")
 
 
+def test_a_point_of_the_training_is_a_checkpoint(page: Browser) -> None:
+    assert page.text("#epoch-caption") == "Accuracy against training: w = 2, test.json"
+    move(page, 1)
+    labels = page.run("[...document.querySelectorAll('#epoch-chart .point')].map(each => each.ariaLabel.split(':')[0])")
+    assert labels == [f"epoch000{epoch}, {method}, w = 0" for method in ("plain", "rescale") for epoch in (1, 2)]
+    # Both methods are as good, so the points of the second lie above.
+    page.find("#epoch-chart .point:nth-of-type(3) .mark").click()
+    page.until(f"{LEVELS}[0] === {levels(1, checkpoint=0, method=1)[0]}")
+    assert page.run("document.querySelector('#epoch-chart .current').ariaLabel").startswith("epoch0001, rescale")
+
+
+def test_experiments_of_other_weights_and_checkpoints_on_one_page(browser: Browser, folder: Path) -> None:
+    browser.open(folder / "report.html")
+    assert not browser.run("document.querySelector('#weight-figure').hidden")
+    browser.open(folder / "compared.html")
+    # One experiment has one weight and one checkpoint, the other has both checkpoints.
+    assert browser.text('[data-side="A"] .choices label:nth-of-type(3) span') == "variant"
+    assert browser.run("document.querySelector('#weight-figure').hidden")
+    choose(browser, '[data-choice="method"]', 0)
+    choose(browser, '[data-choice="checkpoint"]', 0)
+    browser.until(f"{LEVELS}[0] === {levels(2, checkpoint=0)[0]}")
+    choose(browser, '[data-choice="method"]', 1)
+    browser.until(f"{LEVELS}[0] === {levels(2)[0]}")
+    assert browser.run("document.querySelector('[data-choice=checkpoint]').value") == "1"
+    console, _ = browser.logs()
+    assert console == []
+
+
 def test_the_keyboard_alone_reaches_everything(page: Browser) -> None:
     reached: list[str] = []
     for _ in range(60):
@@ -207,7 +249,17 @@ def test_the_keyboard_alone_reaches_everything(page: Browser) -> None:
         if reached.count("ranking") > 3:
             break
     wanted = ["file", "seed", "compare", "checkpoint", "method", "weight", "another", "grid", "timestep", "denoising"]
-    wanted += ["enlarge", "weight-chart", "coverage-chart", "filter", "copy-csv", "copy-latex", "rank", "ranking"]
+    wanted += [
+        "enlarge",
+        "weight-chart",
+        "epoch-chart",
+        "coverage-chart",
+        "filter",
+        "copy-csv",
+        "copy-latex",
+        "rank",
+        "ranking",
+    ]
     assert [each for each in wanted if each not in reached] == []
     # Arrow keys move within the images and the points; Enter chooses.
     page.run("document.querySelector('#grid button[tabindex=\"0\"]').focus()")

@@ -12,6 +12,7 @@ from evaluator.judging.trainings import ROW, CountedCell, accuracy_over_training
 from experiments.configuration import Experiment
 from lab.errors import LabError
 from tests.command import TINY, Mistake, new_root, run, table
+from tests.pages import contents_of
 
 
 def trainings(random: np.random.Generator, count: int, spread: float, asked: np.ndarray) -> np.ndarray:
@@ -104,6 +105,13 @@ def test_a_study_trains_each_seed_under_one_evaluator_and_resumes(tmp_path: Path
     assert not found["seed_0"].equals(found["seed_3"])
     assert (root / "checkpoints" / "digits" / "evaluator.pt").exists()
     assert (root / "reports" / "digits" / "study.md").exists()
+    shown = contents_of(root / "reports" / "digits" / "report.html")
+    assert (shown["compared"], shown["methods"]) == ("training", ["seed 0", "seed 3"])
+    for cell in shown["cells"]:
+        row = found[
+            (found["guidance_weight"] == cell["weight"]) & (found["label_set"] == ["test", "new_test"][cell["file"]])
+        ]
+        assert cell["accuracy"][0] == pytest.approx(row[f"seed_{(0, 3)[cell['method']]}"].item(), abs=1e-6)
 
     states = {path: path.stat().st_mtime_ns for path in root.glob("checkpoints/digits-seed*/*.pt")}
     assert run(root, "digits", *study, "0", "3", "4") == 0

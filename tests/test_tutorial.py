@@ -29,6 +29,7 @@ from lab.training.checkpoints import Checkpoint
 from lab.tutorial import corruption_rows, mixed, noising_rows
 from tests.classes import some_classes
 from tests.command import PROJECT, TINY_TUTORIAL, new_root, run
+from tests.pages import contents_of
 
 NAME = "tutorial-digits"
 
@@ -163,8 +164,11 @@ def test_the_command_makes_the_table_and_the_figures(tmp_path: Path) -> None:
         "samples",
     )  # fmt: skip
     assert {path.name for path in folder.iterdir()} == {
-        "tutorial.csv", "losses.csv", "tutorial.md", "config.json", *(f"{name}.png" for name in shown)
+        "tutorial.csv", "losses.csv", "tutorial.md", "report.html", "config.json", *(f"{name}.png" for name in shown)
     }  # fmt: skip
+    on_page = contents_of(folder / "report.html")
+    assert (on_page["compared"], on_page["methods"]) == ("step", list(tutorial_steps(TUTORIALS[NAME][1])))
+    assert "corruption-unet2d-40, diffusers-ddpm." in on_page["introduction"][1]
 
 
 @pytest.mark.slow

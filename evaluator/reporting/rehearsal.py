@@ -61,8 +61,8 @@ def _rehearsed(classes: Sequence[str], label_sets: Sequence[str]) -> str:
     for table in (pd.DataFrame({"class": list(classes)}), pd.DataFrame({name: [0.5] for name in label_sets})):
         for written in (csv(table), markdown(table), latex(table, "caption", "label")):
             assert written
-    shown = {"name": "name", "warnings": list(classes), "verdict": list(label_sets), "left_out": []}
-    assert document(shown)
+    words = {"introduction": list(label_sets), "compared": "method", "left_out": []}
+    assert document({"name": "name", "warnings": list(classes)} | words)
     with canvas(height=2) as figure:
         figure.subplots().plot([0, 1])
         figure.text(0, 0, "\n".join([*classes, *label_sets]))

@@ -120,7 +120,8 @@ def write_report(folder: Path, report: Report) -> None:
     _write_latex(folder, results)
     _write_figures(folder, report)
     write_text(folder / "report.md", _page(report))
-    write_page(folder / FILE, Page(report.name, results, report.warnings, report.quality, report.moments))
+    page = Page(report.name, results, report.warnings, report.quality, report.moments, verdict(results))
+    write_page(folder / FILE, page)
 
 
 def minutes_of_training(training: pd.DataFrame, images: int) -> pd.Series:

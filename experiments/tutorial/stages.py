@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.reporting import too_few_images, write_config
+from experiments.reporting import results_of, too_few_images, write_config
 from experiments.stages import (
     Comparison,
     Finished,
@@ -53,6 +53,7 @@ def _run_tutorial(tutorial: Tutorial, comparison: Comparison) -> None:
     import pandas as pd
 
     from evaluator.quality.measures import QualityMeasures, sample_size
+    from evaluator.reporting.page.comparison import write_comparison
     from evaluator.reporting.tutorial import TutorialReport, write_tutorial
     from lab.data.labels import load_label_sets
     from lab.diffusion.schedules import noise_schedule
@@ -102,8 +103,23 @@ def _run_tutorial(tutorial: Tutorial, comparison: Comparison) -> None:
         },
     )
     write_tutorial(base.reports, report)
+    results = {name: results_of(step.evidence) for name, step in finished.items()}
+    write_comparison(base.reports, base.name, results, "step", introduction(steps))
     print(rows.filter(regex="^(?!.*_(low|high)$)").to_string(index=False))
     print(f"tutorial: {base.reports / 'tutorial.md'}")
+
+
+def introduction(steps: Mapping[str, TutorialStep]) -> Sequence[str]:
+    """Return the paragraphs at the head of the tutorial's page."""
+    unconditional = [
+        name
+        for name, step in steps.items()
+        if not step.experiment.denoiser.conditional or max(step.experiment.sweep.guidance_weights) == -1
+    ]
+    return (
+        "The tutorials' systems step by step, under one evaluator and on one split of the images.",
+        f"These are given no label, so their accuracy is that of chance: {', '.join(unconditional)}.",
+    )
 
 
 def step_rows(

@@ -1,4 +1,4 @@
-// Charts: accuracy against guidance weight and against coverage, as SVG.
+// Charts: accuracy against guidance weight, against training and against coverage, as SVG.
 const MARKS = [
   "M-5 0A5 5 0 1 1 5 0A5 5 0 1 1 -5 0Z", "M-4.5-4.5H4.5V4.5H-4.5Z", "M0-6L5.5 4.5H-5.5Z", "M0-6.5L6 0L0 6.5L-6 0Z",
   "M0 6L5.5-4.5H-5.5Z", "M-2-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",
@@ -144,46 +144,60 @@ class Chart {
   }
 }
 
-// The points of a report's cells at a checkpoint and on a file.
-function pointsOf(report, { checkpoint, method, weight }, file, across) {
+// The points of a report's cells on a file that share some of the settings.
+function pointsOf(report, settings, shared, file, across) {
+  const { checkpoint, method, weight } = settings;
   return report.cells
-    .filter((cell) => cell.checkpoint === checkpoint && cell.file === file && across(cell))
-    .sort((a, b) => a.method - b.method || a.weight - b.weight)
+    .filter((cell) => shared.every((name) => cell[name] === settings[name]) && cell.file === file && across(cell))
+    .sort((a, b) => a.method - b.method || a.checkpoint - b.checkpoint || a.weight - b.weight)
     .map((cell) => ({
       key: report.key(cell), x: across(cell), y: cell.accuracy, series: cell.method, settings: cell,
-      current: cell.method === method && cell.weight === weight,
-      label: `${report.methods[cell.method]}, ${weightName(cell.weight)}: accuracy ${interval(cell.accuracy)}` +
+      current: cell.checkpoint === checkpoint && cell.method === method && cell.weight === weight,
+      label: (shared.includes("checkpoint") ? "" : `${report.checkpoints[cell.checkpoint].name}, `) +
+        `${report.methods[cell.method]}, ${weightName(cell.weight)}: accuracy ${interval(cell.accuracy)}` +
         (cell.coverage ? `, coverage ${interval(cell.coverage)}` : ""),
     }));
 }
 
+// The bands of chance and of real held-out images.
+function referencesOf(report, file) {
+  const chance = { across: false, values: Array(3).fill(report.files[file].chance), name: "chance" };
+  return report.ceiling ? [chance, { across: false, values: report.ceiling, name: "reference" }] : [chance];
+}
+
 // The plot of accuracy against weight. The positions are the weights of the sliders.
 function weightPlot(report, settings, file, positions, enlarged) {
-  const all = pointsOf(report, settings, file, (cell) => [cell.weight]);
+  const all = pointsOf(report, settings, ["checkpoint"], file, (cell) => [cell.weight]);
   const above = all.filter((point) => point.x[0] > 0), points = enlarged && above.length ? above : all;
   const weights = [...new Set(points.map((point) => point.x[0]))].sort((a, b) => a - b);
-  const bands = [{ across: false, values: Array(3).fill(report.files[file].chance), name: "chance" }];
-  if (report.ceiling) bands.push({ across: false, values: report.ceiling, name: "reference" });
   const x = padded(weights, 0.05, -Infinity, Infinity);
   const ends = points.flatMap((point) => point.y).concat(enlarged ? (report.ceiling ?? []) : []);
   return {
     name: "accuracy against guidance weight", xName: "guidance weight w", x, y: enlarged ? padded(ends, 0.06, 0, 1.01) : [0, 1.03],
-    xTicks: weights, points, bands, positions,
+    xTicks: weights, points, bands: referencesOf(report, file), positions,
+  };
+}
+
+// The plot of accuracy against epoch, of the slider's weight.
+function epochPlot(report, settings, file, enlarged) {
+  const points = pointsOf(report, settings, ["weight"], file, (cell) => [report.checkpoints[cell.checkpoint].epoch]);
+  const epochs = report.checkpoints.map(({ epoch }) => epoch), ends = points.flatMap((point) => point.y).concat(report.ceiling ?? []);
+  return {
+    name: "accuracy against epoch", xName: "epoch", x: padded(epochs, 0.05, -Infinity, Infinity),
+    y: enlarged ? padded(ends, 0.06, 0, 1.01) : [0, 1.03], xTicks: epochs, points, bands: referencesOf(report, file), positions: [],
   };
 }
 
 // The plot of accuracy against coverage, or null where it was not measured.
 function coveragePlot(report, settings, file, enlarged) {
-  const all = pointsOf(report, settings, file, (cell) => cell.coverage);
+  const all = pointsOf(report, settings, ["checkpoint"], file, (cell) => cell.coverage);
   const above = all.filter((point) => point.settings.weight > 0), points = enlarged && above.length ? above : all;
   if (!points.length) return null;
   const real = report.real_coverage ?? [];
   const x = padded(points.flatMap((point) => point.x).concat(real), 0.05, 0, 1.01);
   const bands = report.real_coverage ? [{ across: true, values: real, name: "reference" }] : [];
-  if (report.ceiling) bands.push({ across: false, values: report.ceiling, name: "reference" });
-  bands.push({ across: false, values: Array(3).fill(report.files[file].chance), name: "chance" });
   return {
     name: "accuracy against coverage", xName: "coverage", x, y: padded(points.flatMap((point) => point.y), 0.06, 0, 1.01),
-    xTicks: ticksBetween(...x, 6), points, bands, positions: [],
+    xTicks: ticksBetween(...x, 6), points, bands: [...bands, ...referencesOf(report, file)], positions: [],
   };
 }

@@ -20,7 +20,6 @@ from evaluator.reporting.denoising import PAGE_IMAGES, DenoisingMoments
 from evaluator.reporting.page.selection import Selection, Sweep, evenly
 from evaluator.reporting.page.sprites import base64, sprite_columns, sprite_sheet
 from evaluator.reporting.results import Results, columns_that_say_nothing
-from evaluator.reporting.verdict import verdict
 from lab.data.labels import LabelSet
 
 FORMAT = 1
@@ -46,6 +45,8 @@ class Page:
         warnings: what the reader should know before believing anything.
         quality: the rows of `quality.csv`, or None.
         denoising: the first images of the best row at every moment of sampling, or None.
+        introduction: paragraphs of plain text at the page's head.
+        compared: what the results' methods are, in a word.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Page:
     warnings: Sequence[str] = ()
     quality: pd.DataFrame | None = None
     denoising: DenoisingMoments | None = None
+    introduction: Sequence[str] = ()
+    compared: str = "method"
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def _numbers_of(page: Page, axes: _Axes) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": page.name,
-        "verdict": verdict(results),
+        "introduction": list(page.introduction),
+        "compared": page.compared,
         "warnings": list(page.warnings),
         "image": {"channels": channels, "height": height, "width": width},
         "classes": list(names),

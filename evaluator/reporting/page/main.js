@@ -4,7 +4,7 @@ const sides = [new Side("A", own, redraw), new Side("B", own, redraw)];
 const fileChoice = byId("file"), seedChoice = byId("seed"), comparing = byId("compare"), enlarge = byId("enlarge");
 const denoising = new DenoisingView(own);
 const ranking = new Ranking(own, showAbove);
-const charts = { weight: new Chart(byId("weight-chart"), showAbove), coverage: new Chart(byId("coverage-chart"), showAbove) };
+const [weightChart, epochChart, coverageChart] = ["weight", "epoch", "coverage"].map((name) => new Chart(byId(`${name}-chart`), showAbove));
 const grid = new Grid(byId("grid"), byId("seen"), (place) => {
   const { best } = own;
   if (Number(fileChoice.value) === best.file && Number(seedChoice.value) === 0) denoising.choose(place);
@@ -83,17 +83,21 @@ function drawCharts(shown) {
   const [side] = shown, { report } = side;
   drawLegend(byId("legend"), report);
   const where = `${report.checkpoints[side.checkpoint].name}, ${report.files[file].name}.json`;
+  byId("weight-figure").hidden = new Set(report.cells.map(({ weight }) => weight)).size < 2;
   byId("weight-caption").textContent = `Accuracy against guidance weight: ${where}`;
   const positions = shown.filter((each) => each.report === report)
     .map((each) => ({ value: each.weight, name: each === sides[1] ? "b" : "a" }));
-  charts.weight.draw(weightPlot(report, side, file, positions, enlarge.checked));
+  weightChart.draw(weightPlot(report, side, file, positions, enlarge.checked));
+  byId("epoch-figure").hidden = report.checkpoints.length < 2;
+  byId("epoch-caption").textContent = `Accuracy against training: ${weightName(side.weight)}, ${report.files[file].name}.json`;
+  epochChart.draw(epochPlot(report, side, file, enlarge.checked));
   const plot = coveragePlot(report, side, file, enlarge.checked);
   byId("coverage-figure").hidden = !report.cells.some((cell) => cell.coverage);
   byId("coverage-caption").textContent = plot
     ? `Accuracy against coverage, the share of real images that have a generated one among their nearest: ${where}`
     : `Coverage was not measured at ${where}.`;
   byId("coverage-chart").hidden = !plot;
-  if (plot) charts.coverage.draw(plot);
+  if (plot) coverageChart.draw(plot);
   if (report === own) ranking.mark(side);
 }
 

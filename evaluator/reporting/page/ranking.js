@@ -32,6 +32,10 @@ class Ranking {
     return String(value).replace(/^-/, "\u2212");
   }
 
+  head(name) {
+    return name === "guidance_method" ? this.report.compared : HEADS[name] ?? name;
+  }
+
   // The rows that are shown, in their order.
   get visible() {
     const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -51,7 +55,7 @@ class Ranking {
       const arrow = here ? (this.sorted.rising ? " \u25b2" : " \u25bc") : "";
       return element("th", { scope: "col", "aria-sort": order },
         element("button", { type: "button", "data-column": name, onclick: () => this.sortBy(name) },
-          HEADS[name] ?? name, element("span", { "aria-hidden": "true" }, arrow)));
+          this.head(name), element("span", { "aria-hidden": "true" }, arrow)));
     });
     const rows = visible.map(({ row, texts }) => {
       const line = element("tr", {}, ...texts.map((text, at) => element("td", {}, this.shownColumns[at] === "rank"
@@ -106,7 +110,7 @@ class Ranking {
     return [
       "\\begin{table}[htbp]", `\\caption{${escaped(`${this.report.name}: ranking; 95 % intervals in parentheses.`)}}`,
       `\\begin{tabular}{${"l".repeat(this.shownColumns.length)}}`, "\\toprule",
-      line(this.shownColumns.map((name) => HEADS[name] ?? name)), "\\midrule",
+      line(this.shownColumns.map((name) => this.head(name))), "\\midrule",
       ...this.visible.map(({ texts }) => line(texts)), "\\bottomrule", "\\end{tabular}", "\\end{table}", "",
     ].join("\n");
   }
@@ -129,7 +133,7 @@ class Ranking {
 }
 
 const HEADS = {
-  tied_with_best: "tied", guidance_method: "method", guidance_weight: "w", guidance_scale: "s",
+  tied_with_best: "tied", guidance_weight: "w", guidance_scale: "s",
   effective_guidance_scale: "effective s", guidance_warning: "warning", behind_best: "behind best",
 };
 

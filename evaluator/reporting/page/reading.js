@@ -9,7 +9,7 @@ function bytesOf(base64) {
 class Report {
   constructor(contents) {
     if (contents?.format !== FORMAT) throw new Error(`its format is not ${FORMAT}`);
-    Object.assign(this, contents);
+    Object.assign(this, { compared: "method" }, contents);  // pages from before have no such word
     this.wide = this.classes.length > 256;
     this.byKey = new Map(this.cells.map((cell) => [this.key(cell), cell]));
     this.cache = new Map();
@@ -28,6 +28,11 @@ class Report {
   weights(checkpoint, method) {
     const found = this.cells.filter((cell) => cell.checkpoint === checkpoint && cell.method === method);
     return [...new Set(found.map((cell) => cell.weight))].sort((a, b) => a - b);
+  }
+
+  // The checkpoints that were swept with a method.
+  checkpointsOf(method) {
+    return this.checkpoints.map((_, at) => at).filter((at) => this.weights(at, method).length);
   }
 
   names(file, place) {

@@ -26,12 +26,13 @@ class Side {
     this.output = element("output");
     this.ticks = element("div", { class: "ticks", "aria-hidden": "true" });
     this.legend = element("legend");
+    this.compared = element("span");
     this.element = element(
       "fieldset", { "data-side": this.letter }, this.legend,
       element("div", { class: "choices" },
         element("label", {}, "report ", this.ofReport),
         element("label", {}, "checkpoint ", this.ofCheckpoint),
-        element("label", {}, "method ", this.ofMethod)),
+        element("label", {}, this.compared, " ", this.ofMethod)),
       element("label", { class: "weight" }, "guidance weight ", this.output, this.slider),
       this.ticks,
     );
@@ -48,12 +49,15 @@ class Side {
     this.changed();
   }
 
-  // Fill the choices; the weight becomes the nearest one that was swept.
+  // Fill the choices; checkpoint and weight become the nearest ones that were swept with this method.
   render() {
-    const { report } = this;
+    const { report } = this, { epoch } = report.checkpoints[this.checkpoint];
+    const away = (checkpoint) => Math.abs(report.checkpoints[checkpoint].epoch - epoch);
+    this.checkpoint = report.checkpointsOf(this.method).reduce((best, each) => (away(each) < away(best) ? each : best));
     this.weights = report.weights(this.checkpoint, this.method);
     const distance = (weight) => Math.abs(weight - this.weight);
     this.weight = this.weights.reduce((best, each) => (distance(each) < distance(best) ? each : best));
+    this.compared.textContent = report.compared;
     setOptions(this.ofReport, this.reports.map((each, at) => [at, each.name]), this.reports.indexOf(report));
     setOptions(this.ofCheckpoint, report.checkpoints.map((each, at) => [at, each.name]), this.checkpoint);
     setOptions(this.ofMethod, report.methods.map((name, at) => [at, this.methodName(name, at)]), this.method);
