@@ -138,6 +138,42 @@ def test_a_complete_folder_starts_no_process(rendered: Path, monkeypatch: pytest
     assert contents(rendered) == before
 
 
+@pytest.mark.parametrize(("height", "side"), [(120, 64), (60, 32)])
+def test_smaller_pictures_are_the_same_after_resizing(rendered: Path, tmp_path: Path, height: int, side: int) -> None:
+    from PIL import Image
+
+    render_scenes(SceneConfig(tmp_path / "small", scenes=3, seed=7, height=height, processes=1))
+    for name in (picture_name(i, k) for i in range(3) for k in range(3)):
+        with Image.open(rendered / name) as full, Image.open(tmp_path / "small" / name) as small:
+            assert small.size == (height * 4 // 3, height)
+            resized = [np.asarray(one.resize((side, side), Image.Resampling.BILINEAR), float) for one in (full, small)]
+        difference = resized[0] - resized[1]
+        # The noise of the samples is left, two or three levels; an object or a shadow elsewhere would be tens.
+        assert np.sqrt((difference**2).mean()) < 3
+        assert abs(difference.mean()) < 1
+        # Half a pixel to the side would correlate with the picture's slope.
+        for axis in (0, 1):
+            slope = np.gradient(resized[0], axis=axis)
+            assert abs((difference * slope).sum() / (slope**2).sum()) < 0.1
+
+
+def test_the_filter_of_small_pictures_is_that_of_averaged_large_ones() -> None:
+    # The variance of a sum of independent offsets: the filter's, and the place in a square of pixels.
+    for pixel in (1, 2, 4):
+        offsets = np.arange(pixel) - (pixel - 1) / 2
+        expected = studio.filter_deviation(1) ** 2 + offsets.var()
+        assert studio.filter_deviation(pixel) ** 2 == pytest.approx(expected)
+
+
+def test_another_height_is_refused(rendered: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"--height is 60, but .* height 240;\ncontinue with --height 240, or choose"):
+        render_scenes(SceneConfig(rendered, scenes=3, seed=7, height=60))
+    # A folder from before the option holds pictures of the full height.
+    (tmp_path / "scenes.json").write_text('{"format": 1, "seed": 7}')
+    with pytest.raises(LabError, match="height 240"):
+        render_scenes(SceneConfig(tmp_path, scenes=1, seed=7, height=120))
+
+
 def test_another_seed_is_refused(rendered: Path) -> None:
     before = contents(rendered)
     with pytest.raises(LabError, match=r"--seed is 8, but .* holds scenes of seed 7;\ncontinue with --seed 7"):

@@ -2,7 +2,7 @@
 
 The folder holds `objects.json` (class name -> index), `train.json` (file name -> class names), the label-set files
 `test.json`, `new_test.json`, `unseen.json` and `more.json`, and the pictures `CLEVR_train_SCENE_K.png` with K + 1
-objects, 320 x 240 RGB. `scenes.json` records the seed and the format of the folder.
+objects, RGB, 320 x 240 or smaller. `scenes.json` records the seed, the height of the pictures and the folder's format.
 
 The bytes of a picture depend only on the seed and the number of its scene. An interrupted render therefore continues
 where it stopped, and a render of more scenes adds to the existing ones.
@@ -18,15 +18,16 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tqdm import tqdm
 
 from lab.configuration.checks import require_range
 from lab.errors import LabError
 from lab.machine.files import whole_file
-from lab.scenes.layout import CLASS_NAMES, PICTURES_PER_SCENE, label_set_files, place_scene
+from lab.scenes.layout import CLASS_NAMES, PICTURE_HEIGHT, PICTURES_PER_SCENE, label_set_files, place_scene
 
 if TYPE_CHECKING:
     from lab.scenes.studio import Studio
@@ -48,6 +49,9 @@ class SceneConfig:
     """Number of scenes. Each gives 3 pictures, with 1, 2 and 3 objects. i-CLEVR has 6,003 scenes."""
     seed: int = 0
     """Random seed of the scenes. Scene i of a seed does not depend on the number of scenes."""
+    height: Literal[240, 120, 60] = 240
+    """Height of the pictures in pixels; the width is four thirds of it. i-CLEVR has 240. Less renders faster: 120 is
+    enough for images of 64x64, and 60 for 32x32."""
     processes: int = 0
     """Number of rendering processes; 0 means one for each CPU core. It affects the speed, not the pictures."""
 
@@ -86,7 +90,7 @@ def render_scenes(config: SceneConfig) -> None:
     load_mitsuba()
     out = config.out
     try:
-        _claim(out, config.seed)
+        _claim(out, config.seed, config.height)
         write_label_set_files(out)
         names = {i: [picture_name(i, k) for k in range(PICTURES_PER_SCENE)] for i in range(config.scenes)}
         missing = {i: [name for name in names[i] if not _is_complete(out / name)] for i in names}
@@ -100,8 +104,8 @@ def render_scenes(config: SceneConfig) -> None:
         raise LabError(f"--out {out}: cannot render into this folder ({error.strerror or error})") from None
 
 
-def _claim(out: Path, seed: int) -> None:
-    """Record the seed in the folder, or raise LabError if the folder has another seed or another data set."""
+def _claim(out: Path, seed: int, height: int) -> None:
+    """Record seed and height in the folder, or raise LabError if the folder has others or another data set."""
     if out.exists() and not out.is_dir():
         raise LabError(f"--out {out} is a file; it must be a folder that is new, empty or rendered before")
     mark = out / "scenes.json"
@@ -112,12 +116,14 @@ def _claim(out: Path, seed: int) -> None:
                 f"--out {out} holds a {foreign} that this command did not write and would replace;\n"
                 "choose a new or empty folder"
             )
-        _write(mark, _json({"format": FORMAT, "seed": seed}))
+        _write(mark, _json({"format": FORMAT, "seed": seed, "height": height}))
         return
     try:
         content = json.loads(mark.read_text(encoding="utf-8"))
         stored_format, stored_seed = content["format"], content["seed"]
-    except (ValueError, KeyError, TypeError):
+        # Folders from before the option have no height.
+        stored_height = content.get("height", PICTURE_HEIGHT)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise LabError(f'{mark}: must be {{"format": {FORMAT}, "seed": ...}}; choose a new folder with --out') from None
     if stored_format != FORMAT:
         raise LabError(
@@ -128,6 +134,11 @@ def _claim(out: Path, seed: int) -> None:
         raise LabError(
             f"--seed is {seed}, but {out} holds scenes of seed {stored_seed!r};\n"
             f"continue with --seed {stored_seed}, or choose another folder with --out"
+        )
+    if stored_height != height:
+        raise LabError(
+            f"--height is {height}, but {out} holds pictures of height {stored_height!r};\n"
+            f"continue with --height {stored_height}, or choose another folder with --out"
         )
 
 
@@ -156,7 +167,7 @@ def _render_missing(config: SceneConfig, missing: dict[int, list[str]]) -> None:
         try:
             with _ignoring_interrupts():
                 futures: list[Future[int]] = [
-                    executor.submit(_render_scene, config.out, config.seed, i, names) for i, names in missing.items()
+                    executor.submit(_render_scene, config, i, names) for i, names in missing.items()
                 ]
             for future in as_completed(futures):
                 progress.update(future.result())
@@ -175,20 +186,21 @@ def _noise(seed: int, index: int) -> int:
     return (1_000_000 * seed + index) % 2**32
 
 
-_studio: "Studio | None" = None
-"""The studio of this process. Loading one takes as long as rendering several pictures."""
+@cache
+def _studio(pixel: int) -> "Studio":
+    """Return the studio of this process. Loading one takes as long as rendering several pictures."""
+    from lab.scenes.studio import Studio
+
+    return Studio(pixel)
 
 
-def _render_scene(out: Path, seed: int, index: int, missing: list[str]) -> int:
+def _render_scene(config: SceneConfig, index: int, missing: list[str]) -> int:
     """Render one scene, write its missing pictures, and return their number. Runs in a process of its own."""
     from PIL import Image
 
-    from lab.scenes.studio import Studio
-
-    global _studio
-    _studio = _studio or Studio()
-    for k, levels in enumerate(_studio.pictures(place_scene(seed, index), noise=_noise(seed, index))):
-        path = out / picture_name(index, k)
+    studio, scene = _studio(PICTURE_HEIGHT // config.height), place_scene(config.seed, index)
+    for k, levels in enumerate(studio.pictures(scene, noise=_noise(config.seed, index))):
+        path = config.out / picture_name(index, k)
         if path.name in missing:
             with whole_file(path) as partial:
                 Image.fromarray(levels).save(partial, format="PNG", compress_level=3)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.errors import LabError
+from lab.scenes.floor import FLOOR_DEPTH, FLOOR_HALF_WIDTH, LAMPS, SKY, Linear, empty_floor, floor_albedo
 from lab.scenes.layout import (
     CAMERA_DISTANCE,
     CAMERA_ELEVATION,
@@ -30,14 +31,15 @@ from lab.scenes.layout import (
     Scene,
     outline,
     picture_box,
-    project,
 )
 
-Linear = NDArray[np.float64]
 Levels = NDArray[np.uint8]
+Crop = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels, the last two exclusive."""
 
 SAMPLES_PER_PIXEL = 6
-"""The noise is then a few levels at full size, and invisible at 64 x 64."""
+"""The noise is then a few levels at full size, and invisible at 64 x 64. A larger pixel has more samples, though fewer
+than the pixels that it replaces."""
 
 ALBEDOS = {
     "gray": (0.21, 0.205, 0.20),
@@ -51,46 +53,10 @@ ALBEDOS = {
 }
 """CLEVR's eight colours, as its matte material shows them."""
 
-FILTER_RADIUS = 2.8
-"""Radius of the sample filter in pixels, four standard deviations. Edges are about as soft as in i-CLEVR."""
-
-LAMPS = (
-    # position, target, half of the side, radiance
-    ((1.0, 5.5, 5.0), (0.0, 0.0, 0.0), 1.0, 9.0),
-    ((-8.0, -2.0, 5.0), (0.0, 0.0, 0.0), 1.5, 4.0),
-    ((8.0, -11.0, 7.0), (0.0, 0.0, 0.0), 2.5, 8.5),
-)
-"""Square lamps: behind the centre, far left, and the key lamp to the right of the camera."""
-SKY = 0.25
-"""Radiance from all other directions."""
-
-TONE_COLUMNS = (0, 20, 50, 80, 120, 160, 200, 240, 280, 320)
-TONE_ROWS = (0, 30, 50, 65, 80, 90, 98, 106, 114, 124, 140, 160, 200, 240)
-TONES = (
-    (104, 105, 105, 105, 105, 105, 105, 104, 104, 103),
-    (104, 105, 105, 105, 105, 104, 103, 102, 102, 101),
-    (103, 103, 104, 106, 108, 108, 106, 104, 101, 100),
-    (103, 104, 108, 112, 116, 118, 116, 110, 105, 101),
-    (105, 110, 120, 123, 127, 132, 130, 121, 111, 106),
-    (111, 125, 134, 132, 133, 137, 136, 127, 116, 109),
-    (128, 143, 144, 137, 137, 139, 139, 130, 119, 112),
-    (147, 156, 148, 139, 139, 140, 140, 132, 122, 114),
-    (154, 157, 147, 139, 139, 139, 139, 132, 123, 116),
-    (147, 147, 141, 136, 138, 138, 138, 132, 124, 117),
-    (132, 133, 132, 132, 134, 136, 137, 134, 128, 120),
-    (122, 124, 127, 129, 133, 137, 138, 137, 132, 126),
-    (118, 120, 124, 129, 136, 142, 147, 148, 145, 138),
-    (118, 121, 125, 131, 139, 147, 154, 157, 155, 149),
-)
-"""Brightness of the empty floor at these columns and rows of the picture, in sRGB levels."""
-
-FLOOR_NOISE = 0.03
-"""Standard deviation of the empty floor's noise, as a share of its radiance."""
-
-FLOOR_HALF_WIDTH, FLOOR_DEPTH = 30.0, 80.0
-"""Extent of the floor to each side, and away from the camera."""
-FLOOR_TEXELS = 384
-"""Side of the floor's albedo texture."""
+FILTER_DEVIATION = 0.7
+"""Standard deviation of the sample filter in pixels. Edges are about as soft as in i-CLEVR."""
+FILTER_REACH = 4
+"""Radius of the sample filter in standard deviations."""
 
 WINDOW_MARGINS = (24, 10, 18, 20)
 """Margins of the window to the left, above, to the right and below a new object's box, in pixels."""
@@ -107,11 +73,15 @@ BEVEL = 0.07
 class Studio:
     """The lamps, the floor and the camera, loaded once for any number of scenes.
 
+    Args:
+        pixel: side of a picture's pixel, in pixels of the full size, 320 x 240; it divides 80.
+
     Raises:
         LabError: Mitsuba is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pixel: int = 1) -> None:
+        self._pixel, self._width, self._height = pixel, PICTURE_WIDTH // pixel, PICTURE_HEIGHT // pixel
         self._mi = load_mitsuba()
         # One thread gives one order of summation, so that the pictures are the same for any number of processes.
         import_module("drjit").set_thread_count(1)
@@ -124,26 +94,28 @@ class Studio:
             "sky": self._mi.load_dict({"type": "constant", "radiance": SKY, "sampling_weight": 0.0}),
         }
         self._fixed |= {f"lamp{i}": self._lamp(i) for i in range(len(LAMPS))}
-        self._empty = _empty_floor()
+        self._empty = empty_floor(*_centres((0, 0, self._width, self._height), pixel))
         self._empty_levels = _png_levels(self._empty)
 
     def pictures(self, scene: Scene, noise: int) -> Iterator[Levels]:
-        """Yield the pictures of the first object, the first two, and so on, as (240, 320, 3) sRGB levels.
+        """Yield the pictures of the first object, the first two, and so on, as (240, 320, 3) / pixel sRGB levels.
 
         `noise` seeds Mitsuba's sampler.
         """
         picture, levels = self._empty.copy(), self._empty_levels.copy()
         for count in range(1, len(scene) + 1):
-            left, top, right, bottom = crop = window(scene[count - 1])
+            left, top, right, bottom = crop = window(scene[count - 1], self._pixel)
             rendered = self._render(scene[:count], crop, seed=noise)
-            weight = _feather(right - left, left > 0, right < PICTURE_WIDTH)[None, :, None]
-            weight = weight * _feather(bottom - top, top > 0, bottom < PICTURE_HEIGHT)[:, None, None]
-            change = rendered - picture[top:bottom, left:right]
-            picture[top:bottom, left:right] += weight * _smoothed(change, _silhouette(scene[count - 1], crop))
+            feather = FEATHER / self._pixel
+            weight = _feather(right - left, left > 0, right < self._width, feather)[None, :, None]
+            weight = weight * _feather(bottom - top, top > 0, bottom < self._height, feather)[:, None, None]
+            inside = _silhouette(scene[count - 1], crop, self._pixel)
+            change = _smoothed(rendered - picture[top:bottom, left:right], inside, side=SMOOTHING // self._pixel | 1)
+            picture[top:bottom, left:right] += weight * change
             levels[top:bottom, left:right] = _png_levels(picture[top:bottom, left:right])
             yield levels.copy()
 
-    def _render(self, objects: Scene, crop: tuple[int, int, int, int], seed: int) -> Linear:
+    def _render(self, objects: Scene, crop: Crop, seed: int) -> Linear:
         mi = self._mi
         left, top, right, bottom = crop
         away, down = math.cos(CAMERA_PITCH), math.sin(CAMERA_PITCH)
@@ -158,17 +130,17 @@ class Studio:
                 ),
                 "film": {
                     "type": "hdrfilm",
-                    "width": PICTURE_WIDTH,
-                    "height": PICTURE_HEIGHT,
+                    "width": self._width,
+                    "height": self._height,
                     "crop_offset_x": left,
                     "crop_offset_y": top,
                     "crop_width": right - left,
                     "crop_height": bottom - top,
                     "pixel_format": "rgb",
                     "component_format": "float32",
-                    "rfilter": {"type": "gaussian", "stddev": FILTER_RADIUS / 4},
+                    "rfilter": {"type": "gaussian", "stddev": filter_deviation(self._pixel) / self._pixel},
                 },
-                "sampler": {"type": "multijitter", "sample_count": SAMPLES_PER_PIXEL},
+                "sampler": {"type": "multijitter", "sample_count": SAMPLES_PER_PIXEL * self._pixel},
             }
         )
         content: dict[str, Any] = {"type": "scene"} | self._fixed
@@ -215,16 +187,9 @@ class Studio:
         )
 
     def _floor(self) -> Any:
-        """Return a diffuse floor with albedo = (desired tone) * pi / irradiance."""
         mi = self._mi
-        steps = (np.arange(FLOOR_TEXELS) + 0.5) / FLOOR_TEXELS
-        x = np.broadcast_to((2 * steps - 1) * FLOOR_HALF_WIDTH, (FLOOR_TEXELS, FLOOR_TEXELS))
-        y = np.broadcast_to((steps * FLOOR_DEPTH - CAMERA_DISTANCE)[:, None], (FLOOR_TEXELS, FLOOR_TEXELS))
-        # Points near the camera are outside its view; they take the tone of the nearest visible point.
-        column, row, _ = project(x, np.maximum(y, -CAMERA_DISTANCE + 1), np.zeros_like(x))
-        albedo = np.clip(_floor_tones(column, row) * math.pi / _irradiance(x, y)[..., None], 0, 0.95)
         place = mi.ScalarTransform4f().translate([0, FLOOR_DEPTH / 2 - CAMERA_DISTANCE, 0])
-        bitmap = mi.Bitmap(albedo.astype(np.float32))
+        bitmap = mi.Bitmap(floor_albedo().astype(np.float32))
         texture = {"type": "bitmap", "bitmap": bitmap, "raw": True, "wrap_mode": "clamp"}
         return mi.load_dict(
             {
@@ -251,108 +216,72 @@ def load_mitsuba() -> Any:
         ) from None
 
 
-def window(placed: PlacedObject) -> tuple[int, int, int, int]:
-    """Return the window to render for a new object, in pixels: left, top, right and bottom, the last two exclusive."""
-    box = picture_box(placed)
+def window(placed: PlacedObject, pixel: int = 1) -> Crop:
+    """Return the window to render for a new object, in the picture's pixels of this side."""
+    box, margins = picture_box(placed), WINDOW_MARGINS
     return (
-        max(math.floor(box[0]) - WINDOW_MARGINS[0], 0),
-        max(math.floor(box[1]) - WINDOW_MARGINS[1], 0),
-        min(math.ceil(box[2]) + WINDOW_MARGINS[2], PICTURE_WIDTH),
-        min(math.ceil(box[3]) + WINDOW_MARGINS[3], PICTURE_HEIGHT),
+        max((math.floor(box[0]) - margins[0]) // pixel, 0),
+        max((math.floor(box[1]) - margins[1]) // pixel, 0),
+        min(-(-(math.ceil(box[2]) + margins[2]) // pixel), PICTURE_WIDTH // pixel),
+        min(-(-(math.ceil(box[3]) + margins[3]) // pixel), PICTURE_HEIGHT // pixel),
     )
 
 
-def _feather(size: int, first_edge: bool, last_edge: bool) -> Linear:
+def filter_deviation(pixel: int) -> float:
+    """Return the sample filter's standard deviation, in pixels of the full size.
+
+    It is that of a full-size picture whose pixels are averaged over squares of this side:
+
+        sqrt(FILTER_DEVIATION^2 + (pixel^2 - 1) / 12)
+    """
+    return math.sqrt(FILTER_DEVIATION**2 + (pixel**2 - 1) / 12)
+
+
+def _centres(crop: Crop, pixel: int) -> tuple[Linear, Linear]:
+    """Return the columns and rows of a crop's pixels, in pixels of the full size."""
+    left, top, right, bottom = crop
+    columns, rows = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
+    return pixel * columns, pixel * rows
+
+
+def _feather(size: int, first_edge: bool, last_edge: bool, feather: float) -> Linear:
     """Return a weight for each of `size` pixels: 1, falling towards the edges that are inside the picture."""
     steps = np.arange(size) + 0.5
     weight = np.ones(size)
     if first_edge:
-        weight = np.minimum(weight, steps / FEATHER)
+        weight = np.minimum(weight, steps / feather)
     if last_edge:
-        weight = np.minimum(weight, (size - steps) / FEATHER)
+        weight = np.minimum(weight, (size - steps) / feather)
     return weight
 
 
-def _empty_floor() -> Linear:
-    """Return the picture of the empty floor, computed from its tones instead of rendered.
-
-    The noise is as large as that of a rendering. NumPy guarantees the same numbers in all versions for RandomState.
-    """
-    column, row = np.meshgrid(np.arange(PICTURE_WIDTH) + 0.5, np.arange(PICTURE_HEIGHT) + 0.5)
-    noise = np.random.RandomState(0).standard_normal((PICTURE_HEIGHT, PICTURE_WIDTH, 1))
-    return _floor_tones(column, row) * (1 + FLOOR_NOISE * noise)
-
-
-def _silhouette(placed: PlacedObject, crop: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+def _silhouette(placed: PlacedObject, crop: Crop, pixel: int = 1) -> NDArray[np.bool_]:
     """Return which pixels of a crop the object affects, including those within the filter's radius.
 
     A point is in a convex hull widened by r if, in every direction, it lies at most r beyond the hull.
     """
-    left, top, right, bottom = crop
-    columns, rows = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
+    columns, rows = _centres(crop, pixel)
+    reach = FILTER_REACH * filter_deviation(pixel)
     hull = np.asarray(outline(placed))
     reached = np.ones(columns.shape, dtype=bool)
     for angle in np.arange(32) * math.pi / 16:
         cos, sin = math.cos(angle), math.sin(angle)
-        reached &= cos * columns + sin * rows <= (hull @ (cos, sin)).max() + FILTER_RADIUS
+        reached &= cos * columns + sin * rows <= (hull @ (cos, sin)).max() + reach
     return reached
 
 
-def _smoothed(change: Linear, inside: NDArray[np.bool_]) -> Linear:
-    """Return a change of the picture, averaged over SMOOTHING x SMOOTHING pixels outside the new object.
+def _smoothed(change: Linear, inside: NDArray[np.bool_], side: int) -> Linear:
+    """Return a change of the picture, averaged over side x side pixels outside the new object.
 
     Outside the object, the change is a soft shadow or reflection, so all sharp detail in it is noise.
     """
     outside = np.where(inside, 0.0, 1.0)[..., None]
     sums = []
     for values in (change * outside, outside):
-        padded = np.pad(values, [(SMOOTHING // 2, SMOOTHING // 2)] * 2 + [(0, 0)])
-        rows = sum(padded[k : k + values.shape[0]] for k in range(SMOOTHING))
-        sums.append(sum(np.asarray(rows)[:, k : k + values.shape[1]] for k in range(SMOOTHING)))
+        padded = np.pad(values, [(side // 2, side // 2)] * 2 + [(0, 0)])
+        rows = sum(padded[k : k + values.shape[0]] for k in range(side))
+        sums.append(sum(np.asarray(rows)[:, k : k + values.shape[1]] for k in range(side)))
     return np.where(outside > 0, np.asarray(sums[0]) / np.maximum(sums[1], 1), change)
-
-
-def _floor_tones(column: Linear, row: Linear) -> Linear:
-    """Return the radiance of the empty floor at points of the picture, shape (..., 3). Outside, the edge continues."""
-    column, row = np.clip(column, 0, PICTURE_WIDTH), np.clip(row, 0, PICTURE_HEIGHT)
-    tones = np.asarray(TONES, dtype=np.float64)
-    i = np.clip(np.searchsorted(TONE_ROWS, row, side="right") - 1, 0, len(TONE_ROWS) - 2)
-    j = np.clip(np.searchsorted(TONE_COLUMNS, column, side="right") - 1, 0, len(TONE_COLUMNS) - 2)
-    rows, columns = np.asarray(TONE_ROWS), np.asarray(TONE_COLUMNS)
-    u, v = ((row - rows[i]) / (rows[i + 1] - rows[i])), ((column - columns[j]) / (columns[j + 1] - columns[j]))
-    upper = (1 - v) * tones[i, j] + v * tones[i, j + 1]
-    lower = (1 - v) * tones[i + 1, j] + v * tones[i + 1, j + 1]
-    level = (1 - u) * upper + u * lower
-    # Half of red minus blue, in levels: the left patch is bluish, and the near right corner is warm.
-    warm = 4 * np.clip((row - 100) / 140, 0, 1) * (0.3 + 0.7 * column / PICTURE_WIDTH)
-    warm -= 3.5 * np.exp(-((column / 70) ** 2) - ((row - 110) / 30) ** 2)
-    srgb = np.stack([level + 0.8 * warm, level, level - 1.2 * warm], axis=-1) / 255
-    return np.asarray(np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4))
-
-
-def _irradiance(x: Linear, y: Linear) -> Linear:
-    """Return the irradiance at points of the empty floor, from the sky and the lamps.
-
-    E = pi SKY + sum of radiance * cos(at the lamp) * cos(at the floor) * area / distance^2
-
-    The sum over each lamp has 6 x 6 points.
-    """
-    total = np.full(x.shape, math.pi * SKY)
-    grid = (np.arange(6) + 0.5) / 3 - 1
-    for place, target, half_side, radiance in LAMPS:
-        centre = np.asarray(place)
-        facing = (np.asarray(target) - centre) / np.linalg.norm(np.asarray(target) - centre)
-        across = np.cross(facing, (0, 0, 1))
-        across /= np.linalg.norm(across)
-        up = np.cross(across, facing)
-        for a in grid:
-            for b in grid:
-                lamp_x, lamp_y, lamp_z = centre + half_side * (a * across + b * up)
-                dx, dy, dz = x - lamp_x, y - lamp_y, -lamp_z
-                squared = dx**2 + dy**2 + dz**2
-                leaving = np.maximum(dx * facing[0] + dy * facing[1] + dz * facing[2], 0)
-                total += radiance * leaving * lamp_z * (2 * half_side / 6) ** 2 / squared**2
-    return total
 
 
 def _bevelled_cube(placed: PlacedObject) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]:
