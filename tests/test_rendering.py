@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -139,7 +140,9 @@ def test_a_complete_folder_starts_no_process(rendered: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("height", "side"), [(120, 64), (60, 32)])
-def test_smaller_pictures_are_the_same_after_resizing(rendered: Path, tmp_path: Path, height: int, side: int) -> None:
+def test_smaller_pictures_are_the_same_after_resizing(
+    rendered: Path, tmp_path: Path, height: Literal[120, 60], side: int
+) -> None:
     from PIL import Image
 
     render_scenes(SceneConfig(tmp_path / "small", scenes=3, seed=7, height=height, processes=1))

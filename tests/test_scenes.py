@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -183,8 +184,9 @@ def test_label_set_files_are_written_as_they_are_read(tmp_path: Path) -> None:
     ("field", "value"), [("scenes", 0), ("scenes", 1_000_000), ("seed", -1), ("seed", 2**31), ("processes", -1)]
 )
 def test_configuration_out_of_range(field: str, value: int) -> None:
+    settings: dict[str, Any] = {"scenes": 1} | {field: value}
     with pytest.raises(LabError, match=rf"--{field} is {value}; it must be"):
-        SceneConfig(Path("x"), **({"scenes": 1} | {field: value}))
+        SceneConfig(Path("x"), **settings)
 
 
 def test_a_missing_mitsuba_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
