@@ -23,7 +23,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = new_root(tmp_path_factory.mktemp("lab"))
     assert run(root, "digits", *TINY) == 0
     before = {path: path.stat().st_mtime_ns for path in (root / "checkpoints" / "digits").glob("*.pt")}
-    assert run(root, *COMPARED, *TINY) == 0
+    assert run(root, *COMPARED, *TINY, "--sweep.seeds", "2") == 0
     assert {path: path.stat().st_mtime_ns for path in (root / "checkpoints" / "digits").glob("*.pt")} == before
     return root
 
@@ -67,6 +67,22 @@ def test_quality_is_measured_of_every_cell_beside_real_images(compared: Path) ->
     for figure in ("accuracy_vs_coverage.png", "samples_by_method.png", "accuracy_by_class.png"):
         assert f"({figure})" in page
         assert (compared / "reports" / "compared" / figure).stat().st_size > 10_000
+
+
+def test_the_best_of_n_stands_beside_all_images(compared: Path) -> None:
+    best, sweep = table(compared, "best_of_n", "compared"), table(compared, experiment="compared")
+    cell = ["label_set", "guidance_method", "guidance_weight"]
+    merged = best.merge(sweep, on=cell, suffixes=("", "_of_all"))
+    assert set(best["n"]) == {1, 2}
+    of_all = merged[merged["n"] == 1]
+    assert len(of_all) == len(sweep)
+    assert (of_all["accuracy"] == of_all["accuracy_of_all"]).all()
+    assert (of_all["gain"] == 0).all()
+    pairs = merged[merged["n"] == 2]
+    assert (pairs["network_evaluations"] == 2 * pairs["network_evaluations_of_all"]).all()
+    assert (pairs["images"] == pairs["images_of_all"] // 2).all()
+    # There are two seeds, so the pairs have all images.
+    assert (pairs["accuracy"] - pairs["gain"]).tolist() == pytest.approx(pairs["accuracy_of_all"].tolist(), abs=1e-5)
 
 
 def test_at_its_neutral_weight_a_method_makes_the_images_of_the_plain_one(compared: Path) -> None:

@@ -9,4 +9,5 @@ trainings    one recipe over several training seeds
 epochs       the accuracies at w = 0 by epoch, beside the loss
 ranking      the candidates from best to worst, with ties
 equal_scale  methods of guidance compared with plain guidance at the same effective scale
+best_of      the best of n images, chosen by a second classifier
 """

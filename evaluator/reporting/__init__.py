@@ -2,6 +2,7 @@
 
 results          the tables of a sweep
 methods          methods of guidance at equal effective scale: their section of the page, and their figure
+best_of          the best of n images: its section of the page
 printed          results that an experiment's source printed
 figures          every figure
 denoising        x at moments of sampling: the strip and the sheets

@@ -10,6 +10,7 @@ import pandas as pd
 
 from evaluator.judging.cells import CELL
 from evaluator.reporting import figures
+from evaluator.reporting.best_of import best_of_section
 from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
 from evaluator.reporting.denoising import SHEETS, STRIP_FILE, DenoisingMoments, strip_caption, write_denoising
 from evaluator.reporting.methods import SCALE_CAPTION, SCALE_FIGURE, accuracy_against_scale, section
@@ -61,6 +62,7 @@ class Report:
         moments: the first images of the best row after every sampling step.
         pictures: how the moments are shown.
         quality: the rows of `quality.csv`, or None if there is no second evaluator.
+        best_of: the rows of `best_of_n.csv`, or None if there is no second evaluator.
         warnings: what the reader should know before believing anything.
         start: the checkpoint that the training started from, or None if it started from random weights.
         by_epoch: the rows of `accuracy_by_epoch.csv`; none if w = 0 was not measured.
@@ -75,6 +77,7 @@ class Report:
     moments: DenoisingMoments
     pictures: PicturesConfig
     quality: pd.DataFrame | None
+    best_of: pd.DataFrame | None
     warnings: Sequence[str]
     start: str | None = None
     by_epoch: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -109,11 +112,12 @@ def write_report(folder: Path, report: Report) -> None:
         "training": report.training,
     }
     tables |= {} if report.quality is None else {"quality": report.quality}
+    tables |= {} if report.best_of is None else {"best_of_n": report.best_of}
     tables |= {"accuracy_by_epoch": report.by_epoch} if len(report.by_epoch) else {}
     if (compared := results.at_equal_scale) is not None:
         tables |= {"equal_scale": compared.rows, "methods": compared.methods}
     # An earlier report of the same networks may have them.
-    optional = {"quality", "accuracy_by_epoch", "equal_scale", "methods"}
+    optional = {"quality", "best_of_n", "accuracy_by_epoch", "equal_scale", "methods"}
     remove_all(folder / f"{name}.csv" for name in optional - tables.keys())
     for table_name, table in tables.items():
         write_csv(folder / f"{table_name}.csv", table)
@@ -300,6 +304,7 @@ def _page(report: Report) -> str:
         "Unconditional images, and images scored against the label sets of others, are the floor. The floor is chance "
         "if all classes occur equally often in the label sets, and higher if some occur more often.",
         *_quality(results, quality),
+        *([] if report.best_of is None else best_of_section(report.best_of, results.best, results.ranked_by)),
         "## Splits",
         markdown(split_table(report.splits)),
         _unseen(report),
@@ -311,7 +316,7 @@ def _page(report: Report) -> str:
         f"`{FILE}` (the page to look at the images with, in a browser), `sweep.csv` (a row a cell), "
         "`accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
         f"`accuracy_by_size.csv`, {'`accuracy_by_epoch.csv` (w = 0), ' if len(report.by_epoch) else ''}"
-        f"{'' if quality is None else '`quality.csv`, '}"
+        f"{'' if quality is None else '`quality.csv`, `best_of_n.csv`, '}"
         f"{'' if results.at_equal_scale is None else '`equal_scale.csv`, `methods.csv`, '}`baselines.csv`, "
         "`splits.csv`, `evaluator.csv`, `training.csv`, `config.json` (every setting, the seed and the versions), for "
         "LaTeX `accuracy_by_checkpoint.tex` and `ranking.tex`, and the folder `images/` (the single images of the best "
