@@ -12,6 +12,7 @@ previews          pictures while training runs
 tensorboard       numbers and pictures for TensorBoard while training runs
 reporting         the report's contents
 ablation          an experiment and variants of it
+selection         the best of n images
 study             an experiment with several training seeds
 sampling          the command `sample`
 submissions       the command `score`

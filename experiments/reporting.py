@@ -172,6 +172,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
     from evaluator.reporting.denoising import DenoisingMoments, images_shown
     from evaluator.reporting.report import Report, top_rows, write_report
     from evaluator.reporting.results import sweep_rows
+    from experiments.selection import best_of
     from lab.diffusion.denoising import timestep_grid
     from lab.diffusion.schedules import noise_schedule
     from lab.sweep.run import denoising_strip
@@ -211,7 +212,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
         moments=DenoisingMoments(moments, [*grid, -1]),
         pictures=experiment.pictures,
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
-        best_of=None if evaluators.second is None else best_of(evaluators.second, results),
+        best_of=best_of(evidence, results),
         warnings=[
             *sampling_warnings(experiment),
             *split_warnings(experiment, splits),
@@ -355,27 +356,6 @@ def quality(second: Evaluator, splits: Splits, results: Results) -> pd.DataFrame
     images = sample_size([len(cell.pixels) for cell in cells], len(splits.held_out))
     measures = QualityMeasures(second.classifier, splits.generator, splits.held_out, images)
     return measures.table(tqdm(cells, desc="quality", unit="cell"))
-
-
-def best_of(second: Evaluator, results: Results) -> pd.DataFrame:
-    """Return the rows of `best_of_n.csv`, of the best row's checkpoint."""
-    import pandas as pd
-
-    from evaluator.classifiers.networks import logits_in_batches
-    from evaluator.judging.best_of import best_of_rows
-
-    rows = [
-        row
-        for cell, scored in zip(results.cells, results.scored, strict=True)
-        if cell.settings["checkpoint"] == results.best["checkpoint"]
-        for row in best_of_rows(
-            cell,
-            scored,
-            logits_in_batches(second.classifier, cell.pixels),
-            results.vocabulary.conditions(cell.label_sets),
-        )
-    ]
-    return pd.DataFrame(rows)
 
 
 def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:

@@ -27,6 +27,7 @@ from experiments.reporting import (
     split_warnings,
 )
 from experiments.running_accuracy import RunningAccuracy
+from experiments.selection import require_lift
 from experiments.sweep import Sweep
 from experiments.tensorboard import TensorBoard, require_tensorboard
 from lab.errors import LabError
@@ -91,6 +92,7 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
     if experiment.tensorboard:
         require_tensorboard()
     require_guidance(experiment, vocabulary, label_sets)
+    require_lift(experiment)
     refuse_other_report(experiment)
     splits = load_splits(experiment, vocabulary)
     if experiment.second_evaluator.share:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluator.judging.best_of import best_of_rows, gain_interval, groups, log_likelihood
+from evaluator.judging.best_of import accepted_row, best_of_rows, gain_interval, groups, log_likelihood
 from evaluator.judging.cells import JudgedCell
 from evaluator.judging.scoring import score
 from lab.data.labels import ClassVocabulary, LabelSet
@@ -43,15 +43,21 @@ def test_the_likeliest_image_of_each_group_is_kept() -> None:
         judge[image, conditions[image].nonzero().flatten()[:count]] = 3
     scored = score(judge, conditions)
     assert scored.correct_labels.tolist() == right.tolist()
+
+    def logits(certainty: torch.Tensor) -> torch.Tensor:
+        return (2 * conditions - 1) * certainty
+
     # The second classifier prefers seed 1 to seed 0, and seed 3 to seed 2.
     certainty = torch.tensor([1.0, 5.0, 1.0, 5.0]).repeat_interleave(2)[:, None]
-    one, two = best_of_rows(cell(judge, seeds=4), scored, (2 * conditions - 1) * certainty, conditions)
+    one, two = best_of_rows(cell(judge, seeds=4), scored, "second", log_likelihood(logits(certainty), conditions))
     assert (one["n"], one["images"], one["network_evaluations"], one["accuracy"], one["gain"]) == (1, 8, 20, 0.5, 0.0)
     # Kept are seeds 1 and 3: 1 and 0, 0 and 2 of 6 labels. All have 6 of 12.
     assert (two["n"], two["images"], two["network_evaluations"], two["accuracy"], two["gain"]) == (2, 4, 40, 0.5, 0.0)
     # Of seeds 1 and 2: 1 and 0, 0 and 1.
     certainty = torch.tensor([1.0, 5.0, 5.0, 1.0]).repeat_interleave(2)[:, None]
-    _, other = best_of_rows(cell(judge, seeds=4), scored, (2 * conditions - 1) * certainty, conditions)
+    likelihood = log_likelihood(logits(certainty), conditions)
+    _, other = best_of_rows(cell(judge, seeds=4), scored, "second", likelihood, evaluations=8)
+    assert other["network_evaluations"] == 2 * (20 + 8)
     assert (other["accuracy"], other["gain"]) == (
         pytest.approx(2 / 6, abs=1e-6),
         pytest.approx(2 / 6 - 1 / 2, abs=1e-6),
@@ -71,3 +77,33 @@ def test_the_gain_covers_the_true_one(informed: float) -> None:
         covered.append(interval.low <= truth <= interval.high)
     # The standard error of 1,000 studies is 0.007.
     assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_accepted_images_are_counted_with_the_cost_of_the_others() -> None:
+    conditions = VOCABULARY.conditions(SETS * 4)
+    right = torch.tensor([[0, 2], [1, 0], [0, 1], [0, 2]]).flatten()
+    judge = 1 - conditions
+    for image, count in enumerate(right.tolist()):
+        judge[image, conditions[image].nonzero().flatten()[:count]] = 3
+    scored, accepted = score(judge, conditions), np.array([False, True, True, False, False, False, False, True])
+    row = accepted_row(cell(judge, seeds=4), scored, "lift above 0", accepted, evaluations=8)
+    assert (row["n"], row["images"], row["network_evaluations"]) == (None, 3, pytest.approx(28 * 8 / 3, abs=0.005))
+    # 2 + 1 + 2 of 2 + 1 + 2 labels, and 6 of 12 of all.
+    assert (row["accuracy"], row["gain"]) == (1.0, 0.5)
+    none = accepted_row(cell(judge, seeds=4), scored, "lift above 0", accepted & False)
+    assert (none["images"], none["network_evaluations"]) == (0, None)
+    assert "accuracy" not in none
+
+
+def test_the_gain_of_accepted_images_covers_the_true_one() -> None:
+    random, conditions = np.random.default_rng(0), VOCABULARY.conditions([("cube",)] * 400)
+    covered = []
+    for _ in range(500):
+        # 0.6 are right; the criterion accepts 0.9 of these and 0.3 of the others: 0.54 of 0.66 are right.
+        right = random.random(400) < 0.6
+        accepted = random.random(400) < np.where(right, 0.9, 0.3)
+        judge = torch.tensor(np.where(right[:, None], [3, 0, 0, 0, 0], [0, 3, 0, 0, 0]), dtype=torch.float32)
+        row = accepted_row(cell(judge, seeds=200), score(judge, conditions), "lift above 0", accepted)
+        covered.append(row["gain_low"] <= 0.54 / 0.66 - 0.6 <= row["gain_high"])
+    # The standard error of 500 studies is 0.01.
+    assert 0.92 <= np.mean(covered) <= 0.98

@@ -23,7 +23,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = new_root(tmp_path_factory.mktemp("lab"))
     assert run(root, "digits", *TINY) == 0
     before = {path: path.stat().st_mtime_ns for path in (root / "checkpoints" / "digits").glob("*.pt")}
-    assert run(root, *COMPARED, *TINY, "--sweep.seeds", "2") == 0
+    assert run(root, *COMPARED, *TINY, "--sweep.seeds", "2", "--sweep.lift-draws", "2") == 0
     assert {path: path.stat().st_mtime_ns for path in (root / "checkpoints" / "digits").glob("*.pt")} == before
     return root
 
@@ -73,16 +73,20 @@ def test_the_best_of_n_stands_beside_all_images(compared: Path) -> None:
     best, sweep = table(compared, "best_of_n", "compared"), table(compared, experiment="compared")
     cell = ["label_set", "guidance_method", "guidance_weight"]
     merged = best.merge(sweep, on=cell, suffixes=("", "_of_all"))
-    assert set(best["n"]) == {1, 2}
+    assert set(best["chosen_by"]) == {"second evaluator", "lift", "lift above 0"}
+    assert set(best["n"].dropna()) == {1, 2}
     of_all = merged[merged["n"] == 1]
-    assert len(of_all) == len(sweep)
+    assert len(of_all) == 2 * len(sweep)
     assert (of_all["accuracy"] == of_all["accuracy_of_all"]).all()
     assert (of_all["gain"] == 0).all()
     pairs = merged[merged["n"] == 2]
-    assert (pairs["network_evaluations"] == 2 * pairs["network_evaluations_of_all"]).all()
+    measured = pairs["chosen_by"].map({"second evaluator": 0, "lift": 2 * 2})
+    assert (pairs["network_evaluations"] == 2 * (pairs["network_evaluations_of_all"] + measured)).all()
     assert (pairs["images"] == pairs["images_of_all"] // 2).all()
     # There are two seeds, so the pairs have all images.
     assert (pairs["accuracy"] - pairs["gain"]).tolist() == pytest.approx(pairs["accuracy_of_all"].tolist(), abs=1e-5)
+    # Measured lifts are kept in files, a cell each.
+    assert len(list((compared / "checkpoints" / "compared" / "lifts").glob("*_2.npy"))) == len(sweep)
 
 
 def test_at_its_neutral_weight_a_method_makes_the_images_of_the_plain_one(compared: Path) -> None:

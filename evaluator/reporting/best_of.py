@@ -6,7 +6,7 @@ import pandas as pd
 
 from evaluator.tables import markdown, with_intervals
 
-SHOWN = ["guidance_weight", "n", "images", "network_evaluations", "accuracy", "gain"]
+SHOWN = ["guidance_weight", "chosen_by", "n", "images", "network_evaluations", "accuracy", "gain"]
 
 
 def best_of_section(table: pd.DataFrame, best: "pd.Series[Any]", label_set: str) -> list[str]:
@@ -18,12 +18,14 @@ def best_of_section(table: pd.DataFrame, best: "pd.Series[Any]", label_set: str)
         label_set: the file that ranks.
     """
     rows = table[(table["label_set"] == label_set) & (table["guidance_method"] == best["guidance_method"])]
-    if rows["n"].max() == 1:
+    if rows["n"].fillna(2).max() == 1:
         return []
     return [
         "## The best of n images",
-        "Of n images of a label set, from n seeds, the one is kept that the second evaluator finds likeliest to show "
-        "it. The evaluator that ranks has no part in the choice. A kept image costs the network evaluations of all n. "
-        "The gain is the accuracy above that of all images of the same groups.",
+        "Of n images of a label set, from n seeds, the likeliest one is kept: by the second evaluator, or by the lift, "
+        "which is how much better the denoiser predicts the image's noise with its label set than without. Rows "
+        "without n keep every image whose lift is above 0. The evaluator that ranks has no part in the choice. A kept "
+        "image costs the network evaluations of all n and of their lifts. The gain is the accuracy above that of all "
+        "images of the same groups.",
         markdown(with_intervals(rows)[SHOWN]),
     ]

@@ -18,6 +18,9 @@ class SweepConfig:
     """Images sampled together; 0 means as many as fit into memory. It affects the speed, not the images."""
     newest: int = 0
     """Number of checkpoints to sweep, counted from the newest; 0 means all."""
+    lift_draws: int = 0
+    """Draws of noise for the lift of each image of the best row's checkpoint, by which best_of_n.csv chooses images; 0
+    for none. A draw costs two network evaluations."""
 
     def __post_init__(self) -> None:
         if not self.guidance_weights:
@@ -29,3 +32,4 @@ class SweepConfig:
         require_range("sweep.seeds", self.seeds, 1, 10_000)
         require_range("sweep.batch_size", self.batch_size, 0)
         require_range("sweep.newest", self.newest, 0)
+        require_range("sweep.lift_draws", self.lift_draws, 0, 1000)
