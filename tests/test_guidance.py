@@ -3,7 +3,9 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ from lab.guidance.methods import METHODS, NamedMethod, named_method, named_metho
 from lab.guidance.plus_plus import PlusPlus
 from lab.guidance.projected import Projected, ProjectedMethod
 from lab.guidance.rescale import Rescale, RescaleMethod
-from lab.guidance.weight_schedule import ScheduleMethod, WeightSchedule
+from lab.guidance.weight_schedule import ScheduleMethod
 from lab.types import Conditions, Images, Timesteps
 
 
@@ -151,7 +153,7 @@ def test_a_weight_that_changes_has_the_mean_it_was_given(shape: str) -> None:
     weights = []
     for t in range(100):
         conditional, unconditional = halves(t)
-        eps = WeightSchedule(predictor, 3.0, shape, 0.0, 100)(*at(t))
+        eps = guided(ScheduleMethod(shape), 3.0)(*at(t))
         weights.append(float(((eps - conditional) / (conditional - unconditional)).mean()))
     # Evenly spaced from u = 0 to 1, both ends counted: the trapezoid of a straight line and of a half cosine are exact.
     assert sum(weights) / 100 == pytest.approx(3, abs=1e-4)
@@ -161,8 +163,43 @@ def test_a_weight_that_changes_has_the_mean_it_was_given(shape: str) -> None:
 
 def test_the_clamped_weight_stays_above_the_smallest() -> None:
     conditional, unconditional = halves(99)
-    eps = WeightSchedule(predictor, 3.0, "clamped", 1.5, 100)(*at(99))
+    eps = guided(ScheduleMethod("clamped", smallest=1.5), 3.0)(*at(99))
     torch.testing.assert_close(eps, 2.5 * conditional - 1.5 * unconditional, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("a", "b"), [(2.0, 2.0), (2.0, 3.0), (1.5, 6.0)])
+def test_the_beta_shape_multiplies_the_scale_by_the_density_at_the_progress(a: float, b: float) -> None:
+    for t in range(100):
+        conditional, unconditional = halves(t)
+        scale = 4 * float(scipy.stats.beta.pdf(1 - t / 99, a, b))
+        expected = unconditional + scale * (conditional - unconditional)
+        eps = guided(ScheduleMethod("beta", a=a, b=b), 3.0)(*at(t))
+        torch.testing.assert_close(eps, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_exponential_shape_grows_from_the_scale_by_its_rate() -> None:
+    for t in (99, 50, 0):
+        conditional, unconditional = halves(t)
+        scale = 1.5 * np.exp(0.4 * (1 - t / 99))
+        expected = unconditional + scale * (conditional - unconditional)
+        torch.testing.assert_close(guided(ScheduleMethod("exponential", rate=0.4), 0.5)(*at(t)), expected)
+
+
+@pytest.mark.parametrize(("shape", "rows"), [("beta", [2, 4, 2]), ("exponential", [2, 4, 4])])
+def test_a_shape_computes_the_half_that_it_needs(shape: str, rows: list[int]) -> None:
+    # The beta shape is unconditional at both ends; the exponential one at w = 0 is conditional at pure noise only.
+    counted = []
+    for t in (99, 50, 0):
+        counter = EvaluationCounter(predictor)
+        guided(ScheduleMethod(shape), 0.0, counter)(*at(t))
+        counted.append(counter.evaluations)
+    assert counted == rows
+
+
+@pytest.mark.parametrize("neutral", [ScheduleMethod("beta", a=1.0, b=1.0), ScheduleMethod("exponential", rate=0.0)])
+@pytest.mark.parametrize("weight", [-1.0, 0.0, 0.7, 4.0])
+def test_a_flat_shape_is_plain_guidance_to_the_bit(neutral: GuidanceMethod, weight: float) -> None:
+    assert torch.equal(images_of(neutral, weight), images_of(PlainMethod(), weight))
 
 
 def test_rescaling_gives_each_image_the_width_of_its_conditional_half() -> None:
@@ -255,7 +292,11 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ("plain:phi=1", "no setting 'phi=1'; it has no settings"),
         ("interval:low=2,high=1", "low=2,high=1; they must be 0 <= low <= high"),
         ("interval:low=nan", "they must be 0 <= low <= high"),
-        ("schedule:shape=linaer", "=linaer; choose from constant, linear, cosine, clamped; did you mean 'linear'?"),
+        (
+            "schedule:shape=linaer",
+            "=linaer; choose from constant, linear, cosine, clamped, beta, exponential; did you mean 'linear'?",
+        ),
+        ("schedule:shape=beta,a=0.5", "--guidance.method schedule:a is 0.5"),
         ("composed:avoided_scale=0.5", "--guidance.method composed:avoided-scale is 0.5"),
         ("magnitude:damping=-1", "--guidance.method magnitude:damping is -1"),
         ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
