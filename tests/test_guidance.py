@@ -14,7 +14,7 @@ from lab.configuration.diffusion import CosineScheduleConfig, CyclicCosineSchedu
 from lab.configuration.guidance import GuidanceConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.denoising import timestep_grid
-from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.noise_source import NoiseSource, StepRandomness
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.errors import LabError
@@ -82,7 +82,7 @@ NEUTRAL: dict[str, GuidanceMethod] = {
     "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
 }
 """Settings at which a method is plain guidance at every weight."""
-NEUTRAL_WEIGHT = {"plus_plus": -1.0, "auto": 0.0, "zero_star": 0.0, "tangential": 0.0}
+NEUTRAL_WEIGHT = {"plus_plus": -1.0, "auto": 0.0, "zero_star": 0.0, "tangential": 0.0, "independent": 0.0}
 """The weight at which the others are."""
 
 
@@ -90,8 +90,9 @@ def weak(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
     return 0.9 * predictor(x_t, timesteps, conditions)
 
 
-def guided(method: GuidanceMethod, weight: float, inner: Any = predictor) -> Any:
-    return method.guide(Unguided(inner, weak, SCHEDULE, GRID, VOCABULARY), weight)
+def guided(method: GuidanceMethod, weight: float, inner: Any = predictor, images: int = 2) -> Any:
+    randomness = StepRandomness([(0, i) for i in range(images)])
+    return method.guide(Unguided(inner, weak, SCHEDULE, GRID, VOCABULARY, randomness), weight)
 
 
 def images_of(method: GuidanceMethod, weight: float, one_label: bool = True) -> Images:
@@ -99,7 +100,7 @@ def images_of(method: GuidanceMethod, weight: float, one_label: bool = True) -> 
     conditions = torch.eye(3) if one_label else torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 1, 1]])
     noise = NoiseSource([(0, i) for i in range(3)], (3, 4, 4))
     sampler = DDIMConfig(sampling_steps=10, clamp=False)
-    return sample(guided(method, weight), SCHEDULE, sampler, conditions, noise)
+    return sample(guided(method, weight, images=3), SCHEDULE, sampler, conditions, noise)
 
 
 def test_every_method_has_a_neutral_setting_or_weight() -> None:
@@ -352,7 +353,8 @@ def test_a_method_is_unconditional_where_it_says_so_and_nowhere_else(name: str) 
         seen.append(conditions)
         return predictor(x_t, timesteps, conditions)
 
-    guidance = method.guide(Unguided(noting, noting, SCHEDULE, GRID, VOCABULARY), -1.0)
+    inputs = Unguided(noting, noting, SCHEDULE, GRID, VOCABULARY, StepRandomness([(0, 0), (0, 1)]))
+    guidance = method.guide(inputs, -1.0)
     for t in GRID:
         guidance(*at(t))
     blind = not any(bool(rows.any()) for rows in seen)

@@ -15,6 +15,7 @@ from lab.errors import LabError, nearest
 from lab.guidance.autoguidance import AutoMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
+from lab.guidance.independent import IndependentMethod
 from lab.guidance.limited_interval import IntervalMethod
 from lab.guidance.magnitude import MagnitudeMethod
 from lab.guidance.method import GuidanceMethod
@@ -35,6 +36,7 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "tangential": TangentialMethod,
     "magnitude": MagnitudeMethod,
     "plus_plus": PlusPlusMethod,
+    "independent": IndependentMethod,
     "auto": AutoMethod,
     "composed": ComposedMethod,
 }

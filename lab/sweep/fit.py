@@ -9,6 +9,7 @@ from lab.configuration.networks import ANY_SIZE, DenoiserConfig
 from lab.data.labels import ClassVocabulary, LabelSet
 from lab.diffusion.denoising import timestep_grid
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
+from lab.diffusion.noise_source import StepRandomness
 from lab.diffusion.schedules import NoiseSchedule
 from lab.errors import LabError
 from lab.guidance.method import Unguided
@@ -66,6 +67,7 @@ def require_known_conditions(
     grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
     conditions = vocabulary.conditions(sorted(set(label_sets)))
     x_t = torch.zeros(len(conditions), 1, 2, 2)
+    randomness = StepRandomness([(place,) for place in range(len(conditions))])
     given: set[int] = set()
 
     def looking(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
@@ -78,13 +80,13 @@ def require_known_conditions(
     for named in methods:
         for weight in weights:
             given.clear()
-            guided = named.method.guide(Unguided(looking, nothing, schedule, grid, vocabulary), weight)
+            guided = named.method.guide(Unguided(looking, nothing, schedule, grid, vocabulary, randomness), weight)
             for t in grid:
                 guided(x_t, torch.full((len(x_t),), t), conditions)
             if 0 in given and 0 not in sizes:
                 raise LabError(
                     f"the network has no null condition, which guidance method {named.label} at w = {weight:g} needs; "
-                    f"choose --guidance.method plain with --sweep.guidance-weights 0"
+                    f"choose --guidance.method independent, or plain with --sweep.guidance-weights 0"
                 )
             if given and max(given) >= sizes.stop:
                 raise LabError(

@@ -1,0 +1,152 @@
+"""Independent-condition guidance against its algorithm and its paper's two Gaussians, and for networks of one class."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from lab.configuration.diffusion import DDIMConfig
+from lab.diffusion.noise_source import NoiseSource, StepRandomness
+from lab.diffusion.samplers import sample
+from lab.guidance.classifier_free import ClassifierFreeGuidance
+from lab.guidance.effective_scale import EffectiveScale, effective_scale
+from lab.guidance.evaluation_counter import EvaluationCounter
+from lab.guidance.independent import IndependentCondition, IndependentMethod
+from lab.guidance.method import Unguided
+from lab.types import Conditions, Images, NoisePredictor, Timesteps
+from tests.test_effective_scale import (
+    GRID,
+    MEANS,
+    ONE_LABEL,
+    SCHEDULE,
+    SHAPE,
+    STEPS,
+    TWO_LABELS,
+    VARIANCE,
+    VOCABULARY,
+    at,
+    mixture,
+)  # fmt: skip
+
+T = 49
+Seeds = Sequence[tuple[int, ...]]
+SEEDS = [(0, i) for i in range(3)]
+
+
+def independent(weight: float, network: NoisePredictor = mixture, seeds: Seeds = SEEDS) -> NoisePredictor:
+    inputs = Unguided(network, network, SCHEDULE, GRID, VOCABULARY, StepRandomness(seeds))
+    return IndependentMethod().guide(inputs, weight)
+
+
+def drawn(t: int, conditions: Conditions = ONE_LABEL, seeds: Seeds = SEEDS) -> Conditions:
+    """The conditions that stand for the null condition at a timestep."""
+    seen: list[Conditions] = []
+
+    def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        seen.append(conditions)
+        return x_t
+
+    x_t = torch.zeros(len(conditions), *SHAPE)
+    independent(1.0, noting, seeds)(x_t, torch.full((len(conditions),), t), conditions)
+    return seen[0][len(conditions) :]
+
+
+@pytest.mark.parametrize("weight", [-1.0, -0.5, 0.7, 4.0])
+def test_it_is_the_paper_s_algorithm_with_the_conditions_it_draws(weight: float) -> None:
+    x_t, timesteps, conditions = at(T)
+    # Algorithm 1 in clean images, whose scale is 1 + w: D(y') + scale (D(y) - D(y')).
+    alpha, sigma = (float(amounts[T]) for amounts in (SCHEDULE.alpha, SCHEDULE.sigma))
+    clean = [(x_t - sigma * mixture(x_t, timesteps, each)) / alpha for each in (conditions, drawn(T))]
+    expected = clean[1] + (1 + weight) * (clean[0] - clean[1])
+    found = (x_t - sigma * independent(weight)(x_t, timesteps, conditions)) / alpha
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_every_label_set_of_the_same_size_is_drawn_equally_often() -> None:
+    several = [(0, i) for i in range(3000)]
+    ones = drawn(T, torch.eye(3)[:1].expand(3000, 3), several)
+    twos = drawn(T, torch.tensor([[1.0, 1, 0]]).expand(3000, 3), several)
+    for rows, size in ((ones, 1), (twos, 2)):
+        assert (rows.sum(dim=1) == size).all()
+        counts = Counter(map(tuple, rows.tolist()))
+        # Five standard deviations of a binomial count of 3,000 at 1/3.
+        assert len(counts) == 3
+        assert all(abs(count - 1000) < 5 * np.sqrt(3000 * 2 / 9) for count in counts.values())
+    assert not drawn(T, torch.zeros(3, 3)).any()
+
+
+def test_an_image_draws_the_same_in_every_batch_and_another_at_every_step() -> None:
+    images = [(0, i) for i in range(40)]
+    conditions = torch.eye(3)[:1].expand(40, 3)
+    together = {t: drawn(t, conditions, images) for t in (T, T + 1)}
+    parts = [drawn(T, conditions[part], images[part]) for part in (slice(0, 7), slice(7, 40))]
+    assert torch.equal(torch.cat(parts), together[T])
+    assert not torch.equal(together[T], together[T + 1])
+    # A second call at the same timestep, as of a higher-order sampler, draws the same.
+    assert torch.equal(drawn(T, conditions, images), together[T])
+
+
+def two_gaussians(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+    """The exact prediction for two classes of equal shares, which are a and b of the mixture."""
+    known = torch.where(conditions.any(dim=1, keepdim=True), conditions, 1.0)
+    return mixture(x_t, timesteps, torch.nn.functional.pad(known, (0, 1)))
+
+
+def test_the_direction_is_that_of_the_two_gaussians_in_the_paper() -> None:
+    # Equations 23 and 24 of the paper's appendix: the direction is 0 if the image's own class is drawn and the
+    # difference of the means if the other is, and plain guidance has a share of that difference.
+    images = 2000
+    one = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(3)).double()
+    x_t, timesteps, conditions = one.expand(images, -1, -1, -1), torch.full((images,), T), torch.eye(2)[:1]
+    alpha, sigma = (float(amounts[T]) for amounts in (SCHEDULE.alpha, SCHEDULE.sigma))
+    apart = sigma * alpha * (MEANS[1] - MEANS[0]) / (alpha**2 * VARIANCE + sigma**2)
+    conditional = two_gaussians(one, timesteps[:1], conditions)
+    guided = independent(1.0, two_gaussians, [(0, i) for i in range(images)])
+    moved = guided(x_t, timesteps, conditions.expand(images, -1)) - conditional
+    shares = (moved * apart).sum(dim=(1, 2, 3)) / (apart**2).sum()
+    torch.testing.assert_close(moved, shares[:, None, None, None] * apart, atol=1e-9, rtol=0)
+    torch.testing.assert_close(shares, shares.round(), atol=1e-6, rtol=0)
+    # Five standard deviations of the mean of 2,000 draws at 1/2.
+    assert float(shares.mean()) == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(images))
+    plain = ClassifierFreeGuidance(two_gaussians, 1.0)(one, timesteps[:1], conditions) - conditional
+    share = float((plain * apart).sum() / (apart**2).sum())
+    torch.testing.assert_close(plain, share * apart[None])
+    assert 0 < share < 1
+
+
+def own_share(images: Images, conditions: Conditions) -> torch.Tensor:
+    """The probability of each image's own class given its finished image."""
+    logits = -((images.double()[:, None] - MEANS) ** 2).sum(dim=(2, 3, 4)) / (2 * VARIANCE)
+    return (logits.softmax(dim=1) * conditions).sum(dim=1)
+
+
+def test_it_guides_to_the_class_without_ever_asking_for_the_null_condition() -> None:
+    conditions = torch.eye(3).repeat(100, 1)
+    seeds = [(0, i) for i in range(300)]
+    counter = EvaluationCounter(mixture)
+
+    def without_null(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        assert (conditions.count_nonzero(dim=1) == 1).all()
+        return counter(x_t, timesteps, conditions)
+
+    shares = []
+    for weight, evaluations in ((0.0, 1), (2.0, 2)):
+        counter.evaluations = 0
+        guided = independent(weight, without_null, seeds)
+        sampler = DDIMConfig(sampling_steps=STEPS, clamp=False)
+        images = sample(guided, SCHEDULE, sampler, conditions, NoiseSource(seeds, SHAPE))
+        shares.append(own_share(images, conditions))
+        assert counter.evaluations == evaluations * STEPS * 300
+    # Paired by noise: ten standard errors of the mean difference.
+    difference = shares[1] - shares[0]
+    assert float(difference.mean()) > 10 * float(difference.std()) / np.sqrt(300)
+
+
+def test_its_effective_scale_is_undefined_unless_it_is_conditional() -> None:
+    for weight, expected in ((0.0, 1.0), (2.0, None)):
+        meter = EffectiveScale()
+        predictor = IndependentCondition(meter.observed(mixture), weight, StepRandomness(SEEDS))
+        meter.measured(predictor)(at(T)[0], at(T)[1], TWO_LABELS)
+        assert effective_scale(meter.taken()) == expected
