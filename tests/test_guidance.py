@@ -82,7 +82,14 @@ NEUTRAL: dict[str, GuidanceMethod] = {
     "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
 }
 """Settings at which a method is plain guidance at every weight."""
-NEUTRAL_WEIGHT = {"plus_plus": -1.0, "auto": 0.0, "zero_star": 0.0, "tangential": 0.0, "independent": 0.0}
+NEUTRAL_WEIGHT = {
+    "plus_plus": -1.0,
+    "auto": 0.0,
+    "zero_star": 0.0,
+    "tangential": 0.0,
+    "independent": 0.0,
+    "timestep": 0.0,
+}
 """The weight at which the others are."""
 
 
@@ -299,6 +306,7 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ),
         ("schedule:shape=beta,a=0.5", "--guidance.method schedule:a is 0.5"),
         ("composed:avoided_scale=0.5", "--guidance.method composed:avoided-scale is 0.5"),
+        ("timestep:spread=2", "--guidance.method timestep:spread is 2"),
         ("magnitude:damping=-1", "--guidance.method magnitude:damping is -1"),
         ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
     ],

@@ -1,20 +1,23 @@
-"""Independent-condition guidance against its algorithm and its paper's two Gaussians, and for networks of one class."""
+"""Independent-condition and time-step guidance against their paper's algorithms, equations and two Gaussians."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from lab.configuration.diffusion import DDIMConfig
 from lab.diffusion.noise_source import NoiseSource, StepRandomness
+from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.samplers import sample
 from lab.guidance.classifier_free import ClassifierFreeGuidance
 from lab.guidance.effective_scale import EffectiveScale, effective_scale
 from lab.guidance.evaluation_counter import EvaluationCounter
 from lab.guidance.independent import IndependentCondition, IndependentMethod
 from lab.guidance.method import Unguided
+from lab.guidance.timestep import TimestepMethod
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 from tests.test_effective_scale import (
     GRID,
@@ -150,3 +153,87 @@ def test_its_effective_scale_is_undefined_unless_it_is_conditional() -> None:
         predictor = IndependentCondition(meter.observed(mixture), weight, StepRandomness(SEEDS))
         meter.measured(predictor)(at(T)[0], at(T)[1], TWO_LABELS)
         assert effective_scale(meter.taken()) == expected
+
+
+def wrong_time(
+    method: TimestepMethod, weight: float, network: NoisePredictor, images: int = 3, prediction: str = "noise"
+) -> NoisePredictor:
+    randomness = StepRandomness([(0, i) for i in range(images)])
+    return method.guide(Unguided(network, network, SCHEDULE, GRID, VOCABULARY, randomness, prediction), weight)
+
+
+def timesteps_given(method: TimestepMethod, t: int, images: int) -> np.ndarray:
+    """The wrong timesteps of many images."""
+    seen: list[Timesteps] = []
+
+    def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+        seen.append(timesteps)
+        return x_t
+
+    x_t, conditions = torch.zeros(images, *SHAPE), torch.zeros(images, 3)
+    wrong_time(method, 1.0, noting, images)(x_t, torch.full((images,), t), conditions)
+    return seen[0][images:].numpy()
+
+
+def output(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
+    """What a network may put out, noise, clean image or v, changed by each of its inputs."""
+    time = timesteps.view(-1, 1, 1, 1) / 30
+    return torch.sin(x_t + time) * (1 + (conditions @ torch.arange(3.0)).view(-1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("prediction", ["noise", "x_0", "v"])
+@pytest.mark.parametrize("weight", [-1.0, 0.7, 4.0])
+def test_it_is_the_paper_s_equation_in_clean_images_of_every_kind_of_network(prediction: str, weight: float) -> None:
+    x_t, timesteps, conditions = at(T)
+    alpha, sigma = (float(amounts[T]) for amounts in (SCHEDULE.alpha, SCHEDULE.sigma))
+    clean: Callable[[Images], Images] = {
+        "noise": lambda predicted: (x_t - sigma * predicted) / alpha,
+        "x_0": lambda predicted: predicted,
+        "v": lambda predicted: alpha * x_t - sigma * predicted,
+    }[prediction]
+    method = TimestepMethod(spread=0.3)
+    given = torch.from_numpy(timesteps_given(method, T, 3))
+    # Equation 8: the network is given another timestep, and the noise level of its input stays the same.
+    wrong, right = clean(output(x_t, given, conditions)), clean(output(x_t, timesteps, conditions))
+    expected = wrong + (1 + weight) * (right - wrong)
+    guided = wrong_time(method, weight, AsNoisePredictor(output, prediction, SCHEDULE), prediction=prediction)
+    found = (x_t - sigma * guided(x_t, timesteps, conditions)) / alpha
+    assert not torch.allclose(wrong, right, atol=0.1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("power", "expected"), [(0.0, 0.1 * 100), (1.0, 0.1 * 50), (2.0, 0.1 * 25)])
+def test_wrong_timesteps_are_normal_around_the_right_one(power: float, expected: float) -> None:
+    given = timesteps_given(TimestepMethod(0.1, power), 50, 3000)
+    # Four standard errors of the mean and of the standard deviation; rounding adds a variance of 1 / 12.
+    spread = np.sqrt(expected**2 + 1 / 12)
+    assert given.mean() == pytest.approx(50, abs=4 * spread / np.sqrt(3000))
+    assert given.std() == pytest.approx(spread, abs=4 * spread / np.sqrt(6000))
+    assert scipy.stats.kurtosis(given) == pytest.approx(0, abs=0.4)
+
+
+def test_wrong_timesteps_are_timesteps() -> None:
+    given = timesteps_given(TimestepMethod(1.0, 0.0), 50, 3000)
+    assert (given.min(), given.max()) == (0, 99)
+
+
+def test_to_first_order_it_adds_noise_along_the_derivative_by_t() -> None:
+    # Equation 9: (1 - scale) dD/dt times the normal change of t.
+    x_t, timesteps, conditions = at(T)
+    method, weight = TimestepMethod(spread=0.02), 2.0
+    change = torch.from_numpy(timesteps_given(method, T, 3) - T).view(-1, 1, 1, 1)
+    assert change.any()
+    slope = (mixture(x_t, timesteps + 2, conditions) - mixture(x_t, timesteps - 2, conditions)) / 4
+    moved = wrong_time(method, weight, mixture)(x_t, timesteps, conditions) - mixture(x_t, timesteps, conditions)
+    torch.testing.assert_close(moved, -weight * slope * change, atol=0.1 * float(moved.abs().max()), rtol=0)
+
+
+def test_time_step_guidance_needs_no_condition_and_costs_as_much_as_plain_guidance() -> None:
+    x_t, timesteps, _ = at(T)
+    for weight, evaluations in ((0.0, 3), (2.0, 6), (-1.0, 6)):
+        counter = EvaluationCounter(mixture)
+        meter = EffectiveScale()
+        guided = meter.measured(wrong_time(TimestepMethod(), weight, meter.observed(counter)))
+        unconditional = guided(x_t, timesteps, torch.zeros(3, 3))
+        assert counter.evaluations == evaluations
+        assert torch.equal(unconditional, mixture(x_t, timesteps, torch.zeros(3, 3))) == (weight == 0)

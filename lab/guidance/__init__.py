@@ -15,6 +15,7 @@ Every method has a weight w. At its neutral settings it equals plain classifier-
     tangential          tangential: TCFG, along the common direction of the halves
     magnitude           magnitude: MAMBO-G, less guidance where it would change more
     independent         independent: ICG, away from a random condition instead of the null condition
+    timestep            timestep: TSG, away from the network's prediction at a wrong timestep
     composed            composed: one term for each class of a label set
     evaluation_counter  the cost of a method in network evaluations
     effective_scale     how far a method moves along plain guidance, measured while sampling

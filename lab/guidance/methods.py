@@ -23,6 +23,7 @@ from lab.guidance.plus_plus import PlusPlusMethod
 from lab.guidance.projected import ProjectedMethod
 from lab.guidance.rescale import RescaleMethod
 from lab.guidance.tangential import TangentialMethod
+from lab.guidance.timestep import TimestepMethod
 from lab.guidance.weight_schedule import ScheduleMethod
 from lab.guidance.zero_star import ZeroStarMethod
 
@@ -37,6 +38,7 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "magnitude": MagnitudeMethod,
     "plus_plus": PlusPlusMethod,
     "independent": IndependentMethod,
+    "timestep": TimestepMethod,
     "auto": AutoMethod,
     "composed": ComposedMethod,
 }
