@@ -21,6 +21,7 @@ from lab.errors import LabError
 from lab.guidance.classifier_free import ClassifierFreeGuidance, PlainMethod
 from lab.guidance.composed import Composed, ComposedMethod
 from lab.guidance.evaluation_counter import EvaluationCounter
+from lab.guidance.feedback import FeedbackMethod
 from lab.guidance.limited_interval import IntervalMethod, LimitedInterval
 from lab.guidance.magnitude import MagnitudeMethod
 from lab.guidance.method import GuidanceMethod, Unguided
@@ -79,6 +80,7 @@ NEUTRAL: dict[str, GuidanceMethod] = {
     "rescale": RescaleMethod(phi=0.0),
     "projected": ProjectedMethod(eta=1.0, momentum=0.0, largest_norm=0.0),
     "magnitude": MagnitudeMethod(damping=0.0),
+    "feedback": FeedbackMethod(pi=1.0),
     "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
 }
 """Settings at which a method is plain guidance at every weight."""
@@ -306,6 +308,7 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ),
         ("schedule:shape=beta,a=0.5", "--guidance.method schedule:a is 0.5"),
         ("composed:avoided_scale=0.5", "--guidance.method composed:avoided-scale is 0.5"),
+        ("feedback:pi=0.2", "--guidance.method feedback:pi is 0.2"),
         ("timestep:spread=2", "--guidance.method timestep:spread is 2"),
         ("magnitude:damping=-1", "--guidance.method magnitude:damping is -1"),
         ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
@@ -345,11 +348,10 @@ def test_a_method_says_what_it_is_defined_for() -> None:
         with pytest.raises(LabError, match="needs deterministic ddim"):
             plus_plus.require_sampler(sampler)
     plus_plus.require_sampler(DDIMConfig())
-    assert plus_plus.warning((-1, -0.5, 0), DDIMConfig(clamp=False)) is None
-    beyond = plus_plus.warning((-0.5, 2, 4), DDIMConfig())
-    assert beyond is not None
+    assert not plus_plus.problems((-1, -0.5, 0), DDIMConfig(clamp=False))
+    beyond = plus_plus.problems((-0.5, 2, 4), DDIMConfig())
     assert "w from -1 to 0, not for w = 2, w = 4; it is exact only without clamping" in beyond
-    assert named_method("plain").warning((-1, 0, 100), DPMSolverConfig()) is None
+    assert not named_method("plain").problems((-1, 0, 100), DPMSolverConfig())
 
 
 @pytest.mark.parametrize("name", METHODS)

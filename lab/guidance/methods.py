@@ -15,6 +15,7 @@ from lab.errors import LabError, nearest
 from lab.guidance.autoguidance import AutoMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
+from lab.guidance.feedback import FeedbackMethod
 from lab.guidance.independent import IndependentMethod
 from lab.guidance.limited_interval import IntervalMethod
 from lab.guidance.magnitude import MagnitudeMethod
@@ -37,6 +38,7 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "tangential": TangentialMethod,
     "magnitude": MagnitudeMethod,
     "plus_plus": PlusPlusMethod,
+    "feedback": FeedbackMethod,
     "independent": IndependentMethod,
     "timestep": TimestepMethod,
     "auto": AutoMethod,
@@ -86,11 +88,6 @@ class NamedMethod:
             *(["it is exact only without clamping (--sampler.no-clamp)"] if clamped else []),
         ]
         return "; ".join(problems)
-
-    def warning(self, weights: Sequence[float], sampler: SamplerConfig) -> str | None:
-        """Return a warning if these weights or this sampler exceed what the method is defined for, else None."""
-        problems = self.problems(weights, sampler)
-        return f"guidance method {self.label}: {problems}" if problems else None
 
 
 def named_method(text: str) -> NamedMethod:
