@@ -2,6 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +12,8 @@ import scipy.stats
 import torch
 
 from lab.configuration.diffusion import DDIMConfig
+from lab.configuration.networks import BasicUNetConfig, ContextUnetConfig, DenoiserConfig
+from lab.configuration.training import TrainingConfig
 from lab.diffusion.noise_source import NoiseSource, StepRandomness
 from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.samplers import sample
@@ -17,8 +22,11 @@ from lab.guidance.effective_scale import EffectiveScale, effective_scale
 from lab.guidance.evaluation_counter import EvaluationCounter
 from lab.guidance.independent import IndependentCondition, IndependentMethod
 from lab.guidance.method import Unguided
+from lab.guidance.methods import named_method
 from lab.guidance.timestep import TimestepMethod
+from lab.sweep.fit import null_condition_problem
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
+from tests.command import TINY, new_root, run, table
 from tests.test_effective_scale import (
     GRID,
     MEANS,
@@ -237,3 +245,48 @@ def test_time_step_guidance_needs_no_condition_and_costs_as_much_as_plain_guidan
         unconditional = guided(x_t, timesteps, torch.zeros(3, 3))
         assert counter.evaluations == evaluations
         assert torch.equal(unconditional, mixture(x_t, timesteps, torch.zeros(3, 3))) == (weight == 0)
+
+
+def problem(method: str, weights: Sequence[float], denoiser: DenoiserConfig | None = None, **training: Any) -> str:
+    settings = asdict(TrainingConfig()) | training
+    return null_condition_problem(
+        denoiser or ContextUnetConfig(), settings, named_method(method), weights, DDIMConfig(sampling_steps=STEPS),
+        SCHEDULE, VOCABULARY,
+    )  # fmt: skip
+
+
+def test_a_network_that_has_not_seen_the_null_condition_is_guided_without_it_or_with_a_warning() -> None:
+    weights = (-1.0, 0.0, 1.0, 2.0)
+    told = problem("plain", weights, context_dropout=0.0)
+    assert "at w = -1, w = 1, w = 2 it gives the network the null condition" in told
+    assert "independent and timestep" in told
+    # Methods that guide at w = 0 need it there too.
+    assert "at w = 0 it" in problem("feedback", (0.0,), context_dropout=0.0)
+    assert "at w = 0 it" in problem("schedule:shape=exponential", (0.0,), context_dropout=0.0)
+    for method in ("independent", "timestep", "auto"):
+        assert not problem(method, weights, context_dropout=0.0)
+    assert not problem("plain", (0.0,), context_dropout=0.0)
+    assert not problem("plain", weights, context_dropout=0.1)
+    # What an earlier training has shown it is not known, and a network without the condition has no null condition.
+    assert not problem("plain", weights, context_dropout=0.0, start_from=Path("earlier.pt"))
+    assert not problem("plain", weights, BasicUNetConfig(), context_dropout=0.0)
+
+
+@pytest.mark.long
+def test_without_context_dropout_a_sweep_warns_of_plain_guidance_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = new_root(tmp_path)
+    without = ("--training.context-dropout", "0", "--guidance.method", "plain", "independent", "timestep")
+    assert run(root, "digits", *without, *TINY) == 0
+    assert capfd.readouterr().err.count("it gives the network the null condition") == 1
+    sweep = table(root)
+    warned = sweep["guidance_warning"].fillna("").str.contains("null condition")
+    assert warned.equals((sweep["guidance_method"] == "plain") & (sweep["guidance_weight"] != 0))
+    assert set(sweep["guidance_method"]) == {"plain", "independent", "timestep"}
+    # At w = 0 the methods are the same, at half the cost.
+    for _, rows in sweep[sweep["guidance_weight"] == 0].groupby(["checkpoint", "label_set"]):
+        assert rows["accuracy"].nunique() == 1
+    evaluations = sweep["network_evaluations"] / sweep["sampling_steps"]
+    unconditional = (sweep["guidance_method"] == "plain") & (sweep["guidance_weight"] == -1)
+    assert evaluations.tolist() == (2.0 - (sweep["guidance_weight"].eq(0) | unconditional)).tolist()
