@@ -46,7 +46,7 @@ def write_preview(
     from evaluator.reporting.figures import image_grid, weight_name
     from lab.data.labelled_images import to_pixels
     from lab.diffusion.denoising import timestep_grid
-    from lab.diffusion.noise_source import NoiseSource
+    from lab.diffusion.noise_source import NoiseSource, StepRandomness
     from lab.diffusion.samplers import sample
     from lab.diffusion.schedules import noise_schedule
     from lab.guidance.method import Unguided
@@ -63,13 +63,14 @@ def write_preview(
     if weak is not None and any(named.method.facts.needs_weaker for named in methods):
         weaker = load_checkpoint(weak, vocabulary).noise_predictor(computation)
     grid = timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
-    unguided = Unguided(predictor, weaker, schedule, grid, vocabulary)
+    seeds = [(0, place) for place in range(len(label_sets))]
+    unguided = Unguided(
+        predictor, weaker, schedule, grid, vocabulary, StepRandomness(seeds), checkpoint.denoiser.prediction
+    )
     rows, names = [], []
     for named in methods:
         for weight in experiment.sweep.guidance_weights:
-            noise = NoiseSource(
-                [(0, place) for place in range(len(label_sets))], checkpoint.image_shape, schedule.noise
-            )
+            noise = NoiseSource(seeds, checkpoint.image_shape, schedule.noise)
             guided = named.method.guide(unguided, weight)
             rows.append(to_pixels(sample(guided, schedule, experiment.sampler, conditions, noise)).cpu().numpy())
             names.append(weight_name(weight) if len(methods) == 1 else f"{named.label}\nw = {weight:g}")

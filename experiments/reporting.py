@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from evaluator.reporting.printed import PrintedResult
     from evaluator.reporting.results import Results
     from experiments.evaluators import Evaluators
+    from lab.configuration.diffusion import SamplerConfig
     from lab.data.datasets import Splits
     from lab.data.labelled_images import LabelledImages
     from lab.data.labels import ClassVocabulary, LabelSet
+    from lab.guidance.methods import NamedMethod
     from lab.machine.computation import Computation
     from lab.sweep.cells import CellResult, SweepCell
 
@@ -150,8 +152,8 @@ def results_of(evidence: Evidence) -> Results:
     experiment, splits = evidence.experiment, evidence.splits
     return Results(
         vocabulary=splits.held_out.vocabulary,
-        cells=[judged(experiment, cell) for cell in evidence.cells],
-        earlier=[judged(experiment, cell) for cell in evidence.earlier],
+        cells=[judged(experiment, cell, splits.held_out.vocabulary) for cell in evidence.cells],
+        earlier=[judged(experiment, cell, splits.held_out.vocabulary) for cell in evidence.earlier],
         held_out_logits=logits_in_batches(evidence.evaluators.first.classifier, splits.held_out.pixels),
         held_out_conditions=splits.held_out.conditions,
         trained_conditions=splits.generator.conditions,
@@ -191,7 +193,11 @@ def report(evidence: Evidence) -> pd.DataFrame:
     checkpoint = load_checkpoint(experiment.swept_checkpoints / f"{best_cell.checkpoint}.pt", held_out.vocabulary)
     swept = {result.cell.key for result in evidence.cells}
     measured = sweep_rows(
-        [judged(experiment, result) for result in evidence.measured if result.cell.key not in swept],
+        [
+            judged(experiment, result, held_out.vocabulary)
+            for result in evidence.measured
+            if result.cell.key not in swept
+        ],
         held_out.vocabulary,
     )
     training = pd.DataFrame(evidence.training_log)
@@ -214,7 +220,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
         best_of=best_of(evidence, results),
         warnings=[
-            *sampling_warnings(experiment),
+            *sampling_warnings(experiment, held_out.vocabulary),
             *split_warnings(experiment, splits),
             *quality_warnings(experiment, {cell.cell.label_set_file: cell.cell.label_sets for cell in evidence.cells}),
         ],
@@ -288,16 +294,40 @@ def too_few_images(seeds: int, label_sets: Mapping[str, Sequence[LabelSet]], tab
     ]
 
 
-def sampling_warnings(experiment: Experiment) -> list[str]:
+def sampling_warnings(experiment: Experiment, vocabulary: ClassVocabulary) -> list[str]:
     """Say in words what a reader should know of the noise schedule and the guidance before believing a number."""
     from lab.diffusion.schedules import noise_schedule
     from lab.guidance.methods import named_methods
 
-    of_methods = [
-        named.warning(experiment.sweep.guidance_weights, experiment.sampler)
-        for named in named_methods(experiment.guidance.method)
+    of_schedule = noise_schedule(experiment.schedule).warning()
+    weights = experiment.sweep.guidance_weights
+    return [
+        *([] if of_schedule is None else [of_schedule]),
+        *(
+            f"guidance method {named.label}: {problems}"
+            for named in named_methods(experiment.guidance.method)
+            if (problems := guidance_problems(experiment, named, weights, experiment.sampler, vocabulary))
+        ),
     ]
-    return [warning for warning in (noise_schedule(experiment.schedule).warning(), *of_methods) if warning is not None]
+
+
+def guidance_problems(
+    experiment: Experiment,
+    named: NamedMethod,
+    weights: Sequence[float],
+    sampler: SamplerConfig,
+    vocabulary: ClassVocabulary,
+) -> str:
+    """Return in words how a method exceeds what it is defined for or what the network has learned, or nothing."""
+    from lab.diffusion.schedules import noise_schedule
+    from lab.sweep.fit import null_condition_problem
+
+    training, schedule = asdict(experiment.training), noise_schedule(experiment.schedule)
+    problems = (
+        named.problems(weights, sampler),
+        null_condition_problem(experiment.denoiser, training, named, weights, sampler, schedule, vocabulary),
+    )
+    return "; ".join(filter(None, problems))
 
 
 def settings_in_words(cell: SweepCell) -> str:
@@ -306,7 +336,7 @@ def settings_in_words(cell: SweepCell) -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
-def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
+def judged(experiment: Experiment, result: CellResult, vocabulary: ClassVocabulary) -> JudgedCell:
     """Return a finished cell as the evaluator's tables want it: the columns of `sweep.csv`, images and logits."""
     from evaluator.judging.cells import JudgedCell
 
@@ -326,7 +356,9 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
             "effective_guidance_scale": float("nan")
             if (scale := result.effective_guidance_scale) is None
             else round(scale, 4),
-            "guidance_warning": cell.named_method.problems([cell.guidance_weight], cell.sampler),
+            "guidance_warning": guidance_problems(
+                experiment, cell.named_method, [cell.guidance_weight], cell.sampler, vocabulary
+            ),
             "sampler": cell.sampler.kind,
             "sampling_steps": cell.sampler.sampling_steps,
             "network_evaluations": result.network_evaluations,

@@ -105,7 +105,7 @@ def sample_pictures(sampling: Sampling) -> None:
     from lab.machine.files import require_new_folder, whole_folder
     from lab.pipelines import import_pipeline
     from lab.sweep.cells import noise_seeds_of
-    from lab.sweep.fit import require_fit
+    from lab.sweep.fit import null_condition_problem, require_fit
     from lab.training.checkpoints import read_checkpoint
 
     sampling.require_one_source()
@@ -116,10 +116,16 @@ def sample_pictures(sampling: Sampling) -> None:
     channels, height, width = checkpoint.image_shape
     require_drawable(channels)
     name, label_sets = _label_sets(sampling, checkpoint)
-    require_fit(sampling.sampler, [named], noise_schedule(checkpoint.schedule), checkpoint.vocabulary)
+    schedule, vocabulary = noise_schedule(checkpoint.schedule), checkpoint.vocabulary
+    require_fit(sampling.sampler, [named], schedule, vocabulary)
     require_new_folder(sampling.out)
-    if (warning := named.warning([sampling.guidance_weight], sampling.sampler)) is not None:
-        print(f"warning: {warning}", file=sys.stderr)
+    weights, training = [sampling.guidance_weight], checkpoint.settings.get("training", {})
+    for problem in (
+        named.problems(weights, sampling.sampler),
+        null_condition_problem(checkpoint.denoiser, training, named, weights, sampling.sampler, schedule, vocabulary),
+    ):
+        if problem:
+            print(f"warning: guidance method {named.label}: {problem}", file=sys.stderr)
     computation = chosen_computation(sampling.device, sampling.precision, checkpoint.denoiser.width)
     weaker = _weaker(sampling, checkpoint)
     if any(label_sets) and not checkpoint.denoiser.conditional:

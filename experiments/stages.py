@@ -98,8 +98,10 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
     if experiment.second_evaluator.share:
         require_quality(splits, "add images, or set --second-evaluator.share to 0")
     warnings = (
-        sampling_warnings(experiment), split_warnings(experiment, splits), quality_warnings(experiment, label_sets)
-    )  # fmt: skip
+        sampling_warnings(experiment, vocabulary),
+        split_warnings(experiment, splits),
+        quality_warnings(experiment, label_sets),
+    )
     for warning in chain(*warnings):
         print(f"warning: {warning}", file=sys.stderr)
 

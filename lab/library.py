@@ -18,7 +18,7 @@ from tqdm import tqdm
 from lab.configuration.diffusion import DPMSolverConfig, SamplerConfig
 from lab.data.labelled_images import LabelledImages, to_float, to_pixels
 from lab.diffusion.denoising import Beginning, Denoising, timestep_grid
-from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.noise_source import NoiseSource, StepRandomness
 from lab.diffusion.samplers import moments
 from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.errors import LabError
@@ -157,12 +157,17 @@ def sample_moments(
         raise LabError(
             f"guidance {named.name}: give `weaker`, a weaker checkpoint, with auto, and with no other method"
         )
-    if named is None:
-        predictor = guidance(network, guidance_weight)  # type: ignore[operator]  # a function, where it is no name
-    else:
-        worse = network if weaker is None else weaker.noise_predictor(computation)
-        grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
-        predictor = named.method.guide(Unguided(network, worse, schedule, grid, vocabulary), guidance_weight)
+    worse = network if weaker is None else weaker.noise_predictor(computation)
+    grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
+
+    def guided(seeds: Sequence[tuple[int, ...]]) -> NoisePredictor:
+        if named is None:
+            return guidance(network, guidance_weight)  # type: ignore[operator]  # a function, where it is no name
+        unguided = Unguided(
+            network, worse, schedule, grid, vocabulary, StepRandomness(seeds), checkpoint.denoiser.prediction
+        )
+        return named.method.guide(unguided, guidance_weight)
+
     size = batch_size or images_that_fit(network, shape, len(vocabulary), computation.device)
     shown = set(steps or (sampler.sampling_steps,))
     parts = [slice(begin, begin + size) for begin in range(0, len(noise_seeds), size)]
@@ -172,7 +177,8 @@ def sample_moments(
         for part in parts:
             noise = NoiseSource(noise_seeds[part], shape, schedule.noise)
             kept = []
-            for moment, images in enumerate(moments(sampler, Denoising(predictor, schedule, conditions[part], noise))):
+            denoising = Denoising(guided(noise_seeds[part]), schedule, conditions[part], noise)
+            for moment, images in enumerate(moments(sampler, denoising)):
                 if moment in shown:
                     kept.append(to_pixels(images).cpu())
                 bar.update(int(moment > 0))

@@ -147,6 +147,10 @@ def test_without_a_null_condition_there_is_no_guidance(tmp_path: Path) -> None:
         known(with_null, method, (-1.0, 0.0, 2.0), ("7",), ())
         with pytest.raises(LabError, match=f"no null condition, which guidance method {method} at w = [02] needs"):
             known(without, method, (0.0, 2.0), ("7",))
+    # Independent-condition guidance gives the network other classes instead.
+    known(without, "independent", (0.0, 2.0), ("7",))
+    guided = [sampled_pixels(without, [["7"]], w, guidance="independent", progress=False) for w in (0.0, 2.0)]
+    assert not torch.equal(*guided)
     # Outside of every noise level that is sampled at, the interval method does not guide.
     known(without, "interval:low=1000,high=2000", (2.0,), ("7",))
     for method in ("plain", "interval"):

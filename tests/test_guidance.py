@@ -3,7 +3,9 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,13 +14,14 @@ from lab.configuration.diffusion import CosineScheduleConfig, CyclicCosineSchedu
 from lab.configuration.guidance import GuidanceConfig
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.denoising import timestep_grid
-from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.noise_source import NoiseSource, StepRandomness
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.errors import LabError
 from lab.guidance.classifier_free import ClassifierFreeGuidance, PlainMethod
 from lab.guidance.composed import Composed, ComposedMethod
 from lab.guidance.evaluation_counter import EvaluationCounter
+from lab.guidance.feedback import FeedbackMethod
 from lab.guidance.limited_interval import IntervalMethod, LimitedInterval
 from lab.guidance.magnitude import MagnitudeMethod
 from lab.guidance.method import GuidanceMethod, Unguided
@@ -26,7 +29,7 @@ from lab.guidance.methods import METHODS, NamedMethod, named_method, named_metho
 from lab.guidance.plus_plus import PlusPlus
 from lab.guidance.projected import Projected, ProjectedMethod
 from lab.guidance.rescale import Rescale, RescaleMethod
-from lab.guidance.weight_schedule import ScheduleMethod, WeightSchedule
+from lab.guidance.weight_schedule import ScheduleMethod
 from lab.types import Conditions, Images, Timesteps
 
 
@@ -77,10 +80,18 @@ NEUTRAL: dict[str, GuidanceMethod] = {
     "rescale": RescaleMethod(phi=0.0),
     "projected": ProjectedMethod(eta=1.0, momentum=0.0, largest_norm=0.0),
     "magnitude": MagnitudeMethod(damping=0.0),
+    "feedback": FeedbackMethod(pi=1.0),
     "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
 }
 """Settings at which a method is plain guidance at every weight."""
-NEUTRAL_WEIGHT = {"plus_plus": -1.0, "auto": 0.0, "zero_star": 0.0, "tangential": 0.0}
+NEUTRAL_WEIGHT = {
+    "plus_plus": -1.0,
+    "auto": 0.0,
+    "zero_star": 0.0,
+    "tangential": 0.0,
+    "independent": 0.0,
+    "timestep": 0.0,
+}
 """The weight at which the others are."""
 
 
@@ -88,8 +99,9 @@ def weak(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
     return 0.9 * predictor(x_t, timesteps, conditions)
 
 
-def guided(method: GuidanceMethod, weight: float, inner: Any = predictor) -> Any:
-    return method.guide(Unguided(inner, weak, SCHEDULE, GRID, VOCABULARY), weight)
+def guided(method: GuidanceMethod, weight: float, inner: Any = predictor, images: int = 2) -> Any:
+    randomness = StepRandomness([(0, i) for i in range(images)])
+    return method.guide(Unguided(inner, weak, SCHEDULE, GRID, VOCABULARY, randomness), weight)
 
 
 def images_of(method: GuidanceMethod, weight: float, one_label: bool = True) -> Images:
@@ -97,7 +109,7 @@ def images_of(method: GuidanceMethod, weight: float, one_label: bool = True) -> 
     conditions = torch.eye(3) if one_label else torch.tensor([[1.0, 1, 0], [0, 1, 1], [1, 1, 1]])
     noise = NoiseSource([(0, i) for i in range(3)], (3, 4, 4))
     sampler = DDIMConfig(sampling_steps=10, clamp=False)
-    return sample(guided(method, weight), SCHEDULE, sampler, conditions, noise)
+    return sample(guided(method, weight, images=3), SCHEDULE, sampler, conditions, noise)
 
 
 def test_every_method_has_a_neutral_setting_or_weight() -> None:
@@ -151,7 +163,7 @@ def test_a_weight_that_changes_has_the_mean_it_was_given(shape: str) -> None:
     weights = []
     for t in range(100):
         conditional, unconditional = halves(t)
-        eps = WeightSchedule(predictor, 3.0, shape, 0.0, 100)(*at(t))
+        eps = guided(ScheduleMethod(shape), 3.0)(*at(t))
         weights.append(float(((eps - conditional) / (conditional - unconditional)).mean()))
     # Evenly spaced from u = 0 to 1, both ends counted: the trapezoid of a straight line and of a half cosine are exact.
     assert sum(weights) / 100 == pytest.approx(3, abs=1e-4)
@@ -161,8 +173,43 @@ def test_a_weight_that_changes_has_the_mean_it_was_given(shape: str) -> None:
 
 def test_the_clamped_weight_stays_above_the_smallest() -> None:
     conditional, unconditional = halves(99)
-    eps = WeightSchedule(predictor, 3.0, "clamped", 1.5, 100)(*at(99))
+    eps = guided(ScheduleMethod("clamped", smallest=1.5), 3.0)(*at(99))
     torch.testing.assert_close(eps, 2.5 * conditional - 1.5 * unconditional, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("a", "b"), [(2.0, 2.0), (2.0, 3.0), (1.5, 6.0)])
+def test_the_beta_shape_multiplies_the_scale_by_the_density_at_the_progress(a: float, b: float) -> None:
+    for t in range(100):
+        conditional, unconditional = halves(t)
+        scale = 4 * float(scipy.stats.beta.pdf(1 - t / 99, a, b))
+        expected = unconditional + scale * (conditional - unconditional)
+        eps = guided(ScheduleMethod("beta", a=a, b=b), 3.0)(*at(t))
+        torch.testing.assert_close(eps, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_exponential_shape_grows_from_the_scale_by_its_rate() -> None:
+    for t in (99, 50, 0):
+        conditional, unconditional = halves(t)
+        scale = 1.5 * np.exp(0.4 * (1 - t / 99))
+        expected = unconditional + scale * (conditional - unconditional)
+        torch.testing.assert_close(guided(ScheduleMethod("exponential", rate=0.4), 0.5)(*at(t)), expected)
+
+
+@pytest.mark.parametrize(("shape", "rows"), [("beta", [2, 4, 2]), ("exponential", [2, 4, 4])])
+def test_a_shape_computes_the_half_that_it_needs(shape: str, rows: list[int]) -> None:
+    # The beta shape is unconditional at both ends; the exponential one at w = 0 is conditional at pure noise only.
+    counted = []
+    for t in (99, 50, 0):
+        counter = EvaluationCounter(predictor)
+        guided(ScheduleMethod(shape), 0.0, counter)(*at(t))
+        counted.append(counter.evaluations)
+    assert counted == rows
+
+
+@pytest.mark.parametrize("neutral", [ScheduleMethod("beta", a=1.0, b=1.0), ScheduleMethod("exponential", rate=0.0)])
+@pytest.mark.parametrize("weight", [-1.0, 0.0, 0.7, 4.0])
+def test_a_flat_shape_is_plain_guidance_to_the_bit(neutral: GuidanceMethod, weight: float) -> None:
+    assert torch.equal(images_of(neutral, weight), images_of(PlainMethod(), weight))
 
 
 def test_rescaling_gives_each_image_the_width_of_its_conditional_half() -> None:
@@ -255,8 +302,14 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ("plain:phi=1", "no setting 'phi=1'; it has no settings"),
         ("interval:low=2,high=1", "low=2,high=1; they must be 0 <= low <= high"),
         ("interval:low=nan", "they must be 0 <= low <= high"),
-        ("schedule:shape=linaer", "=linaer; choose from constant, linear, cosine, clamped; did you mean 'linear'?"),
+        (
+            "schedule:shape=linaer",
+            "=linaer; choose from constant, linear, cosine, clamped, beta, exponential; did you mean 'linear'?",
+        ),
+        ("schedule:shape=beta,a=0.5", "--guidance.method schedule:a is 0.5"),
         ("composed:avoided_scale=0.5", "--guidance.method composed:avoided-scale is 0.5"),
+        ("feedback:pi=0.2", "--guidance.method feedback:pi is 0.2"),
+        ("timestep:spread=2", "--guidance.method timestep:spread is 2"),
         ("magnitude:damping=-1", "--guidance.method magnitude:damping is -1"),
         ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
     ],
@@ -295,11 +348,10 @@ def test_a_method_says_what_it_is_defined_for() -> None:
         with pytest.raises(LabError, match="needs deterministic ddim"):
             plus_plus.require_sampler(sampler)
     plus_plus.require_sampler(DDIMConfig())
-    assert plus_plus.warning((-1, -0.5, 0), DDIMConfig(clamp=False)) is None
-    beyond = plus_plus.warning((-0.5, 2, 4), DDIMConfig())
-    assert beyond is not None
+    assert not plus_plus.problems((-1, -0.5, 0), DDIMConfig(clamp=False))
+    beyond = plus_plus.problems((-0.5, 2, 4), DDIMConfig())
     assert "w from -1 to 0, not for w = 2, w = 4; it is exact only without clamping" in beyond
-    assert named_method("plain").warning((-1, 0, 100), DPMSolverConfig()) is None
+    assert not named_method("plain").problems((-1, 0, 100), DPMSolverConfig())
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -311,7 +363,8 @@ def test_a_method_is_unconditional_where_it_says_so_and_nowhere_else(name: str) 
         seen.append(conditions)
         return predictor(x_t, timesteps, conditions)
 
-    guidance = method.guide(Unguided(noting, noting, SCHEDULE, GRID, VOCABULARY), -1.0)
+    inputs = Unguided(noting, noting, SCHEDULE, GRID, VOCABULARY, StepRandomness([(0, 0), (0, 1)]))
+    guidance = method.guide(inputs, -1.0)
     for t in GRID:
         guidance(*at(t))
     blind = not any(bool(rows.any()) for rows in seen)

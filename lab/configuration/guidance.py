@@ -11,11 +11,12 @@ class GuidanceConfig:
 
     method: tuple[str, ...] = ("plain",)
     """Guidance methods with their settings, like interval:low=0.1,high=2. plain: classifier-free guidance. interval
-    (low, high): guidance between two noise levels only. schedule (shape, smallest): a weight that changes with t.
-    rescale (phi): rescaled guidance. projected (eta, momentum, largest_norm): APG. zero_star: CFG-Zero*. tangential:
-    TCFG. magnitude (damping): MAMBO-G. plus_plus: CFG++, for DDIM and w from -1 to 0, without clamping. auto:
-    autoguidance with the run's first checkpoint. composed (avoid, avoided_scale): one term for each class of a label
-    set. A method may occur several times with different settings."""
+    (low, high): guidance between two noise levels only. schedule (shape, smallest, a, b, rate): a weight that changes
+    with t. rescale (phi): rescaled guidance. projected (eta, momentum, largest_norm): APG. zero_star: CFG-Zero*.
+    tangential: TCFG. magnitude (damping): MAMBO-G. plus_plus: CFG++, for DDIM and w from -1 to 0, without clamping.
+    feedback (pi, start, full, largest): FBG. independent: ICG, and timestep (spread, power): TSG, which need no null
+    condition. auto: autoguidance with the run's first checkpoint. composed (avoid, avoided_scale): one term for each
+    class of a label set. A method may occur several times with different settings."""
 
     def __post_init__(self) -> None:
         if not self.method:

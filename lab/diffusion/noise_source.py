@@ -1,4 +1,4 @@
-"""The noise of sampling: the starting noise and, for stochastic samplers, the noise of each step."""
+"""The noise of sampling: the starting noise, the noise of stochastic samplers' steps, and that of random guidance."""
 
 from collections.abc import Callable, Sequence
 
@@ -46,6 +46,29 @@ class NoiseSource:
     def draw(self) -> Images:
         """Draw the next noise of every image, shape (len(seeds), C, H, W), float32 on the CPU."""
         return torch.stack([self.drawn(self.image_shape, generator) for generator in self.generators])
+
+
+class StepRandomness:
+    """The random numbers of guidance, drawn on the CPU from one generator per image and timestep.
+
+    Image i of seed s gets the same numbers at timestep t in every batch and on every device, however often a sampler
+    calls the predictor before. They are independent of its `NoiseSource`.
+
+    Args:
+        seeds: integers for each image of a batch, as of its `NoiseSource`.
+    """
+
+    def __init__(self, seeds: Sequence[tuple[int, ...]] = ()) -> None:
+        self.seeds = seeds
+
+    def draw(self, timestep: int, drawn: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """Return what `drawn` draws for every image at this timestep, stacked along a first dimension."""
+        seeds = (_mixed_seed((_OF_GUIDANCE, *numbers, timestep)) for numbers in self.seeds)
+        return torch.stack([drawn(torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+_OF_GUIDANCE = 0x9E3779B9
+"""The first of the numbers that seed guidance, so that they differ from those of the noise."""
 
 
 def _mixed_seed(numbers: tuple[int, ...]) -> int:

@@ -72,6 +72,31 @@ def loss_weights(
     return (WEIGHTINGS[weighting](snr, largest) / ERRORS[prediction](snr)).float()
 
 
+PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "noise": lambda _x_t, noise, _alpha, _sigma: noise,
+    "x_0": lambda x_t, noise, alpha, sigma: (x_t - sigma * noise) / alpha,
+    "v": lambda x_t, noise, alpha, sigma: ((alpha**2 + sigma**2) * noise - sigma * x_t) / alpha,
+}
+"""The prediction as a function of (x_t, noise, alpha, sigma), the inverse of `NOISES`."""
+
+
+def as_predicted_at(
+    prediction: str, x_t: Images, noise: Images, given: Timesteps, actual: Timesteps, schedule: NoiseSchedule
+) -> Images:
+    """Return the noise that a network predicts of x_t at one timestep if it is given another.
+
+    Args:
+        prediction: what the network's output is.
+        x_t: images at the actual timesteps.
+        noise: what `AsNoisePredictor` predicts of them at the given timesteps.
+        given: the timesteps that the network was given.
+        actual: those of x_t, by which its output becomes a prediction of the noise.
+        schedule: the noise schedule.
+    """
+    output = PREDICTIONS[prediction](x_t, noise, *schedule.amounts(given, x_t))
+    return NOISES[prediction](x_t, output, *schedule.amounts(actual, x_t))
+
+
 @dataclass(frozen=True)
 class AsNoisePredictor:
     """A denoiser as a noise predictor. `prediction` says what the denoiser's output is: noise, x_0 or v."""

@@ -14,6 +14,9 @@ Every method has a weight w. At its neutral settings it equals plain classifier-
     zero_star           zero_star: CFG-Zero*, with an unconditional half scaled to fit
     tangential          tangential: TCFG, along the common direction of the halves
     magnitude           magnitude: MAMBO-G, less guidance where it would change more
+    feedback            feedback: FBG, a weight for each image and step
+    independent         independent: ICG, away from a random condition instead of the null condition
+    timestep            timestep: TSG, away from the network's prediction at a wrong timestep
     composed            composed: one term for each class of a label set
     evaluation_counter  the cost of a method in network evaluations
     effective_scale     how far a method moves along plain guidance, measured while sampling

@@ -26,13 +26,16 @@ def two_halves(
     predictor: NoisePredictor, x_t: Images, timesteps: Timesteps, conditions: Conditions
 ) -> tuple[Images, Images]:
     """Return the conditional and the unconditional prediction, computed as one batch."""
-    both = predictor(
-        torch.cat((x_t, x_t)),
-        torch.cat((timesteps, timesteps)),
-        torch.cat((conditions, null_conditions(conditions))),
-    )
-    conditional, unconditional = both.chunk(2)
-    return conditional, unconditional
+    return two_predictions(predictor, (x_t, timesteps, conditions), (x_t, timesteps, null_conditions(conditions)))
+
+
+Inputs = tuple[Images, Timesteps, Conditions]
+
+
+def two_predictions(predictor: NoisePredictor, first: Inputs, second: Inputs) -> tuple[Images, Images]:
+    """Return the predictions for two inputs of as many images, computed as one batch."""
+    of_first, of_second = predictor(*(torch.cat(pair) for pair in zip(first, second, strict=True))).chunk(2)
+    return of_first, of_second
 
 
 def mixed(conditional: Images, unconditional: Images, weight: float | Tensor) -> Images:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 from lab.data.labels import ClassVocabulary
+from lab.diffusion.noise_source import StepRandomness
 from lab.diffusion.schedules import NoiseSchedule
 from lab.types import NoisePredictor
 
@@ -20,6 +21,8 @@ class Unguided:
         schedule: the noise schedule that both were trained on.
         grid: the timesteps of the sampler, in falling order.
         vocabulary: the classes of the conditions.
+        randomness: the random numbers of the batch's images, for methods that draw some.
+        prediction: what the network's output is, noise, x_0 or v; see `lab.diffusion.objectives`.
     """
 
     predictor: NoisePredictor
@@ -27,6 +30,8 @@ class Unguided:
     schedule: NoiseSchedule
     grid: Sequence[int]
     vocabulary: ClassVocabulary
+    randomness: StepRandomness = field(default_factory=StepRandomness)
+    prediction: str = "noise"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from lab.errors import LabError, nearest
 from lab.guidance.autoguidance import AutoMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
+from lab.guidance.feedback import FeedbackMethod
+from lab.guidance.independent import IndependentMethod
 from lab.guidance.limited_interval import IntervalMethod
 from lab.guidance.magnitude import MagnitudeMethod
 from lab.guidance.method import GuidanceMethod
@@ -22,6 +24,7 @@ from lab.guidance.plus_plus import PlusPlusMethod
 from lab.guidance.projected import ProjectedMethod
 from lab.guidance.rescale import RescaleMethod
 from lab.guidance.tangential import TangentialMethod
+from lab.guidance.timestep import TimestepMethod
 from lab.guidance.weight_schedule import ScheduleMethod
 from lab.guidance.zero_star import ZeroStarMethod
 
@@ -35,6 +38,9 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "tangential": TangentialMethod,
     "magnitude": MagnitudeMethod,
     "plus_plus": PlusPlusMethod,
+    "feedback": FeedbackMethod,
+    "independent": IndependentMethod,
+    "timestep": TimestepMethod,
     "auto": AutoMethod,
     "composed": ComposedMethod,
 }
@@ -82,11 +88,6 @@ class NamedMethod:
             *(["it is exact only without clamping (--sampler.no-clamp)"] if clamped else []),
         ]
         return "; ".join(problems)
-
-    def warning(self, weights: Sequence[float], sampler: SamplerConfig) -> str | None:
-        """Return a warning if these weights or this sampler exceed what the method is defined for, else None."""
-        problems = self.problems(weights, sampler)
-        return f"guidance method {self.label}: {problems}" if problems else None
 
 
 def named_method(text: str) -> NamedMethod:

@@ -1,6 +1,7 @@
 """Checks that a sampler, guidance methods, a noise schedule, a denoiser and classes fit together, before a sweep."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -9,6 +10,7 @@ from lab.configuration.networks import ANY_SIZE, DenoiserConfig
 from lab.data.labels import ClassVocabulary, LabelSet
 from lab.diffusion.denoising import timestep_grid
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
+from lab.diffusion.noise_source import StepRandomness
 from lab.diffusion.schedules import NoiseSchedule
 from lab.errors import LabError
 from lab.guidance.method import Unguided
@@ -50,8 +52,6 @@ def require_known_conditions(
 ) -> None:
     """Raise LabError unless the denoiser takes all conditions that guidance gives it.
 
-    Every method is called at every weight and timestep, with a predictor that looks at the conditions alone.
-
     Args:
         denoiser: its settings.
         methods: the methods of guidance.
@@ -63,9 +63,37 @@ def require_known_conditions(
     """
     if (sizes := denoiser.label_set_sizes) == ANY_SIZE:
         return
+    for named in methods:
+        for weight in weights:
+            given = sizes_given(named, weight, sampler, schedule, vocabulary, label_sets)
+            if 0 in given and 0 not in sizes:
+                raise LabError(
+                    f"the network has no null condition, which guidance method {named.label} at w = {weight:g} needs; "
+                    f"choose --guidance.method independent, or plain with --sweep.guidance-weights 0"
+                )
+            if given and max(given) >= sizes.stop:
+                raise LabError(
+                    f"a label set has {max(given)} classes, and the network takes {sizes.stop - 1} an image; "
+                    f"give it label sets of one class, or choose --guidance.method composed"
+                )
+
+
+def sizes_given(
+    named: NamedMethod,
+    weight: float,
+    sampler: SamplerConfig,
+    schedule: NoiseSchedule,
+    vocabulary: ClassVocabulary,
+    label_sets: Collection[LabelSet],
+) -> set[int]:
+    """Return the sizes of the label sets that a method gives the network at a weight; 0 is the null condition.
+
+    The method is called at every timestep, with a predictor that looks at the conditions alone.
+    """
     grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
     conditions = vocabulary.conditions(sorted(set(label_sets)))
     x_t = torch.zeros(len(conditions), 1, 2, 2)
+    randomness = StepRandomness([(place,) for place in range(len(conditions))])
     given: set[int] = set()
 
     def looking(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
@@ -75,19 +103,39 @@ def require_known_conditions(
     def nothing(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         return x_t
 
-    for named in methods:
-        for weight in weights:
-            given.clear()
-            guided = named.method.guide(Unguided(looking, nothing, schedule, grid, vocabulary), weight)
-            for t in grid:
-                guided(x_t, torch.full((len(x_t),), t), conditions)
-            if 0 in given and 0 not in sizes:
-                raise LabError(
-                    f"the network has no null condition, which guidance method {named.label} at w = {weight:g} needs; "
-                    f"choose --guidance.method plain with --sweep.guidance-weights 0"
-                )
-            if given and max(given) >= sizes.stop:
-                raise LabError(
-                    f"a label set has {max(given)} classes, and the network takes {sizes.stop - 1} an image; "
-                    f"give it label sets of one class, or choose --guidance.method composed"
-                )
+    guided = named.method.guide(Unguided(looking, nothing, schedule, grid, vocabulary, randomness), weight)
+    for t in grid:
+        guided(x_t, torch.full((len(x_t),), t), conditions)
+    return given
+
+
+def null_condition_problem(
+    denoiser: DenoiserConfig,
+    training: Mapping[str, Any],
+    named: NamedMethod,
+    weights: Sequence[float],
+    sampler: SamplerConfig,
+    schedule: NoiseSchedule,
+    vocabulary: ClassVocabulary,
+) -> str:
+    """Return in words at which weights a method needs the null condition that training has not shown, or nothing.
+
+    Args:
+        denoiser: the network's settings.
+        training: the settings of its training by name. Nothing is known of a training that it started from.
+        named, weights, sampler, schedule, vocabulary: as of `require_known_conditions`.
+    """
+    if not denoiser.conditional or training.get("context_dropout") != 0 or training.get("start_from") is not None:
+        return ""
+    one_class = [(name,) for name in vocabulary.names[:1]]
+    using = [
+        f"w = {weight:g}"
+        for weight in weights
+        if 0 in sizes_given(named, weight, sampler, schedule, vocabulary, one_class)
+    ]
+    if not using:
+        return ""
+    return (
+        f"at {', '.join(using)} it gives the network the null condition, which --training.context-dropout 0 did not "
+        f"teach it; independent and timestep do without"
+    )

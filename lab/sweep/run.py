@@ -16,7 +16,7 @@ import torch
 from lab.data.labelled_images import to_pixels
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.denoising import Denoising, timestep_grid
-from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.noise_source import NoiseSource, StepRandomness
 from lab.diffusion.samplers import moments, sample
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
@@ -121,8 +121,7 @@ def run_cells(
     of_wanted = [cell.key in wanted for cell in cells for _ in cell.asked]
     counter, weak_counter = EvaluationCounter(loaded.network), EvaluationCounter(weak or loaded.network)
     meter = EffectiveScale()
-    guided = _guided(cells[0], checkpoint, meter.observed(counter), meter.foreign(weak_counter))
-    predictor = meter.measured(guided)
+    networks = meter.observed(counter), meter.foreign(weak_counter)
     schedule = noise_schedule(checkpoint.schedule)
     started, sampled = time.perf_counter(), 0
     pixels = torch.zeros(len(conditions), *checkpoint.image_shape, dtype=torch.uint8)
@@ -130,7 +129,8 @@ def run_cells(
     for part in (slice(begin, begin + size) for begin in range(0, len(conditions), size)):
         if any(of_wanted[part]):
             noise = NoiseSource(noise_seeds[part], checkpoint.image_shape, schedule.noise)
-            images = sample(predictor, schedule, cells[0].sampler, conditions[part], noise)
+            guided = _guided(cells[0], checkpoint, *networks, noise_seeds[part])
+            images = sample(meter.measured(guided), schedule, cells[0].sampler, conditions[part], noise)
             _require_finite(images, cells[0])
             pixels[part], projections[part] = to_pixels(images).cpu(), meter.taken()
             sampled += len(images)
@@ -158,11 +158,18 @@ def run_cells(
     return results
 
 
-def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, weak: NoisePredictor) -> NoisePredictor:
-    """Return the network with the guidance of a cell."""
+def _guided(
+    cell: SweepCell,
+    checkpoint: Checkpoint,
+    network: NoisePredictor,
+    weak: NoisePredictor,
+    noise_seeds: Sequence[tuple[int, ...]],
+) -> NoisePredictor:
+    """Return the network with the guidance of a cell, for the batch of images with these seeds."""
     schedule = noise_schedule(checkpoint.schedule)
     grid = timestep_grid(schedule.timesteps, cell.sampler.sampling_steps)
-    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary)
+    randomness, prediction = StepRandomness(noise_seeds), checkpoint.denoiser.prediction
+    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary, randomness, prediction)
     return cell.method.guide(unguided, cell.guidance_weight)
 
 
@@ -239,6 +246,6 @@ def denoising_strip(
     )
     conditions = checkpoint.vocabulary.conditions(cell.asked[:count]).to(device)
     noise = NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape, schedule.noise)
-    predictor = _guided(cell, checkpoint, network, weak or network)
+    predictor = _guided(cell, checkpoint, network, weak or network, cell.noise_seeds[:count])
     denoising = Denoising(predictor, schedule, conditions, noise)
     return [to_pixels(images).cpu() for images in moments(cell.sampler, denoising)]
