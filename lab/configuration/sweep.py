@@ -18,6 +18,9 @@ class SweepConfig:
     """Images sampled together; 0 means as many as fit into memory. It affects the speed, not the images."""
     newest: int = 0
     """Number of checkpoints to sweep, counted from the newest; 0 means all."""
+    workers: int = 0
+    """Processes that run cells; 0 means one for each GPU if there are several, otherwise the run itself. It affects the
+    speed, not the images."""
 
     def __post_init__(self) -> None:
         if not self.guidance_weights:
@@ -29,3 +32,4 @@ class SweepConfig:
         require_range("sweep.seeds", self.seeds, 1, 10_000)
         require_range("sweep.batch_size", self.batch_size, 0)
         require_range("sweep.newest", self.newest, 0)
+        require_range("sweep.workers", self.workers, 0, 1000)
