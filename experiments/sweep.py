@@ -5,19 +5,37 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
 from experiments.reporting import CELLS
 
 if TYPE_CHECKING:
+    import torch
+
     from evaluator.classifiers.weights import Evaluator
-    from lab.data.labels import LabelSet
+    from lab.data.labels import ClassVocabulary, LabelSet
     from lab.guidance.methods import NamedMethod
     from lab.machine.computation import Computation
     from lab.sweep.cells import CellResult, SweepCell
+    from lab.sweep.run import Engine, Judge
     from lab.training.runs import KeptCheckpoint
+
+
+def judge_of(evaluator: Evaluator) -> Judge:
+    """Return an evaluator as a sweep calls it."""
+    from evaluator.classifiers.networks import logits_in_batches
+
+    return partial(logits_in_batches, evaluator.classifier)
+
+
+def loaded_judge(path: Path, vocabulary: ClassVocabulary, device: torch.device) -> Judge:
+    """Load an evaluator as a sweep calls it."""
+    from evaluator.classifiers.weights import load_evaluator
+
+    return judge_of(load_evaluator(path, vocabulary, device))
 
 
 @dataclass(frozen=True)
@@ -95,18 +113,50 @@ class Sweep:
         return self.cells([kept], named_methods(["plain"]), [0.0])
 
     def run(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
-        """Yield the result of every cell, running those that have none yet."""
-        from evaluator.classifiers.networks import logits_in_batches
-        from lab.sweep.run import Engine, run_sweep
-        from lab.types import ClassLogits, PixelImages
+        """Yield the result of every cell in order, running in this process those that have none yet."""
+        from lab.sweep.run import run_sweep
 
-        def judge(pixels: PixelImages) -> ClassLogits:
-            return logits_in_batches(self.evaluator.classifier, pixels)
-
-        experiment, computation = self.experiment, self.computation
-        engine = Engine(judge, computation.device, computation.compiled, experiment.sweep.batch_size)
+        experiment = self.experiment
         folder = experiment.checkpoints / CELLS
-        return run_sweep(cells, experiment.swept_checkpoints, self.evaluator.vocabulary, engine, folder)
+        return run_sweep(cells, experiment.swept_checkpoints, self.evaluator.vocabulary, self._engine, folder)
+
+    @property
+    def _engine(self) -> Engine:
+        from lab.sweep.run import Engine
+
+        computation = self.computation
+        judge = judge_of(self.evaluator)
+        return Engine(judge, computation.device, computation.compiled, self.experiment.sweep.batch_size)
+
+    def run_spread(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
+        """Yield the result of every cell, having workers run those that have none yet, if the settings say so.
+
+        With workers, results come in the order of completion.
+        """
+        import torch
+
+        from lab.machine.devices import chosen_devices
+        from lab.machine.processes import on_processes
+        from lab.sweep.run import Bench
+        from lab.sweep.spread import SweepWork, spread_sweep
+
+        experiment, vocabulary = self.experiment, self.evaluator.vocabulary
+        workers = experiment.sweep.workers or len(chosen_devices(experiment.device))
+        if workers == 1:
+            return self.run(cells)
+        work = SweepWork(
+            checkpoints=experiment.swept_checkpoints,
+            vocabulary=vocabulary,
+            judge=experiment.evaluator_file,
+            judge_digest=self._evaluator_digest,
+            load_judge=loaded_judge,
+            device=experiment.device,
+            compiled=experiment.compiled,
+            threads=torch.get_num_threads(),
+        )
+        bench = Bench(experiment.swept_checkpoints, vocabulary, self._engine)
+        folder = experiment.checkpoints / CELLS
+        return spread_sweep(cells, work, bench, folder, partial(on_processes, workers=workers))
 
     def run_all(self, checkpoints: list[KeptCheckpoint]) -> tuple[list[CellResult], list[CellResult]]:
         """Return the result of every cell of the sweep, and the results of earlier sweeps' other cells.
@@ -130,7 +180,9 @@ class Sweep:
             )
         weights = experiment.sweep.guidance_weights
         cells = self.cells(swept_checkpoints, methods, weights, weakest)
-        finished = list(tqdm(self.run(cells), desc="sweep", total=len(cells), unit="cell"))
+        results = tqdm(self.run_spread(cells), desc="sweep", total=len(cells), unit="cell")
+        by_key = {result.cell.key: result for result in results}
+        finished = [by_key[cell.key] for cell in cells]
         earlier, unreadable = earlier_results(experiment.checkpoints / CELLS, cells)
         if unreadable:
             print(

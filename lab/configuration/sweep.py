@@ -21,6 +21,9 @@ class SweepConfig:
     lift_draws: int = 0
     """Draws of noise for the lift of each image of the best row's checkpoint, by which best_of_n.csv chooses images; 0
     for none. A draw costs two network evaluations."""
+    workers: int = 0
+    """Processes that run cells; 0 means one for each GPU if there are several, otherwise the run itself. It affects the
+    speed, not the images."""
 
     def __post_init__(self) -> None:
         if not self.guidance_weights:
@@ -33,3 +36,4 @@ class SweepConfig:
         require_range("sweep.batch_size", self.batch_size, 0)
         require_range("sweep.newest", self.newest, 0)
         require_range("sweep.lift_draws", self.lift_draws, 0, 1000)
+        require_range("sweep.workers", self.workers, 0, 1000)

@@ -8,5 +8,7 @@ devices      CPU, CUDA and MPS devices
 precision    float32 or bfloat16 arithmetic, and compilation
 threads      how long a CPU's threads spin
 computation  the device, precision and compilation of a network
+workers      who computes the tasks of a list, and how results and errors come back
+processes    an engine of workers: processes of this machine
 memory       how many images fit into memory at once
 """

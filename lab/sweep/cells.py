@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -161,19 +162,35 @@ class CellResult:
     effective_guidance_scale: float | None = None
 
 
+def file_content(result: CellResult) -> bytes:
+    """Return the content of a finished cell's file."""
+    columns = ("network_evaluations", "seconds", "warm_up_seconds", "device", "effective_guidance_scale")
+    record: dict[str, Any] = {key: getattr(result, key) for key in columns}
+    record |= {"format": FORMAT, "cell": asdict(result.cell)}
+    file = BytesIO()
+    np.savez_compressed(
+        file, pixels=result.pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(record))
+    )
+    return file.getvalue()
+
+
+def write_file(folder: Path, cell: SweepCell, content: bytes) -> None:
+    """Write the content of a finished cell's file, as `file_content` returns it, atomically.
+
+    Raises:
+        LabError: the file cannot be written.
+    """
+    with whole_file(folder / f"{cell.key}.npz") as temporary:
+        temporary.write_bytes(content)
+
+
 def save_result(folder: Path, result: CellResult) -> None:
     """Write the file of a finished cell atomically.
 
     Raises:
         LabError: the file cannot be written.
     """
-    columns = ("network_evaluations", "seconds", "warm_up_seconds", "device", "effective_guidance_scale")
-    record: dict[str, Any] = {key: getattr(result, key) for key in columns}
-    record |= {"format": FORMAT, "cell": asdict(result.cell)}
-    with whole_file(folder / f"{result.cell.key}.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file, pixels=result.pixels.numpy(), logits=result.logits.numpy(), told=np.array(json.dumps(record))
-        )
+    write_file(folder, result.cell, file_content(result))
 
 
 def load_result(folder: Path, cell: SweepCell) -> CellResult | None:

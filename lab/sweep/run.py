@@ -7,7 +7,7 @@ weights start from the same noise, so their rows are paired.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -97,9 +97,8 @@ def run_cells(
     loaded: LoadedCheckpoint,
     weak: NoisePredictor | None,
     engine: Engine,
-    folder: Path,
 ) -> list[CellResult]:
-    """Sample the images of cells, judge them, write a file for each cell and return the results.
+    """Sample the images of cells, judge them and return the results.
 
     The images that share a batch affect each other's rounding. The batches do not depend on `wanted`, so a resumed
     sweep gives the same bits as an uninterrupted one. Batches without an image of a wanted cell are skipped.
@@ -110,10 +109,9 @@ def run_cells(
         loaded: the checkpoint of the cells.
         weak: the weaker noise predictor, if the method needs one.
         engine: where and how to compute.
-        folder: the folder for the cells' files.
 
     Raises:
-        LabError: an image is not finite, or a file cannot be written.
+        LabError: an image is not finite.
     """
     checkpoint, size = loaded.checkpoint, loaded.batch_size
     conditions = checkpoint.vocabulary.conditions([each for cell in cells for each in cell.asked]).to(engine.device)
@@ -140,7 +138,7 @@ def run_cells(
     logits = [engine.judge(of_cell).cpu() for _, of_cell, _ in finished]
     evaluations = (counter.evaluations + weak_counter.evaluations) / sampled
     seconds = max(time.perf_counter() - started, 1e-9)
-    results = [
+    return [
         CellResult(
             cell=cell,
             pixels=of_cell,
@@ -153,9 +151,6 @@ def run_cells(
         )
         for (cell, of_cell, scale), logits_of_cell in zip(finished, logits, strict=True)
     ]
-    for result in results:
-        save_result(folder, result)
-    return results
 
 
 def _guided(
@@ -191,6 +186,71 @@ def _require_finite(images: Images, cell: SweepCell) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Pack:
+    """Cells that share batches, the least that is computed together.
+
+    Args:
+        cells: cells that differ only in their label-set file.
+        wanted: keys of the cells that have not been run yet.
+        batch_size: images sampled together; 0 means the engine's.
+    """
+
+    cells: tuple[SweepCell, ...]
+    wanted: frozenset[str]
+    batch_size: int = 0
+
+
+def packs(cells: Iterable[SweepCell], folder: Path) -> Iterator[tuple[Pack, dict[str, CellResult]]]:
+    """Yield cells in packs, each with the results that its other cells have already, by key.
+
+    Args:
+        cells: the cells. Consecutive cells with the same `sampling` make a pack.
+        folder: the folder of the cells' files.
+    """
+    for _, alike in groupby(cells, key=lambda cell: cell.sampling):
+        packed = tuple(alike)
+        stored = {cell.key: load_result(folder, cell) for cell in packed}
+        finished = {key: result for key, result in stored.items() if result is not None}
+        yield Pack(packed, frozenset(stored) - frozenset(finished)), finished
+
+
+class Bench:
+    """Computes packs one after another. Consecutive packs of one checkpoint and precision share its loaded network.
+
+    Args:
+        checkpoints: the folder of the checkpoints.
+        vocabulary: the vocabulary of the label sets; the checkpoints must have the same one.
+        engine: where and how to compute.
+    """
+
+    def __init__(self, checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine) -> None:
+        self.checkpoints, self.vocabulary, self.engine = checkpoints, vocabulary, engine
+        self._loaded: LoadedCheckpoint | None = None
+        self._weak: NoisePredictor | None = None
+        self._loaded_for: tuple[str | int, ...] = ()
+        self._weak_for: tuple[str, ...] = ()
+
+    def loaded(self, cell: SweepCell, batch_size: int = 0) -> LoadedCheckpoint:
+        """Return the checkpoint of a cell, ready for batches of a size; 0 means the engine's."""
+        key = (cell.checkpoint, cell.checkpoint_digest, cell.precision, batch_size)
+        if self._loaded is None or self._loaded_for != key:
+            engine = replace(self.engine, batch_size=batch_size or self.engine.batch_size)
+            self._loaded = load_for_cell(cell, self.checkpoints, self.vocabulary, engine)
+            self._loaded_for = key
+        return self._loaded
+
+    def results(self, pack: Pack) -> list[CellResult]:
+        """Return the results of the wanted cells of a pack."""
+        cell = pack.cells[0]
+        loaded = self.loaded(cell, pack.batch_size)
+        key = (cell.weaker_checkpoint, cell.weaker_digest, cell.precision)
+        if self._weak_for != key:
+            self._weak = _weak(cell, self.checkpoints, self.vocabulary, self.engine.device)
+            self._weak_for = key
+        return run_cells(pack.cells, pack.wanted, loaded, self._weak, self.engine)
+
+
 def run_sweep(
     cells: Iterable[SweepCell], checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine, folder: Path
 ) -> Iterator[CellResult]:
@@ -203,24 +263,18 @@ def run_sweep(
         vocabulary: the vocabulary of the label sets; the checkpoints must have the same one.
         engine: where and how to compute.
         folder: the folder of the cells' files.
+
+    Raises:
+        LabError: a checkpoint or cell is damaged, an image is not finite, or a file cannot be written.
     """
-    loaded: LoadedCheckpoint | None = None
-    weak: NoisePredictor | None = None
-    loaded_for: tuple[str, ...] = ()
-    weak_for: tuple[str, ...] = ()
-    for _, alike in groupby(cells, key=lambda cell: cell.sampling):
-        packed = list(alike)
-        finished = {cell.key: load_result(folder, cell) for cell in packed}
-        if wanted := [key for key, result in finished.items() if result is None]:
-            cell = packed[0]
-            if loaded is None or loaded_for != (cell.checkpoint, cell.checkpoint_digest, cell.precision):
-                loaded = load_for_cell(cell, checkpoints, vocabulary, engine)
-                loaded_for = (cell.checkpoint, cell.checkpoint_digest, cell.precision)
-            if weak_for != (cell.weaker_checkpoint, cell.weaker_digest, cell.precision):
-                weak = _weak(cell, checkpoints, vocabulary, engine.device)
-                weak_for = (cell.weaker_checkpoint, cell.weaker_digest, cell.precision)
-            finished |= {result.cell.key: result for result in run_cells(packed, wanted, loaded, weak, engine, folder)}
-        yield from (result for result in finished.values() if result is not None)
+    bench = Bench(checkpoints, vocabulary, engine)
+    for pack, finished in packs(cells, folder):
+        if pack.wanted:
+            results = bench.results(pack)
+            for result in results:
+                save_result(folder, result)
+            finished |= {result.cell.key: result for result in results}
+        yield from (finished[cell.key] for cell in pack.cells)
 
 
 @torch.inference_mode()
