@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from lab.data.labels import LabelSet
     from lab.machine.computation import Computation
     from lab.training.checkpoints import Checkpoint
+    from lab.types import ImageClassifier
 
 COLUMNS = 10
 FOLDER = "previews"
@@ -29,6 +31,7 @@ def write_preview(
     weak: Path | None,
     label_sets: tuple[LabelSet, ...],
     computation: Computation,
+    classifiers: Mapping[str, ImageClassifier] | None = None,
 ) -> Path:
     """Write `step000100.png`, images of ten label sets with a row for each method and weight, and return its path.
 
@@ -40,6 +43,7 @@ def write_preview(
         weak: the weak checkpoint of autoguidance. Until it exists, it is None and autoguidance has no rows.
         label_sets: the label sets.
         computation: the device and the precision.
+        classifiers: those that may guide, by name; none if no method needs one.
     """
     import numpy as np
 
@@ -63,7 +67,7 @@ def write_preview(
     if weak is not None and any(named.method.facts.needs_weaker for named in methods):
         weaker = load_checkpoint(weak, vocabulary).noise_predictor(computation)
     grid = timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
-    unguided = Unguided(predictor, weaker, schedule, grid, vocabulary)
+    unguided = Unguided(predictor, weaker, schedule, grid, vocabulary, classifiers or {})
     rows, names = [], []
     for named in methods:
         for weight in experiment.sweep.guidance_weights:

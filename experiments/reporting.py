@@ -196,7 +196,14 @@ def report(evidence: Evidence) -> pd.DataFrame:
     training = pd.DataFrame(evidence.training_log)
     by_epoch = accuracy_by_epoch(pd.concat([results.sweep, measured]), training)
     shown = images_shown(experiment.pictures)
-    moments = denoising_strip(checkpoint, best_cell, shown, evidence.computation.device, experiment.swept_checkpoints)
+    moments = denoising_strip(
+        checkpoint,
+        best_cell,
+        shown,
+        evidence.computation.device,
+        experiment.swept_checkpoints,
+        evaluators.classifiers,
+    )
     timesteps = noise_schedule(checkpoint.schedule).timesteps
     grid = timestep_grid(timesteps, best_cell.sampler.sampling_steps)
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
@@ -289,19 +296,29 @@ def too_few_images(seeds: int, label_sets: Mapping[str, Sequence[LabelSet]], tab
 def sampling_warnings(experiment: Experiment) -> list[str]:
     """Say in words what a reader should know of the noise schedule and the guidance before believing a number."""
     from lab.diffusion.schedules import noise_schedule
+    from lab.guidance.method import guided_by
     from lab.guidance.methods import named_methods
 
-    of_methods = [
-        named.warning(experiment.sweep.guidance_weights, experiment.sampler)
-        for named in named_methods(experiment.guidance.method)
-    ]
-    return [warning for warning in (noise_schedule(experiment.schedule).warning(), *of_methods) if warning is not None]
+    methods = named_methods(experiment.guidance.method)
+    of_methods = [named.warning(experiment.sweep.guidance_weights, experiment.sampler) for named in methods]
+    by_judge = [named.label for named in methods if guided_by(named.method) == "judge"]
+    of_judge = f"the evaluator guides the images that it judges, which is not to be believed: {', '.join(by_judge)}"
+    warnings = [noise_schedule(experiment.schedule).warning(), *of_methods, of_judge if by_judge else None]
+    return [warning for warning in warnings if warning is not None]
 
 
 def settings_in_words(cell: SweepCell) -> str:
     """Return all settings of a cell's guidance method as one cell of a table, like "phi=0.7"."""
     settings = asdict(cell.method) | ({"weak_checkpoint": cell.weaker_checkpoint} if cell.weaker_checkpoint else {})  # type: ignore[call-overload]  # a dataclass
     return " ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def _problems(cell: SweepCell) -> str:
+    """Return in words why a cell's row should be doubted, or nothing."""
+    from evaluator.judging.cells import NOT_TO_BE_BELIEVED
+
+    beyond = cell.named_method.problems([cell.guidance_weight], cell.sampler)
+    return "; ".join([*([NOT_TO_BE_BELIEVED] if cell.guided_by_judge else []), *([beyond] if beyond else [])])
 
 
 def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
@@ -324,7 +341,7 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
             "effective_guidance_scale": float("nan")
             if (scale := result.effective_guidance_scale) is None
             else round(scale, 4),
-            "guidance_warning": cell.named_method.problems([cell.guidance_weight], cell.sampler),
+            "guidance_warning": _problems(cell),
             "sampler": cell.sampler.kind,
             "sampling_steps": cell.sampler.sampling_steps,
             "network_evaluations": result.network_evaluations,
@@ -336,11 +353,13 @@ def judged(experiment: Experiment, result: CellResult) -> JudgedCell:
             "images_per_second": round(images / result.seconds, 1),
             "device": result.device,
             "precision": cell.precision,
+            "guide_evaluations": result.guide_evaluations,
         },
         label_sets=cell.asked,
         pixels=result.pixels,
         logits=result.logits,
         unconditional=cell.guidance_weight == cell.method.facts.unconditional_at,
+        guided_by_classifier=cell.guide_digest != "",
     )
 
 

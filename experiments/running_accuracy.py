@@ -76,7 +76,9 @@ class RunningAccuracy:
         for kept in self._due:
             results = list(self.sweep.run(self.sweep.unguided_cells(kept)))
             self.results += results
-            rows = sweep_rows([judged(experiment, result) for result in results], self.sweep.evaluator.vocabulary)
+            rows = sweep_rows(
+                [judged(experiment, result) for result in results], self.sweep.evaluators.first.vocabulary
+            )
             self._tables.append(rows)
             table = accuracy_by_epoch(pd.concat(self._tables), pd.DataFrame(self.training.log.rows))
             write_csv(experiment.reports / "accuracy_by_epoch.csv", table)

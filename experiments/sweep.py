@@ -12,7 +12,7 @@ from experiments.configuration import Experiment
 from experiments.reporting import CELLS
 
 if TYPE_CHECKING:
-    from evaluator.classifiers.weights import Evaluator
+    from experiments.evaluators import Evaluators
     from lab.data.labels import LabelSet
     from lab.guidance.methods import NamedMethod
     from lab.machine.computation import Computation
@@ -26,13 +26,13 @@ class Sweep:
 
     Args:
         experiment: the experiment.
-        evaluator: judges the images.
+        evaluators: the first judges the images; it may guide too, and so may the guide.
         label_sets: the label sets of every label-set file, by its name.
         computation: the device and the precision.
     """
 
     experiment: Experiment
-    evaluator: Evaluator
+    evaluators: Evaluators
     label_sets: dict[str, tuple[LabelSet, ...]]
     computation: Computation
 
@@ -41,6 +41,14 @@ class Sweep:
         from lab.machine.files import digest
 
         return digest(self.experiment.evaluator_file)
+
+    def _guide_digest(self, named: NamedMethod) -> str:
+        """Return the digest of the file of the classifier that a method is guided by, or "" if none guides."""
+        from lab.guidance.method import guided_by
+        from lab.machine.files import digest
+
+        files = {"": None, "guide": self.experiment.guide_file, "judge": self.experiment.evaluator_file}
+        return "" if (file := files[guided_by(named.method)]) is None else digest(file)
 
     def cells(
         self,
@@ -78,10 +86,11 @@ class Sweep:
                 sampler=self.experiment.sampler,
                 precision=self.computation.precision,
                 seeds=self.experiment.sweep.seeds,
+                guide_digest=guide_digest,
                 **(weaker if named.method.facts.needs_weaker else {}),
             )
             for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in checkpoints]
-            for named in methods
+            for named, guide_digest in [(named, self._guide_digest(named)) for named in methods]
             # Guided by itself, a checkpoint is unguided at twice the cost.
             if not (named.method.facts.needs_weaker and kept == weakest)
             for weight in weights
@@ -101,12 +110,18 @@ class Sweep:
         from lab.types import ClassLogits, PixelImages
 
         def judge(pixels: PixelImages) -> ClassLogits:
-            return logits_in_batches(self.evaluator.classifier, pixels)
+            return logits_in_batches(self.evaluators.first.classifier, pixels)
 
         experiment, computation = self.experiment, self.computation
-        engine = Engine(judge, computation.device, computation.compiled, experiment.sweep.batch_size)
+        engine = Engine(
+            judge,
+            computation.device,
+            computation.compiled,
+            experiment.sweep.batch_size,
+            self.evaluators.classifiers,
+        )
         folder = experiment.checkpoints / CELLS
-        return run_sweep(cells, experiment.swept_checkpoints, self.evaluator.vocabulary, engine, folder)
+        return run_sweep(cells, experiment.swept_checkpoints, self.evaluators.first.vocabulary, engine, folder)
 
     def run_all(self, checkpoints: list[KeptCheckpoint]) -> tuple[list[CellResult], list[CellResult]]:
         """Return the result of every cell of the sweep, and the results of earlier sweeps' other cells.

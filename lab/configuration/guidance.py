@@ -15,7 +15,8 @@ class GuidanceConfig:
     rescale (phi): rescaled guidance. projected (eta, momentum, largest_norm): APG. zero_star: CFG-Zero*. tangential:
     TCFG. magnitude (damping): MAMBO-G. plus_plus: CFG++, for DDIM and w from -1 to 0, without clamping. auto:
     autoguidance with the run's first checkpoint. composed (avoid, avoided_scale): one term for each class of a label
-    set. A method may occur several times with different settings."""
+    set. classifier (scale, by, gradient, joint, marginal, softplus, likelihood): the gradient of a classifier. A method
+    may occur several times with different settings."""
 
     def __post_init__(self) -> None:
         if not self.method:

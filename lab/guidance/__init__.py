@@ -15,6 +15,7 @@ Every method has a weight w. At its neutral settings it equals plain classifier-
     tangential          tangential: TCFG, along the common direction of the halves
     magnitude           magnitude: MAMBO-G, less guidance where it would change more
     composed            composed: one term for each class of a label set
-    evaluation_counter  the cost of a method in network evaluations
+    classifier          classifier: by the gradient of a classifier, on top of plain guidance
+    evaluation_counter  the cost of a method in evaluations of the denoiser and of a classifier
     effective_scale     how far a method moves along plain guidance, measured while sampling
 """

@@ -1,13 +1,13 @@
 """The protocol of a guidance method: settings that turn a noise predictor into a guided one."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.schedules import NoiseSchedule
-from lab.types import NoisePredictor
+from lab.types import ImageClassifier, NoisePredictor
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Unguided:
         schedule: the noise schedule that both were trained on.
         grid: the timesteps of the sampler, in falling order.
         vocabulary: the classes of the conditions.
+        classifiers: those that may guide, by name; none if no method needs one.
     """
 
     predictor: NoisePredictor
@@ -27,6 +28,7 @@ class Unguided:
     schedule: NoiseSchedule
     grid: Sequence[int]
     vocabulary: ClassVocabulary
+    classifiers: Mapping[str, ImageClassifier] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,3 +61,8 @@ class GuidanceMethod(Protocol):
     def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
         """Return the noise predictor guided at weight w."""
         ...
+
+
+def guided_by(method: GuidanceMethod) -> str:
+    """Return the name of the classifier that a method is guided by, its `guided_by`, or "" if it needs none."""
+    return str(getattr(method, "guided_by", ""))

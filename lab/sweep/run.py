@@ -6,8 +6,8 @@ weights start from the same noise, so their rows are paired.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from lab.diffusion.samplers import moments, sample
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.guidance.effective_scale import EffectiveScale, effective_scale
-from lab.guidance.evaluation_counter import EvaluationCounter
+from lab.guidance.evaluation_counter import ClassifierCounter, EvaluationCounter
 from lab.guidance.method import Unguided
 from lab.machine.computation import Computation
 from lab.machine.memory import blank_inputs, images_that_fit
 from lab.sweep.cells import CellResult, SweepCell, load_result, save_result
 from lab.training.checkpoints import Checkpoint, load_checkpoint
-from lab.types import ClassLogits, Images, NoisePredictor, PixelImages
+from lab.types import ClassLogits, ImageClassifier, Images, NoisePredictor, PixelImages
 
 Judge = Callable[[PixelImages], ClassLogits]
 
@@ -41,12 +41,14 @@ class Engine:
         device: the device of the networks.
         compiled: whether torch compiles the networks.
         batch_size: images sampled together; 0 means as many as fit into memory.
+        classifiers: those that may guide, by name, on the same device.
     """
 
     judge: Judge
     device: torch.device
     compiled: bool = False
     batch_size: int = 0
+    classifiers: Mapping[str, ImageClassifier] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def run_cells(
     of_wanted = [cell.key in wanted for cell in cells for _ in cell.asked]
     counter, weak_counter = EvaluationCounter(loaded.network), EvaluationCounter(weak or loaded.network)
     meter = EffectiveScale()
-    guided = _guided(cells[0], checkpoint, meter.observed(counter), meter.foreign(weak_counter))
+    guides = {name: ClassifierCounter(classifier) for name, classifier in engine.classifiers.items()}
+    classifiers = {name: meter.classifying(guide) for name, guide in guides.items()}
+    guided = _guided(cells[0], checkpoint, meter.observed(counter), meter.foreign(weak_counter), classifiers)
     predictor = meter.measured(guided)
     schedule = noise_schedule(checkpoint.schedule)
     started, sampled = time.perf_counter(), 0
@@ -138,18 +142,20 @@ def run_cells(
     by_cell = zip(cells, torch.split(pixels, sizes), torch.split(projections, sizes), strict=True)
     finished = [(cell, of_cell, effective_scale(sums)) for cell, of_cell, sums in by_cell if cell.key in wanted]
     logits = [engine.judge(of_cell).cpu() for _, of_cell, _ in finished]
-    evaluations = (counter.evaluations + weak_counter.evaluations) / sampled
+    evaluations = _each(counter.evaluations + weak_counter.evaluations, sampled)
+    guide_evaluations = _each(sum(guide.evaluations for guide in guides.values()), sampled)
     seconds = max(time.perf_counter() - started, 1e-9)
     results = [
         CellResult(
             cell=cell,
             pixels=of_cell,
             logits=logits_of_cell,
-            network_evaluations=int(evaluations) if evaluations.is_integer() else evaluations,
+            network_evaluations=evaluations,
             seconds=seconds * len(of_cell) / sum(map(len, logits)),
             warm_up_seconds=loaded.warm_up_seconds,
             device=str(engine.device),
             effective_guidance_scale=scale,
+            guide_evaluations=guide_evaluations,
         )
         for (cell, of_cell, scale), logits_of_cell in zip(finished, logits, strict=True)
     ]
@@ -158,11 +164,22 @@ def run_cells(
     return results
 
 
-def _guided(cell: SweepCell, checkpoint: Checkpoint, network: NoisePredictor, weak: NoisePredictor) -> NoisePredictor:
+def _each(total: int, images: int) -> float:
+    """Return how many come to each image, a whole number if they divide evenly."""
+    return total / images if total % images else total // images
+
+
+def _guided(
+    cell: SweepCell,
+    checkpoint: Checkpoint,
+    network: NoisePredictor,
+    weak: NoisePredictor,
+    classifiers: Mapping[str, ImageClassifier],
+) -> NoisePredictor:
     """Return the network with the guidance of a cell."""
     schedule = noise_schedule(checkpoint.schedule)
     grid = timestep_grid(schedule.timesteps, cell.sampler.sampling_steps)
-    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary)
+    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary, classifiers)
     return cell.method.guide(unguided, cell.guidance_weight)
 
 
@@ -216,9 +233,13 @@ def run_sweep(
         yield from (result for result in finished.values() if result is not None)
 
 
-@torch.inference_mode()
 def denoising_strip(
-    checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device, checkpoints: Path
+    checkpoint: Checkpoint,
+    cell: SweepCell,
+    count: int,
+    device: torch.device,
+    checkpoints: Path,
+    classifiers: Mapping[str, ImageClassifier] | None = None,
 ) -> list[PixelImages]:
     """Return the first images of a cell at every moment from starting noise to finished image.
 
@@ -228,6 +249,7 @@ def denoising_strip(
         count: the number of images.
         device: the device to compute on.
         checkpoints: the folder of the checkpoints, which holds the weaker checkpoint of autoguidance.
+        classifiers: those that may guide, by name, on the device; none if the cell's method needs none.
 
     Returns:
         sampling_steps + 1 batches of `count` images.
@@ -239,6 +261,7 @@ def denoising_strip(
     )
     conditions = checkpoint.vocabulary.conditions(cell.asked[:count]).to(device)
     noise = NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape, schedule.noise)
-    predictor = _guided(cell, checkpoint, network, weak or network)
+    predictor = _guided(cell, checkpoint, network, weak or network, classifiers or {})
     denoising = Denoising(predictor, schedule, conditions, noise)
-    return [to_pixels(images).cpu() for images in moments(cell.sampler, denoising)]
+    with torch.inference_mode():
+        return [to_pixels(images).cpu() for images in moments(cell.sampler, denoising)]
