@@ -68,6 +68,17 @@ class EvaluatorConfig:
 
 
 @dataclass(frozen=True)
+class GuideConfig:
+    """The classifier of --guidance.method classifier, trained on the generator's images. It judges nothing.
+
+    Its training is the evaluator's with another seed. Runs without that method do not train it.
+    """
+
+    kind: ClassifierKind | None = None
+    """The architecture; by default that of --evaluator.kind."""
+
+
+@dataclass(frozen=True)
 class SecondEvaluatorConfig:
     """A second classifier, whose features measure image quality. It does not affect the ranking.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from evaluator.configuration import EvaluatorConfig, SecondEvaluatorConfig
+from evaluator.configuration import EvaluatorConfig, GuideConfig, SecondEvaluatorConfig
 from lab.configuration.checks import require_name, require_range
 from lab.configuration.data import DataConfig
 from lab.configuration.diffusion import (
@@ -61,6 +61,7 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     second_evaluator: SecondEvaluatorConfig = field(default_factory=SecondEvaluatorConfig)
+    guide: GuideConfig = field(default_factory=GuideConfig)
     denoiser: DenoiserChoice | ImportedUNet2DConfig = field(default_factory=ContextUnetConfig)
     schedule: ScheduleChoice | BetasScheduleConfig = field(default_factory=CosineScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -173,6 +174,11 @@ class Experiment:
         return self.checkpoints / "second_evaluator.pt"
 
     @property
+    def guide_file(self) -> Path:
+        """The classifier that guides, which this experiment trains."""
+        return self.checkpoints / "guide.pt"
+
+    @property
     def reports(self) -> Path:
         """Where this experiment's report is written."""
         return self.root / "reports" / self.name
@@ -208,6 +214,12 @@ class Experiment:
         """Return the settings that decide the evaluator, by section; one trained with others is refused."""
         sections = {key: getattr(self, key) for key in ("evaluator", "second_evaluator")}
         return {"data": self._deciding_data, "seed": self.seed, **sections}
+
+    def guide_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the classifier that guides, by section; one trained with others is refused."""
+        kind = self.guide.kind or self.evaluator.kind
+        guide = replace(self.evaluator, kind=kind, weights=None)
+        return {"data": self._deciding_data, "seed": self.seed, "guide": guide}
 
     @property
     def _deciding_data(self) -> DataConfig:

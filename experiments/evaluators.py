@@ -1,10 +1,10 @@
-"""Evaluators of an experiment: the one that ranks and an optional second one, trained if they do not exist yet."""
+"""Classifiers of an experiment, trained if they do not exist yet: the evaluator that ranks, a second one, a guide."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
 from lab.configuration.checks import as_primitives, require_same_settings
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evaluator.classifiers.weights import Evaluator
     from evaluator.configuration import EvaluatorConfig
     from lab.data.labelled_images import LabelledImages
+    from lab.types import ImageClassifier
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,19 @@ class Evaluators:
         first: the evaluator that ranks.
         images: number of images that trained it, or None if it came from a file.
         second: the evaluator that measures quality, or None.
+        guide: the classifier that guides and judges nothing, or None.
     """
 
     first: Evaluator
     images: int | None
     second: Evaluator | None
+    guide: Evaluator | None = None
+
+    @property
+    def classifiers(self) -> dict[str, ImageClassifier]:
+        """Those that may guide, by the name that the method of guidance has for them."""
+        guide = {} if self.guide is None else {"guide": self.guide}
+        return {name: each.classifier.requires_grad_(False) for name, each in ({"judge": self.first} | guide).items()}
 
 
 def evaluator_parts(
@@ -68,7 +77,7 @@ def first_evaluator(experiment: Experiment, images: LabelledImages, device: torc
 
     if experiment.evaluator.weights is None and not experiment.evaluator_of:
         path, config = experiment.evaluator_file, experiment.evaluator
-        return trained_once(path, experiment, config, images, experiment.seed, device)
+        return trained_once(path, experiment, config, images, experiment.seed, device, experiment.evaluator_settings())
     evaluator = load_evaluator(experiment.evaluator_file, images.vocabulary, device)
     evaluator.require_image_shape(images.image_shape, experiment.evaluator_file)
     if experiment.evaluator_of:
@@ -94,7 +103,23 @@ def require_same_images(experiment: Experiment, evaluator: Evaluator, images: La
 def second_evaluator(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator:
     """Return the second evaluator: trained like the first one, with another architecture and seed."""
     config = replace(experiment.evaluator, kind=experiment.second_evaluator.kind, weights=None)
-    return trained_once(experiment.second_evaluator_file, experiment, config, images, experiment.seed + 1, device)
+    path, settings = experiment.second_evaluator_file, experiment.evaluator_settings()
+    return trained_once(path, experiment, config, images, experiment.seed + 1, device, settings)
+
+
+def guiding_classifier(experiment: Experiment, images: LabelledImages, device: torch.device) -> Evaluator | None:
+    """Return the classifier that guides, trained like the first evaluator on the generator's images, if one is needed.
+
+    It shares no image with the evaluators and sees none that the generator does not see.
+    """
+    from lab.guidance.method import guided_by
+    from lab.guidance.methods import named_methods
+
+    if not any(guided_by(named.method) == "guide" for named in named_methods(experiment.guidance.method)):
+        return None
+    settings = experiment.guide_settings()
+    path, seed = experiment.guide_file, experiment.seed + 2
+    return trained_once(path, experiment, settings["guide"], images, seed, device, settings)
 
 
 def trained_once(
@@ -104,16 +129,18 @@ def trained_once(
     images: LabelledImages,
     seed: int,
     device: torch.device,
+    settings: dict[str, Any],
 ) -> Evaluator:
     """Return the evaluator in a file; if the file does not exist, train an evaluator on these images and save it.
 
     Args:
         path: the file.
-        experiment: whose evaluator; its settings are stored in the file.
+        experiment: whose evaluator.
         config: the classifier and its training.
         images: what it is trained on.
         seed: of the initial weights, the order and the jitter.
         device: where to put it.
+        settings: those that decide it, by section, which are stored in the file.
 
     Raises:
         LabError: the file's evaluator has other settings, classes or images.
@@ -125,7 +152,7 @@ def trained_once(
     from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
 
     vocabulary, image_shape = images.vocabulary, images.image_shape
-    settings = experiment.evaluator_settings() | {"images": images.digest}
+    settings = settings | {"images": images.digest}
     if not path.exists():
         classifier = build_classifier(config, image_shape[0], len(vocabulary), seed).to(device)
         precision = training_precision(experiment.precision, device, image_shape[1])

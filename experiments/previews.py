@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from lab.data.labels import LabelSet
     from lab.machine.computation import Computation
     from lab.training.checkpoints import Checkpoint
+    from lab.types import ImageClassifier
 
 COLUMNS = 10
 FOLDER = "previews"
@@ -29,6 +31,7 @@ def write_preview(
     weak: Path | None,
     label_sets: tuple[LabelSet, ...],
     computation: Computation,
+    classifiers: Mapping[str, ImageClassifier] | None = None,
 ) -> Path:
     """Write `step000100.png`, images of ten label sets with a row for each method and weight, and return its path.
 
@@ -40,6 +43,7 @@ def write_preview(
         weak: the weak checkpoint of autoguidance. Until it exists, it is None and autoguidance has no rows.
         label_sets: the label sets.
         computation: the device and the precision.
+        classifiers: those that may guide, by name; none if no method needs one.
     """
     import numpy as np
 
@@ -65,7 +69,14 @@ def write_preview(
     grid = timestep_grid(schedule.timesteps, experiment.sampler.sampling_steps)
     seeds = [(0, place) for place in range(len(label_sets))]
     unguided = Unguided(
-        predictor, weaker, schedule, grid, vocabulary, StepRandomness(seeds), checkpoint.denoiser.prediction
+        predictor,
+        weaker,
+        schedule,
+        grid,
+        vocabulary,
+        StepRandomness(seeds),
+        checkpoint.denoiser.prediction,
+        classifiers or {},
     )
     rows, names = [], []
     for named in methods:

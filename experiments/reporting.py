@@ -203,7 +203,14 @@ def report(evidence: Evidence) -> pd.DataFrame:
     training = pd.DataFrame(evidence.training_log)
     by_epoch = accuracy_by_epoch(pd.concat([results.sweep, measured]), training)
     shown = images_shown(experiment.pictures)
-    moments = denoising_strip(checkpoint, best_cell, shown, evidence.computation.device, experiment.swept_checkpoints)
+    moments = denoising_strip(
+        checkpoint,
+        best_cell,
+        shown,
+        evidence.computation.device,
+        experiment.swept_checkpoints,
+        evaluators.classifiers,
+    )
     timesteps = noise_schedule(checkpoint.schedule).timesteps
     grid = timestep_grid(timesteps, best_cell.sampler.sampling_steps)
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
@@ -297,16 +304,23 @@ def too_few_images(seeds: int, label_sets: Mapping[str, Sequence[LabelSet]], tab
 def sampling_warnings(experiment: Experiment, vocabulary: ClassVocabulary) -> list[str]:
     """Say in words what a reader should know of the noise schedule and the guidance before believing a number."""
     from lab.diffusion.schedules import noise_schedule
+    from lab.guidance.method import guided_by
     from lab.guidance.methods import named_methods
 
     of_schedule = noise_schedule(experiment.schedule).warning()
-    weights = experiment.sweep.guidance_weights
+    methods, weights = named_methods(experiment.guidance.method), experiment.sweep.guidance_weights
+    by_judge = [named.label for named in methods if guided_by(named.method) == "judge"]
     return [
         *([] if of_schedule is None else [of_schedule]),
         *(
             f"guidance method {named.label}: {problems}"
-            for named in named_methods(experiment.guidance.method)
+            for named in methods
             if (problems := guidance_problems(experiment, named, weights, experiment.sampler, vocabulary))
+        ),
+        *(
+            [f"the evaluator guides the images that it judges, which is not to be believed: {', '.join(by_judge)}"]
+            if by_judge
+            else []
         ),
     ]
 
@@ -336,6 +350,14 @@ def settings_in_words(cell: SweepCell) -> str:
     return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
+def _problems(experiment: Experiment, cell: SweepCell, vocabulary: ClassVocabulary) -> str:
+    """Return in words why a cell's row should be doubted, or nothing."""
+    from evaluator.judging.cells import NOT_TO_BE_BELIEVED
+
+    beyond = guidance_problems(experiment, cell.named_method, [cell.guidance_weight], cell.sampler, vocabulary)
+    return "; ".join([*([NOT_TO_BE_BELIEVED] if cell.guided_by_judge else []), *([beyond] if beyond else [])])
+
+
 def judged(experiment: Experiment, result: CellResult, vocabulary: ClassVocabulary) -> JudgedCell:
     """Return a finished cell as the evaluator's tables want it: the columns of `sweep.csv`, images and logits."""
     from evaluator.judging.cells import JudgedCell
@@ -356,9 +378,7 @@ def judged(experiment: Experiment, result: CellResult, vocabulary: ClassVocabula
             "effective_guidance_scale": float("nan")
             if (scale := result.effective_guidance_scale) is None
             else round(scale, 4),
-            "guidance_warning": guidance_problems(
-                experiment, cell.named_method, [cell.guidance_weight], cell.sampler, vocabulary
-            ),
+            "guidance_warning": _problems(experiment, cell, vocabulary),
             "sampler": cell.sampler.kind,
             "sampling_steps": cell.sampler.sampling_steps,
             "network_evaluations": result.network_evaluations,
@@ -370,11 +390,13 @@ def judged(experiment: Experiment, result: CellResult, vocabulary: ClassVocabula
             "images_per_second": round(images / result.seconds, 1),
             "device": result.device,
             "precision": cell.precision,
+            "guide_evaluations": result.guide_evaluations,
         },
         label_sets=cell.asked,
         pixels=result.pixels,
         logits=result.logits,
         unconditional=cell.guidance_weight == cell.method.facts.unconditional_at,
+        guided_by_classifier=cell.guide_digest != "",
     )
 
 

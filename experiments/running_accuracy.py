@@ -76,7 +76,7 @@ class RunningAccuracy:
         for kept in self._due:
             results = list(self.sweep.run(self.sweep.unguided_cells(kept)))
             self.results += results
-            vocabulary = self.sweep.evaluator.vocabulary
+            vocabulary = self.sweep.evaluators.first.vocabulary
             rows = sweep_rows([judged(experiment, result, vocabulary) for result in results], vocabulary)
             self._tables.append(rows)
             table = accuracy_by_epoch(pd.concat(self._tables), pd.DataFrame(self.training.log.rows))

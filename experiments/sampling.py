@@ -15,9 +15,11 @@ from lab.errors import LabError
 from lab.text import printable
 
 if TYPE_CHECKING:
+    import torch
+
     from lab.data.labels import LabelSet
     from lab.training.checkpoints import Checkpoint
-    from lab.types import PixelImage, PixelImages, PixelMoments
+    from lab.types import ImageClassifier, PixelImage, PixelImages, PixelMoments
 
 GRID_COLUMNS = 8
 GRID_GAP = 2
@@ -47,6 +49,8 @@ class Sampling:
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     weak_checkpoint: Path | None = None
     """The weaker checkpoint of --guidance.method auto, such as an earlier one of the same training."""
+    guide: Path | None = None
+    """The classifier of --guidance.method classifier, like checkpoints/digits/guide.pt."""
     sampler: SamplerChoice = field(default_factory=DPMSolverConfig)
     seed: int = 0
     """Decides the starting noise. The images of seed s are those that the sweep samples for its seed s."""
@@ -99,6 +103,7 @@ def sample_pictures(sampling: Sampling) -> None:
     from evaluator.reporting.picture_folders import require_drawable
     from lab.data.labelled_images import spread_evenly
     from lab.diffusion.schedules import noise_schedule
+    from lab.guidance.method import guided_by
     from lab.guidance.methods import named_method
     from lab.library import sample_moments
     from lab.machine.computation import chosen_computation
@@ -112,6 +117,11 @@ def sample_pictures(sampling: Sampling) -> None:
     named = named_method(sampling.guidance.method[0])
     if named.method.facts.needs_weaker != (sampling.weak_checkpoint is not None):
         raise LabError("--guidance.method auto and --weak-checkpoint belong together; give both or neither")
+    guide_needed = guided_by(named.method)
+    if guide_needed == "judge":
+        raise LabError("--guidance.method classifier has by=judge, and sample has no judge; use --guide and by=guide")
+    if bool(guide_needed) != (sampling.guide is not None):
+        raise LabError("--guidance.method classifier and --guide belong together; give both or neither")
     checkpoint = (read_checkpoint if sampling.pipeline is None else import_pipeline)(sampling.source)
     channels, height, width = checkpoint.image_shape
     require_drawable(channels)
@@ -127,7 +137,7 @@ def sample_pictures(sampling: Sampling) -> None:
         if problem:
             print(f"warning: guidance method {named.label}: {problem}", file=sys.stderr)
     computation = chosen_computation(sampling.device, sampling.precision, checkpoint.denoiser.width)
-    weaker = _weaker(sampling, checkpoint)
+    weaker, guide = _weaker(sampling, checkpoint), _guide(sampling, checkpoint, computation.device)
     if any(label_sets) and not checkpoint.denoiser.conditional:
         print(f"warning: {sampling.source} has no condition, so its images do not show label sets", file=sys.stderr)
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
@@ -140,6 +150,7 @@ def sample_pictures(sampling: Sampling) -> None:
                 sampling.guidance_weight,
                 guidance=sampling.guidance.method[0],
                 weaker=weaker,
+                guide=guide,
                 sampler=sampling.sampler,
                 noise_seeds=noise_seeds_of(name, sampling.seed, len(label_sets)),
                 steps=spread_evenly(sampling.strip, sampling.sampler.sampling_steps + 1).tolist(),
@@ -203,6 +214,21 @@ def _weaker(sampling: Sampling, checkpoint: Checkpoint) -> Checkpoint | None:
     if (weaker.schedule, weaker.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
         raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {sampling.source}")
     return weaker
+
+
+def _guide(sampling: Sampling, checkpoint: Checkpoint, device: torch.device) -> ImageClassifier | None:
+    """Return the classifier that guides, or None for the other methods.
+
+    Raises:
+        LabError: it cannot be read, or it differs in vocabulary or image size.
+    """
+    from evaluator.classifiers.weights import load_evaluator
+
+    if (path := sampling.guide) is None:
+        return None
+    guide = load_evaluator(path, checkpoint.vocabulary, device)
+    guide.require_image_shape(checkpoint.image_shape, path)
+    return guide.classifier
 
 
 def _sheet(pixels: PixelImages, columns: int) -> PixelImage:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from experiments.evaluators import trained_evaluators
+from experiments.evaluators import guiding_classifier, trained_evaluators
 from experiments.previews import remove_previews, write_preview
 from experiments.reporting import (
     Evidence,
@@ -116,8 +116,11 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
         rehearse(experiment, vocabulary)
         # Read again: before the lock was had, another run may have trained further.
         training = training_run(experiment, splits.generator, computation)
-        evaluators = trained_evaluators(experiment, splits.evaluator, computation.device)
-        sweep = Sweep(experiment, evaluators.first, label_sets, computation)
+        evaluators = replace(
+            trained_evaluators(experiment, splits.evaluator, computation.device),
+            guide=guiding_classifier(experiment, splits.generator, computation.device),
+        )
+        sweep = Sweep(experiment, evaluators, label_sets, computation)
         measured = train(experiment, training, sweep)
         cells, earlier = sweep.run_all(training.kept)
         log = training.log
@@ -345,7 +348,9 @@ def train(experiment: Experiment, run: TrainingRun, sweep: Sweep) -> list[CellRe
             board.add_step(step)
             if every and step.step % every == 0:
                 weak = run.kept[0].path if run.kept[0].step <= step.step else None
-                preview = write_preview(experiment, run.checkpoint(), weak, shown, sweep.computation)
+                preview = write_preview(
+                    experiment, run.checkpoint(), weak, shown, sweep.computation, sweep.evaluators.classifiers
+                )
                 board.add_preview(preview, step.step)
             if step.ends_epoch and step.epoch in experiment.training.scored_epochs:
                 for measurement in accuracy.measure():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     import torch
 
     from evaluator.classifiers.weights import Evaluator
+    from experiments.evaluators import Evaluators
     from lab.data.labels import ClassVocabulary, LabelSet
     from lab.guidance.methods import NamedMethod
     from lab.machine.computation import Computation
     from lab.sweep.cells import CellResult, SweepCell
     from lab.sweep.run import Engine, Judge
     from lab.training.runs import KeptCheckpoint
+    from lab.types import ImageClassifier
 
 
 def judge_of(evaluator: Evaluator) -> Judge:
@@ -31,11 +33,15 @@ def judge_of(evaluator: Evaluator) -> Judge:
     return partial(logits_in_batches, evaluator.classifier)
 
 
-def loaded_judge(path: Path, vocabulary: ClassVocabulary, device: torch.device) -> Judge:
-    """Load an evaluator as a sweep calls it."""
+def loaded_classifiers(
+    files: Sequence[Path], vocabulary: ClassVocabulary, device: torch.device
+) -> tuple[Judge, Mapping[str, ImageClassifier]]:
+    """Load the evaluator, and the guide if it has a file too, as a sweep calls them."""
     from evaluator.classifiers.weights import load_evaluator
+    from experiments.evaluators import Evaluators
 
-    return judge_of(load_evaluator(path, vocabulary, device))
+    first, *guides = (load_evaluator(file, vocabulary, device) for file in files)
+    return judge_of(first), Evaluators(first, None, None, *guides).classifiers
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,13 @@ class Sweep:
 
     Args:
         experiment: the experiment.
-        evaluator: judges the images.
+        evaluators: the first judges the images; it may guide too, and so may the guide.
         label_sets: the label sets of every label-set file, by its name.
         computation: the device and the precision.
     """
 
     experiment: Experiment
-    evaluator: Evaluator
+    evaluators: Evaluators
     label_sets: dict[str, tuple[LabelSet, ...]]
     computation: Computation
 
@@ -59,6 +65,14 @@ class Sweep:
         from lab.machine.files import digest
 
         return digest(self.experiment.evaluator_file)
+
+    def _guide_digest(self, named: NamedMethod) -> str:
+        """Return the digest of the file of the classifier that a method is guided by, or "" if none guides."""
+        from lab.guidance.method import guided_by
+        from lab.machine.files import digest
+
+        files = {"": None, "guide": self.experiment.guide_file, "judge": self.experiment.evaluator_file}
+        return "" if (file := files[guided_by(named.method)]) is None else digest(file)
 
     def cells(
         self,
@@ -96,10 +110,11 @@ class Sweep:
                 sampler=self.experiment.sampler,
                 precision=self.computation.precision,
                 seeds=self.experiment.sweep.seeds,
+                guide_digest=guide_digest,
                 **(weaker if named.method.facts.needs_weaker else {}),
             )
             for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in checkpoints]
-            for named in methods
+            for named, guide_digest in [(named, self._guide_digest(named)) for named in methods]
             # Guided by itself, a checkpoint is unguided at twice the cost.
             if not (named.method.facts.needs_weaker and kept == weakest)
             for weight in weights
@@ -118,15 +133,20 @@ class Sweep:
 
         experiment = self.experiment
         folder = experiment.checkpoints / CELLS
-        return run_sweep(cells, experiment.swept_checkpoints, self.evaluator.vocabulary, self._engine, folder)
+        return run_sweep(cells, experiment.swept_checkpoints, self.evaluators.first.vocabulary, self._engine, folder)
 
     @property
     def _engine(self) -> Engine:
         from lab.sweep.run import Engine
 
-        computation = self.computation
-        judge = judge_of(self.evaluator)
-        return Engine(judge, computation.device, computation.compiled, self.experiment.sweep.batch_size)
+        computation, evaluators = self.computation, self.evaluators
+        return Engine(
+            judge_of(evaluators.first),
+            computation.device,
+            computation.compiled,
+            self.experiment.sweep.batch_size,
+            evaluators.classifiers,
+        )
 
     def run_spread(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
         """Yield the result of every cell, having workers run those that have none yet, if the settings say so.
@@ -136,20 +156,22 @@ class Sweep:
         import torch
 
         from lab.machine.devices import chosen_devices
+        from lab.machine.files import digest
         from lab.machine.processes import on_processes
         from lab.sweep.run import Bench
         from lab.sweep.spread import SweepWork, spread_sweep
 
-        experiment, vocabulary = self.experiment, self.evaluator.vocabulary
+        experiment, vocabulary = self.experiment, self.evaluators.first.vocabulary
         workers = experiment.sweep.workers or len(chosen_devices(experiment.device))
         if workers == 1:
             return self.run(cells)
+        files = (experiment.evaluator_file, *([experiment.guide_file] if self.evaluators.guide else []))
         work = SweepWork(
             checkpoints=experiment.swept_checkpoints,
             vocabulary=vocabulary,
-            judge=experiment.evaluator_file,
-            judge_digest=self._evaluator_digest,
-            load_judge=loaded_judge,
+            classifiers=files,
+            digests=tuple(map(digest, files)),
+            load_classifiers=loaded_classifiers,
             device=experiment.device,
             compiled=experiment.compiled,
             threads=torch.get_num_threads(),

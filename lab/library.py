@@ -32,7 +32,7 @@ from lab.training.checkpoints import Checkpoint, load_checkpoint
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
 from lab.training.trainer import Trainer
-from lab.types import NoisePredictor, PixelImage, PixelImages, PixelMoments
+from lab.types import ImageClassifier, NoisePredictor, PixelImage, PixelImages, PixelMoments
 
 Guidance = Callable[[NoisePredictor, float], NoisePredictor]
 """Makes a guided noise predictor of a noise predictor and a weight."""
@@ -84,6 +84,7 @@ def sample(
     *,
     guidance: str | Guidance = "plain",
     weaker: Checkpoint | None = None,
+    guide: ImageClassifier | None = None,
     sampler: SamplerConfig | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -100,6 +101,7 @@ def sample(
         guidance_weight: w in eps = (1 + w) eps_conditional - w eps_unconditional.
         guidance: a method by name, like "interval:low=0.1,high=2", or a function of a noise predictor and w.
         weaker: the weaker checkpoint of "auto".
+        guide: the classifier of "classifier", on the same device.
         sampler: settings of the sampler; DPM-Solver++(2M) with 8 steps if not given.
         seed: of the starting noise.
         device: "auto", "cpu", "cuda", ...
@@ -115,6 +117,7 @@ def sample(
         guidance_weight,
         guidance=guidance,
         weaker=weaker,
+        guide=guide,
         sampler=sampler,
         noise_seeds=noise_seeds_of("ask", seed, len(label_sets)),
         device=device,
@@ -131,6 +134,7 @@ def sample_moments(
     *,
     guidance: str | Guidance = "plain",
     weaker: Checkpoint | None = None,
+    guide: ImageClassifier | None = None,
     sampler: SamplerConfig | None = None,
     noise_seeds: Sequence[tuple[int, ...]],
     steps: Sequence[int] = (),
@@ -164,7 +168,14 @@ def sample_moments(
         if named is None:
             return guidance(network, guidance_weight)  # type: ignore[operator]  # a function, where it is no name
         unguided = Unguided(
-            network, worse, schedule, grid, vocabulary, StepRandomness(seeds), checkpoint.denoiser.prediction
+            network,
+            worse,
+            schedule,
+            grid,
+            vocabulary,
+            StepRandomness(seeds),
+            checkpoint.denoiser.prediction,
+            {} if guide is None else {"guide": guide},
         )
         return named.method.guide(unguided, guidance_weight)
 

@@ -3,6 +3,7 @@
 Shapes are jaxtyping annotations. They are checked under pytest and ignored otherwise.
 """
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -42,6 +43,10 @@ ClassLogits = Float[Tensor, "batch class"]
 
 ClassChoices = Bool[Tensor, "batch class"]
 """A row for each image: True at the classes of its label set, or at the classes that the evaluator predicts."""
+
+
+ImageClassifier = Callable[[Images], ClassLogits]
+"""A function from images in [-1, 1] to one logit per class, each image by itself, through which gradients pass."""
 
 
 @runtime_checkable

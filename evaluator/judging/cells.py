@@ -9,6 +9,8 @@ from lab.types import ClassLogits, PixelImages
 
 CELL = ["checkpoint", "epoch", "label_set", "guidance_method", "guidance_weight"]
 """The columns that identify a cell of an experiment."""
+NOT_TO_BE_BELIEVED = "its guide is its judge: not to be believed"
+"""The warning of a row whose images were guided by the evaluator that judges them."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class JudgedCell:
         pixels: the images, (N, C, H, W).
         logits: the evaluator's logits, (N, K).
         unconditional: whether the guidance method at this weight ignores the label sets.
+        guided_by_classifier: whether a classifier guided the images.
     """
 
     settings: dict[str, Any]
@@ -30,3 +33,4 @@ class JudgedCell:
     pixels: PixelImages
     logits: ClassLogits
     unconditional: bool = False
+    guided_by_classifier: bool = False

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from evaluator.judging.cells import NOT_TO_BE_BELIEVED
 from evaluator.judging.scoring import ScoredImages
 from evaluator.judging.selection import selection
 from lab.errors import LabError
@@ -61,7 +62,8 @@ def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages])
     """Return the rows of `accuracy_by_checkpoint` from best to worst, each compared with the best, and the optimism.
 
     Equal accuracies are ordered by effective guidance scale, smallest first because it distorts least, then by step,
-    latest first. A row without an effective scale has its place by the guidance scale 1 + w.
+    latest first. A row without an effective scale has its place by the guidance scale 1 + w. Rows that are not to be
+    believed stand last, and no row is compared with them.
 
     Args:
         table: the rows of `accuracy_by_checkpoint`.
@@ -76,16 +78,20 @@ def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages])
     """
     # Rounded, so that the rounding of float32 does not separate equal scales.
     scale = table["effective_guidance_scale"].astype(float).fillna(table["guidance_scale"]).round(3)
-    by = pd.DataFrame({"accuracy": table[ranked_by], "scale": scale, "step": table["step"]})
-    by = by.sort_values(["accuracy", "scale", "step"], ascending=[False, True, False], kind="stable")
+    doubtful = table["guidance_warning"].str.contains(NOT_TO_BE_BELIEVED, regex=False).astype(bool)
+    by = pd.DataFrame({"doubtful": doubtful, "accuracy": table[ranked_by], "scale": scale, "step": table["step"]})
+    by = by.sort_values([*by], ascending=[True, False, True, False], kind="stable")
     ordered = table.loc[by.index]
     correct = np.stack([scored[row].correct_labels for row in ordered.index], axis=1)
-    compared = selection(correct, scored[0].labels, best=0)
+    believed, labels = int((~doubtful).sum()) or len(table), scored[0].labels
+    compared = selection(correct[:, :believed], labels, best=0)
+    behind = selection(correct, labels, best=0).behind
     ordered = ordered.reset_index(drop=True)
-    ordered.insert(0, "rank", range(1, len(ordered) + 1))
-    ordered.insert(1, "rank_low", compared.rank[:, 0])
-    ordered.insert(2, "rank_high", compared.rank[:, 1])
-    ordered.insert(3, "tied_with_best", compared.tied)
+    ranks = np.arange(1, len(ordered) + 1)
+    ordered.insert(0, "rank", ranks)
+    for end in (0, 1):
+        ordered.insert(1 + end, ("rank_low", "rank_high")[end], [*compared.rank[:, end], *ranks[believed:]])
+    ordered.insert(3, "tied_with_best", [*compared.tied, *[False] * (len(ordered) - believed)])
     for place, column in enumerate(("behind_best", "behind_best_low", "behind_best_high")):
-        ordered[column] = compared.behind[:, place].round(6)
+        ordered[column] = behind[:, place].round(6)
     return ordered, compared.optimism

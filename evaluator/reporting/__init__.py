@@ -10,6 +10,7 @@ contact_sheets   all images of the best row, in one picture and as files
 picture_folders  folders of 0.png, 1.png, ... to hand in
 report           the report's folder and its page
 page/            the page that opens in a browser
+two_judges       accuracy under both evaluators of images that a classifier guided
 verdict          what the ranking says, in words
 submissions      several makers' folders of pictures, scored
 ablation         variants of an experiment, compared seed by seed

@@ -17,7 +17,8 @@ from evaluator.reporting.methods import SCALE_CAPTION, SCALE_FIGURE, accuracy_ag
 from evaluator.reporting.page.contents import Page
 from evaluator.reporting.page.document import FILE, write_page
 from evaluator.reporting.printed import PrintedResult, with_printed
-from evaluator.reporting.results import Results, columns_that_say_nothing
+from evaluator.reporting.results import Results, columns_that_say_nothing, doubts_alone
+from evaluator.reporting.two_judges import two_judges
 from evaluator.reporting.verdict import verdict
 from evaluator.tables import escape_markdown, latex, markdown, with_intervals, write_csv, write_text
 from lab.configuration.pictures import PicturesConfig
@@ -171,7 +172,7 @@ def _readable(table: pd.DataFrame) -> pd.DataFrame:
 
 def top_rows(results: Results, count: int) -> str:
     """Return the best rows of the ranking as plain text for a terminal."""
-    return _readable(results.ranking.head(count).assign(guidance_warning="")).to_string(index=False)
+    return _readable(doubts_alone(results.ranking.head(count))).to_string(index=False)
 
 
 def _write_latex(folder: Path, results: Results) -> None:
@@ -185,7 +186,7 @@ def _write_latex(folder: Path, results: Results) -> None:
     }
     left_out = ["epoch", "rank_low", "rank_high", "behind_best", "behind_best_low", "behind_best_high"]
     by_checkpoint, best = (
-        _readable(table.drop(columns=left_out, errors="ignore").assign(guidance_warning=""))
+        _readable(doubts_alone(table.drop(columns=left_out, errors="ignore")))
         .rename(columns=short)
         .map(lambda cell: cell.replace(" to ", "--") if isinstance(cell, str) else cell)
         for table in (results.by_checkpoint, results.ranking.head(SHOWN))
@@ -303,6 +304,7 @@ def _page(report: Report) -> str:
         ),
         "Unconditional images, and images scored against the label sets of others, are the floor. The floor is chance "
         "if all classes occur equally often in the label sets, and higher if some occur more often.",
+        *([] if quality is None else two_judges(results, quality)),
         *_quality(results, quality),
         *([] if report.best_of is None else best_of_section(report.best_of, results.best, results.ranked_by)),
         "## Splits",

@@ -12,13 +12,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from evaluator.judging.baselines import baseline_row, shuffled_row
-from evaluator.judging.cells import CELL, JudgedCell
+from evaluator.judging.cells import CELL, NOT_TO_BE_BELIEVED, JudgedCell
 from evaluator.judging.equal_scale import EqualScale, FileRows, can_compare, equal_scale
 from evaluator.judging.intervals import Interval, interval_columns, ratio_interval
 from evaluator.judging.ranking import accuracy_by_checkpoint, ranking
 from evaluator.judging.scoring import MEASURES, ScoredImages, chance, score
 from lab.data.labels import ClassVocabulary
 from lab.types import ClassLogits, Conditions
+
+
+def doubts_alone(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a ranking whose warnings are short enough for a terminal or a page of paper: what is not to be believed."""
+    doubtful = table["guidance_warning"].str.contains(NOT_TO_BE_BELIEVED, regex=False).astype(bool)
+    return table.assign(guidance_warning=np.where(doubtful, NOT_TO_BE_BELIEVED, ""))
 
 
 def columns_that_say_nothing(table: pd.DataFrame) -> list[str]:

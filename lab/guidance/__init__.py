@@ -18,6 +18,7 @@ Every method has a weight w. At its neutral settings it equals plain classifier-
     independent         independent: ICG, away from a random condition instead of the null condition
     timestep            timestep: TSG, away from the network's prediction at a wrong timestep
     composed            composed: one term for each class of a label set
-    evaluation_counter  the cost of a method in network evaluations
+    classifier          classifier: by the gradient of a classifier, on top of plain guidance
+    evaluation_counter  the cost of a method in evaluations of the denoiser and of a classifier
     effective_scale     how far a method moves along plain guidance, measured while sampling
 """

@@ -10,8 +10,8 @@ method makes and adds none.
   (w = 0, or outside a limited interval), 0 for the unconditional half (w = -1).
 - A step does not count for an image whose halves are equal up to `RESOLUTION`, because it has no direction.
 - s is undefined if a step evaluates anything else, because its direction is not that of plain guidance: autoguidance
-  (another network), composed guidance of several classes (each class alone), independent conditions, wrong
-  timesteps. The exception is a step at w = 0.
+  (another network), a classifier, composed guidance of several classes (each class alone), independent conditions,
+  wrong timesteps. The exception is a step of autoguidance at w = 0.
 
 Source: Xie et al. 2026 (arXiv:2602.22570) calibrate methods to plain guidance by the mean over steps of
 |added prediction| / |eps_c - eps_u|. That counts what a method adds orthogonally to plain guidance as strength, and has
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lab.types import Conditions, Images, NoisePredictor, Timesteps
+from lab.types import ClassLogits, Conditions, ImageClassifier, Images, NoisePredictor, Timesteps
 
 RESOLUTION = 1e-5
 """The smallest norm of eps_c - eps_u that counts, relative to the norm of the larger half. Below it, the rounding of
@@ -38,15 +38,15 @@ class _Step:
     timesteps: Timesteps
     conditions: Conditions
     halves: list[Images]
-    evaluated: Tensor
+    evaluated: list[Tensor]
     other: Tensor
 
 
 class EffectiveScale:
     """A meter of the effective guidance scale of one batch after another.
 
-    `observed` wraps the network, `foreign` another network that the method may call, and `measured` the guided
-    predictor made from both. After a batch is sampled, `taken` returns its sums and starts the next batch.
+    `observed` wraps the network, `foreign` another network that the method may call, `classifying` a classifier that it
+    may call, and `measured` the guided predictor made from them. After a batch is sampled, `taken` returns its sums and starts the next batch.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class EffectiveScale:
         def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
             predicted = predictor(x_t, timesteps, conditions)
             if self._step is not None:
-                _note(self._step, x_t, timesteps, conditions, predicted)
+                _note(self._step, x_t.detach(), timesteps, conditions, predicted.detach())
             return predicted
 
         return noting
@@ -69,8 +69,18 @@ class EffectiveScale:
 
         def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
             if self._step is not None:
-                self._step.other.fill_(True)
+                self._step.other = torch.ones_like(self._step.other)
             return predictor(x_t, timesteps, conditions)
+
+        return noting
+
+    def classifying(self, classifier: ImageClassifier) -> ImageClassifier:
+        """Return the classifier such that a measured step that calls it has no effective scale."""
+
+        def noting(images: Images) -> ClassLogits:
+            if self._step is not None:
+                self._step.other = torch.ones_like(self._step.other)
+            return classifier(images)
 
         return noting
 
@@ -78,8 +88,8 @@ class EffectiveScale:
         """Return the guided predictor such that each call is measured as one step."""
 
         def measuring(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-            none = torch.zeros(2, len(x_t), dtype=torch.bool, device=x_t.device)
-            step = _Step(x_t, timesteps, conditions, [torch.zeros_like(x_t)] * 2, none, none[0].clone())
+            none = torch.zeros(len(x_t), dtype=torch.bool, device=x_t.device)
+            step = _Step(x_t, timesteps, conditions, [torch.zeros_like(x_t)] * 2, [none] * 2, none)
             self._step = step
             try:
                 predicted = guided(x_t, timesteps, conditions)
@@ -115,7 +125,7 @@ def _note(step: _Step, x_t: Images, timesteps: Timesteps, conditions: Conditions
     """Note the halves among the rows of one evaluation, and mark the images of which it evaluates anything else."""
     images = len(step.x_t)
     if len(x_t) % images:
-        step.other.fill_(True)
+        step.other = torch.ones_like(step.other)
         return
     blocks = zip(*(torch.split(rows, images) for rows in (x_t, timesteps, conditions, predicted)), strict=True)
     for block_x_t, block_timesteps, block_conditions, block_predicted in blocks:
@@ -125,8 +135,9 @@ def _note(step: _Step, x_t: Images, timesteps: Timesteps, conditions: Conditions
         unconditional = same & ~block_conditions.any(dim=1)
         for half, chosen in enumerate((conditional, unconditional)):
             step.halves[half] = torch.where(chosen.view(-1, 1, 1, 1), block_predicted, step.halves[half])
-            step.evaluated[half] |= chosen
-        step.other |= ~(conditional | unconditional)
+            # Not in place: a method that takes gradients runs outside of inference mode.
+            step.evaluated[half] = step.evaluated[half] | chosen
+        step.other = step.other | ~(conditional | unconditional)
 
 
 def _projection(step: _Step, predicted: Images) -> Tensor:
@@ -138,7 +149,7 @@ def _projection(step: _Step, predicted: Images) -> Tensor:
     along = ((predicted.to(wide).flatten(1) - unconditional) * difference).sum(dim=1)
     largest = torch.maximum((conditional**2).sum(dim=1), (unconditional**2).sum(dim=1))
     resolved = squared > RESOLUTION**2 * largest
-    both, alone = step.evaluated.all(dim=0), step.evaluated[0] ^ step.evaluated[1]
+    both, alone = step.evaluated[0] & step.evaluated[1], step.evaluated[0] ^ step.evaluated[1]
     # What a step returns of one half alone: 1 for the conditional half, 0 for the unconditional one.
     returned = torch.where(step.evaluated[0].view(-1, 1, 1, 1), step.halves[0], step.halves[1])
     unchanged = alone & (returned == predicted).flatten(1).all(dim=1)

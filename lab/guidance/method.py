@@ -1,14 +1,14 @@
 """The protocol of a guidance method: settings that turn a noise predictor into a guided one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.noise_source import StepRandomness
 from lab.diffusion.schedules import NoiseSchedule
-from lab.types import NoisePredictor
+from lab.types import ImageClassifier, NoisePredictor
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Unguided:
         vocabulary: the classes of the conditions.
         randomness: the random numbers of the batch's images, for methods that draw some.
         prediction: what the network's output is, noise, x_0 or v; see `lab.diffusion.objectives`.
+        classifiers: those that may guide, by name; none if no method needs one.
     """
 
     predictor: NoisePredictor
@@ -32,6 +33,7 @@ class Unguided:
     vocabulary: ClassVocabulary
     randomness: StepRandomness = field(default_factory=StepRandomness)
     prediction: str = "noise"
+    classifiers: Mapping[str, ImageClassifier] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,3 +66,8 @@ class GuidanceMethod(Protocol):
     def guide(self, unguided: Unguided, weight: float) -> NoisePredictor:
         """Return the noise predictor guided at weight w."""
         ...
+
+
+def guided_by(method: GuidanceMethod) -> str:
+    """Return the name of the classifier that a method is guided by, its `guided_by`, or "" if it needs none."""
+    return str(getattr(method, "guided_by", ""))

@@ -13,6 +13,7 @@ from lab.configuration.diffusion import SamplerConfig
 from lab.configuration.kinds import changes_from_default
 from lab.errors import LabError, nearest
 from lab.guidance.autoguidance import AutoMethod
+from lab.guidance.classifier import ClassifierMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
 from lab.guidance.feedback import FeedbackMethod
@@ -43,6 +44,7 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "timestep": TimestepMethod,
     "auto": AutoMethod,
     "composed": ComposedMethod,
+    "classifier": ClassifierMethod,
 }
 """The settings class of each method."""
 

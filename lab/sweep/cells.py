@@ -51,6 +51,7 @@ class SweepCell:
         seeds: number of images for each label set. With n label sets, image j has seed j div n and label set j mod n.
         weaker_checkpoint: name of the checkpoint that the method guides away from, or "" if it needs none.
         weaker_digest: digest of the weaker checkpoint's file, or "".
+        guide_digest: digest of the file of the classifier that guides, or "" if none does.
     """
 
     checkpoint: str
@@ -68,6 +69,7 @@ class SweepCell:
     seeds: int
     weaker_checkpoint: str = ""
     weaker_digest: str = ""
+    guide_digest: str = ""
 
     @cached_property
     def key(self) -> str:
@@ -85,6 +87,11 @@ class SweepCell:
     def named_method(self) -> NamedMethod:
         """The guidance method with its name."""
         return NamedMethod(self.method_name, self.method)
+
+    @property
+    def guided_by_judge(self) -> bool:
+        """Whether the classifier that guides is the evaluator that judges, so that its accuracy says nothing."""
+        return self.guide_digest != "" and self.guide_digest == self.evaluator_digest
 
     @property
     def sampling(self) -> "SweepCell":
@@ -150,6 +157,7 @@ class CellResult:
         device: the device that computed it.
         effective_guidance_scale: see `lab.guidance.effective_scale`; None if it is undefined, or if the cell was run
             before the lab measured it.
+        guide_evaluations: evaluations per image of the classifier that guides, each with its gradient.
     """
 
     cell: SweepCell
@@ -160,11 +168,14 @@ class CellResult:
     warm_up_seconds: float
     device: str
     effective_guidance_scale: float | None = None
+    guide_evaluations: float = 0
 
 
 def file_content(result: CellResult) -> bytes:
     """Return the content of a finished cell's file."""
-    columns = ("network_evaluations", "seconds", "warm_up_seconds", "device", "effective_guidance_scale")
+    columns = (
+        "network_evaluations", "seconds", "warm_up_seconds", "device", "effective_guidance_scale", "guide_evaluations"
+    )  # fmt: skip
     record: dict[str, Any] = {key: getattr(result, key) for key in columns}
     record |= {"format": FORMAT, "cell": asdict(result.cell)}
     file = BytesIO()

@@ -13,9 +13,9 @@ from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
 from lab.diffusion.noise_source import StepRandomness
 from lab.diffusion.schedules import NoiseSchedule
 from lab.errors import LabError
-from lab.guidance.method import Unguided
+from lab.guidance.method import Unguided, guided_by
 from lab.guidance.methods import NamedMethod
-from lab.types import Conditions, Images, Timesteps
+from lab.types import ClassLogits, Conditions, ImageClassifier, Images, Timesteps
 
 
 def require_fit(
@@ -38,7 +38,17 @@ def require_fit(
 
     for named in methods:
         named.require_sampler(sampler)
-        named.method.guide(Unguided(nothing, nothing, schedule, grid, vocabulary), 0.0)
+        unguided = Unguided(nothing, nothing, schedule, grid, vocabulary, classifiers=_classifiers(named, vocabulary))
+        named.method.guide(unguided, 0.0)
+
+
+def _classifiers(named: NamedMethod, vocabulary: ClassVocabulary) -> dict[str, ImageClassifier]:
+    """Return a classifier that sees nothing under the name of the one that the method needs, if it needs one."""
+
+    def blind(images: Images) -> ClassLogits:
+        return images.sum(dim=(1, 2, 3))[:, None].expand(-1, len(vocabulary))
+
+    return {name: blind} if (name := guided_by(named.method)) else {}
 
 
 def require_known_conditions(
@@ -103,7 +113,10 @@ def sizes_given(
     def nothing(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         return x_t
 
-    guided = named.method.guide(Unguided(looking, nothing, schedule, grid, vocabulary, randomness), weight)
+    unguided = Unguided(
+        looking, nothing, schedule, grid, vocabulary, randomness, classifiers=_classifiers(named, vocabulary)
+    )
+    guided = named.method.guide(unguided, weight)
     for t in grid:
         guided(x_t, torch.full((len(x_t),), t), conditions)
     return given

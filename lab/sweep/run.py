@@ -6,8 +6,8 @@ weights start from the same noise, so their rows are paired.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from lab.diffusion.samplers import moments, sample
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.guidance.effective_scale import EffectiveScale, effective_scale
-from lab.guidance.evaluation_counter import EvaluationCounter
+from lab.guidance.evaluation_counter import ClassifierCounter, EvaluationCounter
 from lab.guidance.method import Unguided
 from lab.machine.computation import Computation
 from lab.machine.memory import blank_inputs, images_that_fit
 from lab.sweep.cells import CellResult, SweepCell, load_result, save_result
 from lab.training.checkpoints import Checkpoint, load_checkpoint
-from lab.types import ClassLogits, Images, NoisePredictor, PixelImages
+from lab.types import ClassLogits, ImageClassifier, Images, NoisePredictor, PixelImages
 
 Judge = Callable[[PixelImages], ClassLogits]
 
@@ -41,12 +41,14 @@ class Engine:
         device: the device of the networks.
         compiled: whether torch compiles the networks.
         batch_size: images sampled together; 0 means as many as fit into memory.
+        classifiers: those that may guide, by name, on the same device.
     """
 
     judge: Judge
     device: torch.device
     compiled: bool = False
     batch_size: int = 0
+    classifiers: Mapping[str, ImageClassifier] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def run_cells(
     counter, weak_counter = EvaluationCounter(loaded.network), EvaluationCounter(weak or loaded.network)
     meter = EffectiveScale()
     networks = meter.observed(counter), meter.foreign(weak_counter)
+    guides = {name: ClassifierCounter(classifier) for name, classifier in engine.classifiers.items()}
+    classifiers = {name: meter.classifying(guide) for name, guide in guides.items()}
     schedule = noise_schedule(checkpoint.schedule)
     started, sampled = time.perf_counter(), 0
     pixels = torch.zeros(len(conditions), *checkpoint.image_shape, dtype=torch.uint8)
@@ -127,7 +131,7 @@ def run_cells(
     for part in (slice(begin, begin + size) for begin in range(0, len(conditions), size)):
         if any(of_wanted[part]):
             noise = NoiseSource(noise_seeds[part], checkpoint.image_shape, schedule.noise)
-            guided = _guided(cells[0], checkpoint, *networks, noise_seeds[part])
+            guided = _guided(cells[0], checkpoint, *networks, classifiers, noise_seeds[part])
             images = sample(meter.measured(guided), schedule, cells[0].sampler, conditions[part], noise)
             _require_finite(images, cells[0])
             pixels[part], projections[part] = to_pixels(images).cpu(), meter.taken()
@@ -136,21 +140,28 @@ def run_cells(
     by_cell = zip(cells, torch.split(pixels, sizes), torch.split(projections, sizes), strict=True)
     finished = [(cell, of_cell, effective_scale(sums)) for cell, of_cell, sums in by_cell if cell.key in wanted]
     logits = [engine.judge(of_cell).cpu() for _, of_cell, _ in finished]
-    evaluations = (counter.evaluations + weak_counter.evaluations) / sampled
+    evaluations = _each(counter.evaluations + weak_counter.evaluations, sampled)
+    guide_evaluations = _each(sum(guide.evaluations for guide in guides.values()), sampled)
     seconds = max(time.perf_counter() - started, 1e-9)
     return [
         CellResult(
             cell=cell,
             pixels=of_cell,
             logits=logits_of_cell,
-            network_evaluations=int(evaluations) if evaluations.is_integer() else evaluations,
+            network_evaluations=evaluations,
             seconds=seconds * len(of_cell) / sum(map(len, logits)),
             warm_up_seconds=loaded.warm_up_seconds,
             device=str(engine.device),
             effective_guidance_scale=scale,
+            guide_evaluations=guide_evaluations,
         )
         for (cell, of_cell, scale), logits_of_cell in zip(finished, logits, strict=True)
     ]
+
+
+def _each(total: int, images: int) -> float:
+    """Return how many come to each image, a whole number if they divide evenly."""
+    return total / images if total % images else total // images
 
 
 def _guided(
@@ -158,13 +169,14 @@ def _guided(
     checkpoint: Checkpoint,
     network: NoisePredictor,
     weak: NoisePredictor,
+    classifiers: Mapping[str, ImageClassifier],
     noise_seeds: Sequence[tuple[int, ...]],
 ) -> NoisePredictor:
     """Return the network with the guidance of a cell, for the batch of images with these seeds."""
     schedule = noise_schedule(checkpoint.schedule)
     grid = timestep_grid(schedule.timesteps, cell.sampler.sampling_steps)
     randomness, prediction = StepRandomness(noise_seeds), checkpoint.denoiser.prediction
-    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary, randomness, prediction)
+    unguided = Unguided(network, weak, schedule, grid, checkpoint.vocabulary, randomness, prediction, classifiers)
     return cell.method.guide(unguided, cell.guidance_weight)
 
 
@@ -277,9 +289,13 @@ def run_sweep(
         yield from (finished[cell.key] for cell in pack.cells)
 
 
-@torch.inference_mode()
 def denoising_strip(
-    checkpoint: Checkpoint, cell: SweepCell, count: int, device: torch.device, checkpoints: Path
+    checkpoint: Checkpoint,
+    cell: SweepCell,
+    count: int,
+    device: torch.device,
+    checkpoints: Path,
+    classifiers: Mapping[str, ImageClassifier] | None = None,
 ) -> list[PixelImages]:
     """Return the first images of a cell at every moment from starting noise to finished image.
 
@@ -289,6 +305,7 @@ def denoising_strip(
         count: the number of images.
         device: the device to compute on.
         checkpoints: the folder of the checkpoints, which holds the weaker checkpoint of autoguidance.
+        classifiers: those that may guide, by name, on the device; none if the cell's method needs none.
 
     Returns:
         sampling_steps + 1 batches of `count` images.
@@ -300,6 +317,7 @@ def denoising_strip(
     )
     conditions = checkpoint.vocabulary.conditions(cell.asked[:count]).to(device)
     noise = NoiseSource(cell.noise_seeds[:count], checkpoint.image_shape, schedule.noise)
-    predictor = _guided(cell, checkpoint, network, weak or network, cell.noise_seeds[:count])
+    predictor = _guided(cell, checkpoint, network, weak or network, classifiers or {}, cell.noise_seeds[:count])
     denoising = Denoising(predictor, schedule, conditions, noise)
-    return [to_pixels(images).cpu() for images in moments(cell.sampler, denoising)]
+    with torch.inference_mode():
+        return [to_pixels(images).cpu() for images in moments(cell.sampler, denoising)]

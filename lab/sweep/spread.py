@@ -5,7 +5,7 @@ bits are the same. It returns the content of the cells' files; only the process 
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from lab.machine.workers import Engine as WorkerEngine
 from lab.machine.workers import Worker
 from lab.sweep.cells import CellResult, SweepCell, file_content, load_result, write_file
 from lab.sweep.run import Bench, Engine, Judge, Pack, packs
+from lab.types import ImageClassifier
 
-LoadJudge = Callable[[Path, ClassVocabulary, torch.device], Judge]
+LoadClassifiers = Callable[[Sequence[Path], ClassVocabulary, torch.device], tuple[Judge, Mapping[str, ImageClassifier]]]
+"""A function from the files of the classifiers to the judge, and to those that may guide, by name."""
 
 _one_at_a_time = threading.Lock()
 _benches: dict[tuple["SweepWork", str], Bench] = {}
@@ -33,9 +35,9 @@ class SweepWork:
     Args:
         checkpoints: the folder of the checkpoints.
         vocabulary: the vocabulary of the label sets.
-        judge: a file, from which `load_judge` loads the judge.
-        judge_digest: digest of that file.
-        load_judge: a function that can be pickled.
+        classifiers: the files of the judge, which is first, and of the classifier that guides, if there is one.
+        digests: the digests of these files.
+        load_classifiers: a function that can be pickled.
         device: name of the workers' device; see `lab.machine.devices.chosen_devices`.
         compiled: whether torch compiles the networks.
         threads: CPU threads of each worker. Another number may round differently.
@@ -44,19 +46,19 @@ class SweepWork:
 
     checkpoints: Path
     vocabulary: ClassVocabulary
-    judge: Path
-    judge_digest: str
-    load_judge: LoadJudge
+    classifiers: tuple[Path, ...]
+    digests: tuple[str, ...]
+    load_classifiers: LoadClassifiers
     device: str
     compiled: bool
     threads: int
     torch_version: str = torch.__version__
 
     def files(self, pack: Pack) -> Sequence[Path]:
-        """Return the judge and the checkpoints of a pack."""
+        """Return the classifiers and the checkpoints of a pack."""
         cell = pack.cells[0]
         names = filter(None, (cell.checkpoint, cell.weaker_checkpoint))
-        return [self.judge, *(self.checkpoints / f"{name}.pt" for name in names)]
+        return [*self.classifiers, *(self.checkpoints / f"{name}.pt" for name in names)]
 
     def name(self, pack: Pack) -> str:
         """Return the key of the pack's first wanted cell, and the number of the others."""
@@ -77,8 +79,9 @@ class SweepWork:
         if key not in _benches:
             _benches.clear()
             device = dealt(chosen_devices(self.device), worker.number)
-            judge = self.load_judge(worker.local(self.judge.parent) / self.judge.name, self.vocabulary, device)
-            engine = Engine(judge, device, self.compiled)
+            files = [worker.local(file.parent) / file.name for file in self.classifiers]
+            judge, guides = self.load_classifiers(files, self.vocabulary, device)
+            engine = Engine(judge, device, self.compiled, classifiers=guides)
             _benches[key] = Bench(worker.local(self.checkpoints), self.vocabulary, engine)
         return _benches[key]
 

@@ -79,7 +79,8 @@ class Checkpoint:
     def noise_predictor(self, computation: Computation | None = None) -> NoisePredictor:
         """Return the network as a noise predictor, by default on the CPU in float32."""
         computation = computation or Computation()
-        network = self.network(computation.device)
+        # A gradient may pass through the network, but never to its weights.
+        network = self.network(computation.device).requires_grad_(False)
         computed = InPrecision(as_compiled(network) if computation.compiled else network, computation.precision)
         return AsNoisePredictor(computed, self.denoiser.prediction, noise_schedule(self.schedule))
 
