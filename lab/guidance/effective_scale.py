@@ -10,7 +10,7 @@ method makes and adds none.
   (w = 0, or outside a limited interval), 0 for the unconditional half (w = -1).
 - A step does not count for an image whose halves are equal up to `RESOLUTION`, because it has no direction.
 - s is undefined if a step evaluates anything else, because its direction is not that of plain guidance: autoguidance
-  (another network), composed guidance of several classes (each class alone), independent conditions, wrong
+  (another network), composed guidance of several classes (each class alone), other conditions, wrong
   timesteps. The exception is a step at w = 0.
 
 Source: Xie et al. 2026 (arXiv:2602.22570) calibrate methods to plain guidance by the mean over steps of
