@@ -27,7 +27,7 @@ from lab.guidance.methods import named_method
 from lab.machine.computation import chosen_computation
 from lab.machine.memory import images_that_fit
 from lab.sweep.cells import noise_seeds_of
-from lab.sweep.fit import require_fit
+from lab.sweep.fit import require_conditions_of_any_numbers, require_fit
 from lab.training.checkpoints import Checkpoint, load_checkpoint
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
@@ -155,7 +155,9 @@ def sample_moments(
     schedule, vocabulary, shape = noise_schedule(checkpoint.schedule), checkpoint.vocabulary, checkpoint.image_shape
     conditions = vocabulary.conditions([tuple(label_set) for label_set in label_sets]).to(computation.device)
     named = named_method(guidance) if isinstance(guidance, str) else None
-    require_fit(sampler, [] if named is None else [named], schedule, vocabulary)
+    methods = [] if named is None else [named]
+    require_fit(sampler, methods, schedule, vocabulary)
+    require_conditions_of_any_numbers(checkpoint.denoiser, methods)
     network = checkpoint.noise_predictor(computation)
     if named is not None and named.method.facts.needs_weaker != (weaker is not None):
         raise LabError(

@@ -18,6 +18,7 @@ from lab.diffusion.noise_source import NoiseSource, StepRandomness
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.errors import LabError
+from lab.guidance.annealed import AnnealedMethod
 from lab.guidance.classifier_free import ClassifierFreeGuidance, PlainMethod
 from lab.guidance.composed import Composed, ComposedMethod
 from lab.guidance.evaluation_counter import EvaluationCounter
@@ -81,6 +82,7 @@ NEUTRAL: dict[str, GuidanceMethod] = {
     "projected": ProjectedMethod(eta=1.0, momentum=0.0, largest_norm=0.0),
     "magnitude": MagnitudeMethod(damping=0.0),
     "feedback": FeedbackMethod(pi=1.0),
+    "annealed": AnnealedMethod(clean=1.0),
     "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
 }
 """Settings at which a method is plain guidance at every weight."""
@@ -308,6 +310,8 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ),
         ("schedule:shape=beta,a=0.5", "--guidance.method schedule:a is 0.5"),
         ("composed:avoided_scale=0.5", "--guidance.method composed:avoided-scale is 0.5"),
+        ("annealed:clean=0.9,noisy=0.8", "clean=0.9,noisy=0.8; they must be clean <= noisy <= 1"),
+        ("annealed:clean=nan", "--guidance.method annealed:clean is nan"),
         ("feedback:pi=0.2", "--guidance.method feedback:pi is 0.2"),
         ("timestep:spread=2", "--guidance.method timestep:spread is 2"),
         ("magnitude:damping=-1", "--guidance.method magnitude:damping is -1"),

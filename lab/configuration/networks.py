@@ -17,7 +17,10 @@ ANY_SIZE = range(sys.maxsize)
 
 @runtime_checkable
 class DenoiserConfig(Protocol):
-    """Settings of a denoiser, of any kind."""
+    """Settings of a denoiser, of any kind.
+
+    One whose network takes conditions of 0 and 1 alone also has a property `binary_conditions`, which is True.
+    """
 
     @property
     def kind(self) -> str:
@@ -116,6 +119,11 @@ class ContextUnetConfig:
     def label_set_sizes(self) -> range:
         """The sizes of label sets that the network can be given: all."""
         return ANY_SIZE
+
+    @property
+    def binary_conditions(self) -> bool:
+        """Whether conditions must be of 0 and 1: attention over objects has a token for each class above 0."""
+        return self.attention == "objects"
 
 
 @dataclass(frozen=True)
@@ -232,6 +240,11 @@ class ImportedUNet2DConfig:
     def label_set_sizes(self) -> range:
         """The sizes of label sets that the network can be given: one class and, if it has it, the null condition."""
         return range(0 if self.null_condition else 1, 2) if self.conditional else ANY_SIZE
+
+    @property
+    def binary_conditions(self) -> bool:
+        """Whether conditions must be of 0 and 1: classes are given by number."""
+        return self.conditional
 
 
 DenoiserChoice = ContextUnetConfig | BasicUNetConfig | UNet2DConfig

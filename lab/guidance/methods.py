@@ -12,6 +12,7 @@ from typing import Any, get_origin, get_type_hints
 from lab.configuration.diffusion import SamplerConfig
 from lab.configuration.kinds import changes_from_default
 from lab.errors import LabError, nearest
+from lab.guidance.annealed import AnnealedMethod
 from lab.guidance.autoguidance import AutoMethod
 from lab.guidance.classifier import ClassifierMethod
 from lab.guidance.classifier_free import PlainMethod
@@ -40,6 +41,7 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "magnitude": MagnitudeMethod,
     "plus_plus": PlusPlusMethod,
     "feedback": FeedbackMethod,
+    "annealed": AnnealedMethod,
     "independent": IndependentMethod,
     "timestep": TimestepMethod,
     "auto": AutoMethod,

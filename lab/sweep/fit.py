@@ -71,6 +71,7 @@ def require_known_conditions(
         vocabulary: the classes of the conditions.
         label_sets: those that are sampled for.
     """
+    require_conditions_of_any_numbers(denoiser, methods)
     if (sizes := denoiser.label_set_sizes) == ANY_SIZE:
         return
     for named in methods:
@@ -86,6 +87,16 @@ def require_known_conditions(
                     f"a label set has {max(given)} classes, and the network takes {sizes.stop - 1} an image; "
                     f"give it label sets of one class, or choose --guidance.method composed"
                 )
+
+
+def require_conditions_of_any_numbers(denoiser: DenoiserConfig, methods: Sequence[NamedMethod]) -> None:
+    """Raise LabError if a method adds noise to conditions and the denoiser takes only those of 0 and 1."""
+    for named in methods:
+        if named.method.facts.noises_conditions and getattr(denoiser, "binary_conditions", False):
+            raise LabError(
+                f"--guidance.method {named.name} adds noise to the condition, and this network only reads which "
+                f"classes it has; choose another method"
+            )
 
 
 def sizes_given(
