@@ -30,6 +30,7 @@ from experiments.running_accuracy import RunningAccuracy
 from experiments.sweep import Sweep
 from experiments.tensorboard import TensorBoard, require_tensorboard
 from lab.errors import LabError
+from lab.machine.cluster import require_cluster
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +91,8 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
     computation = computation_of(experiment)
     if experiment.tensorboard:
         require_tensorboard()
+    if experiment.sweep.cluster:
+        require_cluster()
     require_guidance(experiment, vocabulary, label_sets)
     refuse_other_report(experiment)
     splits = load_splits(experiment, vocabulary)
