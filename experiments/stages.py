@@ -31,6 +31,7 @@ from experiments.selection import require_lift
 from experiments.sweep import Sweep
 from experiments.tensorboard import TensorBoard, require_tensorboard
 from lab.errors import LabError
+from lab.machine.cluster import require_cluster
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +92,8 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
     computation = computation_of(experiment)
     if experiment.tensorboard:
         require_tensorboard()
+    if experiment.sweep.cluster:
+        require_cluster()
     require_guidance(experiment, vocabulary, label_sets)
     require_lift(experiment)
     refuse_other_report(experiment)

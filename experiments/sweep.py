@@ -155,6 +155,7 @@ class Sweep:
         """
         import torch
 
+        from lab.machine.cluster import on_cluster
         from lab.machine.devices import chosen_devices
         from lab.machine.files import digest
         from lab.machine.processes import on_processes
@@ -163,7 +164,8 @@ class Sweep:
 
         experiment, vocabulary = self.experiment, self.evaluators.first.vocabulary
         workers = experiment.sweep.workers or len(chosen_devices(experiment.device))
-        if workers == 1:
+        cluster = experiment.sweep.cluster
+        if workers == 1 and not cluster:
             return self.run(cells)
         files = (experiment.evaluator_file, *([experiment.guide_file] if self.evaluators.guide else []))
         work = SweepWork(
@@ -178,7 +180,8 @@ class Sweep:
         )
         bench = Bench(experiment.swept_checkpoints, vocabulary, self._engine)
         folder = experiment.checkpoints / CELLS
-        return spread_sweep(cells, work, bench, folder, partial(on_processes, workers=workers))
+        compute = partial(on_cluster, address=cluster) if cluster else partial(on_processes, workers=workers)
+        return spread_sweep(cells, work, bench, folder, compute)
 
     def run_all(self, checkpoints: list[KeptCheckpoint]) -> tuple[list[CellResult], list[CellResult]]:
         """Return the result of every cell of the sweep, and the results of earlier sweeps' other cells.

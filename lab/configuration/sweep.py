@@ -24,6 +24,8 @@ class SweepConfig:
     workers: int = 0
     """Processes that run cells; 0 means one for each GPU if there are several, otherwise the run itself. It affects the
     speed, not the images."""
+    cluster: str = ""
+    """Address of a running Dask scheduler, like tcp://10.0.0.1:8786, whose workers run the cells (extra [cluster])."""
 
     def __post_init__(self) -> None:
         if not self.guidance_weights:
@@ -37,3 +39,8 @@ class SweepConfig:
         require_range("sweep.newest", self.newest, 0)
         require_range("sweep.lift_draws", self.lift_draws, 0, 1000)
         require_range("sweep.workers", self.workers, 0, 1000)
+        if self.workers and self.cluster:
+            raise LabError(
+                f"--sweep.workers is {self.workers} and --sweep.cluster is {self.cluster}; remove one: cells run in "
+                f"processes of this machine or on a cluster"
+            )

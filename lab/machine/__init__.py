@@ -10,5 +10,6 @@ threads      how long a CPU's threads spin
 computation  the device, precision and compilation of a network
 workers      who computes the tasks of a list, and how results and errors come back
 processes    an engine of workers: processes of this machine
+cluster      another: the workers of a Dask cluster
 memory       how many images fit into memory at once
 """

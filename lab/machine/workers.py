@@ -10,7 +10,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from lab.errors import LabError, lines_of
 
@@ -35,6 +35,7 @@ class Worker:
     local: Callable[[Path], Path]
 
 
+@runtime_checkable
 class Work(Protocol[TaskIn, ResultOut]):
     """What workers compute. It can be pickled, as can its tasks and results."""
 
@@ -51,6 +52,7 @@ class Work(Protocol[TaskIn, ResultOut]):
         ...
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Yields every task with its result, in the order of completion."""
 
