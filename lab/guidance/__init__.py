@@ -16,5 +16,6 @@ Every method has a weight w. At its neutral settings it equals plain classifier-
     magnitude           magnitude: MAMBO-G, less guidance where it would change more
     composed            composed: one term for each class of a label set
     evaluation_counter  the cost of a method in network evaluations
+    observed_step       the conditional and the unconditional prediction of a step
     effective_scale     how far a method moves along plain guidance, measured while sampling
 """
