@@ -17,6 +17,7 @@ study             an experiment with several training seeds
 sampling          the command `sample`
 submissions       the command `score`
 pipelines         the commands `export-pipeline` and `import-pipeline`
+play/             the command `play`: a page that samples on demand
 unconditional/    experiments without labels
 tutorial/         the tutorials' systems, step by step
 """

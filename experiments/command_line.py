@@ -13,6 +13,8 @@ from experiments.ablation import run_ablation
 from experiments.choices import class_with_chosen_kinds, with_chosen_kinds
 from experiments.configuration import Experiment
 from experiments.pipelines import Export, Import, read_pipeline, write_pipeline
+from experiments.play.command import play
+from experiments.play.configuration import Play
 from experiments.presets import ABLATIONS, PRESETS, PRINTED_RESULTS
 from experiments.sampling import Sampling, sample_pictures
 from experiments.stages import run
@@ -38,6 +40,7 @@ COMMANDS: dict[str, tuple[str, type[Any], Callable[[Any], None]]] = {
         Sampling,
         sample_pictures,
     ),
+    "play": ("sample in a browser: move the guidance weight, see every step (extra [page])", Play, play),
     "render-scenes": ("render a stand-in for the i-CLEVR images (extra [scenes])", SceneConfig, render_scenes),
     "export-pipeline": ("write a checkpoint as a folder of diffusers (extra [diffusers])", Export, write_pipeline),
     "import-pipeline": ("make a checkpoint of a folder of diffusers (extra [diffusers])", Import, read_pipeline),

@@ -65,8 +65,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         require_range("images", self.images, 0, 100_000)
-        require_range("guidance_weight", self.guidance_weight, -1, 100)
-        require_range("seed", self.seed, 0, 1_000_000)
+        require_weight_and_seed(self.guidance_weight, self.seed)
         require_range("batch_size", self.batch_size, 0)
         if self.strip:
             require_range("strip", self.strip, 2, self.sampler.sampling_steps + 1)
@@ -96,6 +95,12 @@ class Sampling:
                 f"--guidance-weight is {self.guidance_weight:g}, but the images of --images have no condition to be "
                 f"guided to; remove it, or give --label-sets or --ask"
             )
+
+
+def require_weight_and_seed(guidance_weight: float, seed: int) -> None:
+    """Raise LabError unless w and the seed are in their ranges."""
+    require_range("guidance_weight", guidance_weight, -1, 100)
+    require_range("seed", seed, 0, 1_000_000)
 
 
 def sample_pictures(sampling: Sampling) -> None:
@@ -137,7 +142,10 @@ def sample_pictures(sampling: Sampling) -> None:
         if problem:
             print(f"warning: guidance method {named.label}: {problem}", file=sys.stderr)
     computation = chosen_computation(sampling.device, sampling.precision, checkpoint.denoiser.width)
-    weaker, guide = _weaker(sampling, checkpoint), _guide(sampling, checkpoint, computation.device)
+    weaker = None
+    if sampling.weak_checkpoint is not None:
+        weaker = weaker_checkpoint(sampling.weak_checkpoint, sampling.source, checkpoint)
+    guide = _guide(sampling, checkpoint, computation.device)
     if any(label_sets) and not checkpoint.denoiser.conditional:
         print(f"warning: {sampling.source} has no condition, so its images do not show label sets", file=sys.stderr)
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
@@ -197,8 +205,13 @@ def _label_sets(sampling: Sampling, checkpoint: Checkpoint) -> tuple[str, list[L
         raise LabError(f"--ask {error}") from None
 
 
-def _weaker(sampling: Sampling, checkpoint: Checkpoint) -> Checkpoint | None:
-    """Return the weaker checkpoint of autoguidance, or None for the other methods.
+def weaker_checkpoint(path: Path, source: Path, checkpoint: Checkpoint) -> Checkpoint:
+    """Return the weaker checkpoint of autoguidance.
+
+    Args:
+        path: its file, of --weak-checkpoint.
+        source: the file of the checkpoint to guide.
+        checkpoint: that checkpoint.
 
     Raises:
         LabError: it is the checkpoint itself, or it differs in vocabulary, noise schedule or image size.
@@ -206,13 +219,11 @@ def _weaker(sampling: Sampling, checkpoint: Checkpoint) -> Checkpoint | None:
     from lab.machine.files import digest
     from lab.training.checkpoints import load_checkpoint
 
-    if (path := sampling.weak_checkpoint) is None:
-        return None
-    if digest(path) == digest(sampling.source):
+    if digest(path) == digest(source):
         raise LabError(f"--weak-checkpoint {path} is --checkpoint itself, which guides nowhere; give a weaker one")
     weaker = load_checkpoint(path, checkpoint.vocabulary)
     if (weaker.schedule, weaker.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
-        raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {sampling.source}")
+        raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {source}")
     return weaker
 
 

@@ -18,28 +18,15 @@ Source: Xie et al. 2026 (arXiv:2602.22570) calibrate methods to plain guidance b
 no sign. The projection here counts the component along plain guidance alone.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from lab.guidance.observed_step import ObservedStep
 from lab.types import ClassLogits, Conditions, ImageClassifier, Images, NoisePredictor, Timesteps
 
 RESOLUTION = 1e-5
 """The smallest norm of eps_c - eps_u that counts, relative to the norm of the larger half. Below it, the rounding of
 float32 in eps would decide the projection."""
-
-
-@dataclass
-class _Step:
-    """The halves that one step has evaluated so far, of the images (B, C, H, W) at x_t."""
-
-    x_t: Images
-    timesteps: Timesteps
-    conditions: Conditions
-    halves: list[Images]
-    evaluated: list[Tensor]
-    other: Tensor
 
 
 class EffectiveScale:
@@ -50,7 +37,7 @@ class EffectiveScale:
     """
 
     def __init__(self) -> None:
-        self._step: _Step | None = None
+        self._step: ObservedStep | None = None
         self._sums: Tensor | None = None
 
     def observed(self, predictor: NoisePredictor) -> NoisePredictor:
@@ -59,7 +46,7 @@ class EffectiveScale:
         def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
             predicted = predictor(x_t, timesteps, conditions)
             if self._step is not None:
-                _note(self._step, x_t.detach(), timesteps, conditions, predicted.detach())
+                self._step.note(x_t.detach(), timesteps, conditions, predicted.detach())
             return predicted
 
         return noting
@@ -69,7 +56,7 @@ class EffectiveScale:
 
         def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
             if self._step is not None:
-                self._step.other = torch.ones_like(self._step.other)
+                self._step.note_other()
             return predictor(x_t, timesteps, conditions)
 
         return noting
@@ -79,7 +66,7 @@ class EffectiveScale:
 
         def noting(images: Images) -> ClassLogits:
             if self._step is not None:
-                self._step.other = torch.ones_like(self._step.other)
+                self._step.note_other()
             return classifier(images)
 
         return noting
@@ -88,9 +75,7 @@ class EffectiveScale:
         """Return the guided predictor such that each call is measured as one step."""
 
         def measuring(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-            none = torch.zeros(len(x_t), dtype=torch.bool, device=x_t.device)
-            step = _Step(x_t, timesteps, conditions, [torch.zeros_like(x_t)] * 2, [none] * 2, none)
-            self._step = step
+            self._step = step = ObservedStep.at(x_t, timesteps, conditions)
             try:
                 predicted = guided(x_t, timesteps, conditions)
             finally:
@@ -121,26 +106,7 @@ def effective_scale(sums: Tensor) -> float | None:
     return None if steps == 0 or total != total else total / steps
 
 
-def _note(step: _Step, x_t: Images, timesteps: Timesteps, conditions: Conditions, predicted: Images) -> None:
-    """Note the halves among the rows of one evaluation, and mark the images of which it evaluates anything else."""
-    images = len(step.x_t)
-    if len(x_t) % images:
-        step.other = torch.ones_like(step.other)
-        return
-    blocks = zip(*(torch.split(rows, images) for rows in (x_t, timesteps, conditions, predicted)), strict=True)
-    for block_x_t, block_timesteps, block_conditions, block_predicted in blocks:
-        # Timesteps are on the CPU; the rest stays on the device, since a branch on it would wait for a GPU.
-        same = (block_x_t == step.x_t).flatten(1).all(dim=1) & torch.equal(block_timesteps, step.timesteps)
-        conditional = same & (block_conditions == step.conditions).all(dim=1)
-        unconditional = same & ~block_conditions.any(dim=1)
-        for half, chosen in enumerate((conditional, unconditional)):
-            step.halves[half] = torch.where(chosen.view(-1, 1, 1, 1), block_predicted, step.halves[half])
-            # Not in place: a method that takes gradients runs outside of inference mode.
-            step.evaluated[half] = step.evaluated[half] | chosen
-        step.other = step.other | ~(conditional | unconditional)
-
-
-def _projection(step: _Step, predicted: Images) -> Tensor:
+def _projection(step: ObservedStep, predicted: Images) -> Tensor:
     """Return the projection of one step and whether it counts, of every image, (B, 2)."""
     wide = torch.float32 if predicted.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     conditional, unconditional = (half.to(wide).flatten(1) for half in step.halves)

@@ -6,6 +6,7 @@ sprites          many images as one PNG file
 document         the HTML file
 comparison       the page of several experiments
 
-Its template is page.html.jinja and its style page.css. Its scripts are reading.js, statistics.js, elements.js,
-settings.js, grid.js, charts.js, ranking.js, denoising.js and main.js, in this order in one script of the page.
+Its template is page.html.jinja and its style page.css. Its scripts are bytes.js, reading.js, statistics.js,
+elements.js, settings.js, grid.js, charts.js, ranking.js, denoising.js and main.js, in this order in
+one script of the page.
 """

@@ -6,7 +6,7 @@ every request.
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -19,16 +19,40 @@ from evaluator.tables import write_text
 
 FILE = "report.html"
 SCRIPTS = (
-    "reading", "statistics", "elements", "settings", "grid", "charts", "ranking", "denoising", "main",
+    "bytes", "reading", "statistics", "elements", "settings", "grid", "charts", "ranking", "denoising", "main",
 )  # fmt: skip
 """The scripts of the page, in order; they are joined into one."""
 RESERVED = 96 * 2**10
 """Bytes of the page beside its contents."""
 
 
-def asset(name: str) -> str:
-    """Return the text of one of this room's files that are no Python."""
-    return (files(__package__) / name).read_text(encoding="utf-8")
+def asset(name: str, room: str = __package__) -> str:
+    """Return the text of a file that is no Python, of this room or another one."""
+    return (files(room) / name).read_text(encoding="utf-8")
+
+
+def one_script(scripts: Sequence[str]) -> str:
+    """Return scripts joined into one, whose names stay out of the page's global ones."""
+    return '(() => {\n"use strict";\n' + "\n".join(scripts) + "})();\n"
+
+
+def rendered(template: str, **values: object) -> str:
+    """Return a Jinja template with these values, which stay text unless the template marks them as safe."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(values)
+
+
+def policy(script: str, style: str, connections: str = "'none'") -> str:
+    """Return the content security policy of a page with this script and style.
+
+    Args:
+        script, style: the text of its only script and its only style.
+        connections: where its script may connect to: 'none', or 'self' for its own server.
+    """
+    return (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
+        f"connect-src {connections}; base-uri 'none'; form-action 'none'"
+    )
 
 
 def json_in_html(value: object) -> str:
@@ -39,16 +63,15 @@ def json_in_html(value: object) -> str:
 
 def document(shown: Mapping[str, Any]) -> str:
     """Return the HTML file that shows the result of `contents`."""
-    script = '(() => {\n"use strict";\n' + "\n".join(asset(f"{name}.js") for name in SCRIPTS) + "})();\n"
+    script = one_script([asset(f"{name}.js") for name in SCRIPTS])
     style = asset("page.css")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(asset("page.html.jinja")).render(
+    return rendered(
+        asset("page.html.jinja"),
         shown=shown,
         contents=json_in_html(shown),
         script=script,
         style=style,
-        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'",
+        policy=policy(script, style),
     )
 
 

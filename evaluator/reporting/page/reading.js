@@ -2,10 +2,6 @@
 const FORMAT = 1;
 const CONTENTS = "contents";
 
-function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-}
-
 class Report {
   constructor(contents) {
     if (contents?.format !== FORMAT) throw new Error(`its format is not ${FORMAT}`);
