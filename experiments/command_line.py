@@ -28,7 +28,8 @@ from experiments.unconditional.presets import UNCONDITIONAL_PRESETS
 from experiments.unconditional.stages import run_unconditional
 from lab.configuration.arguments import parsed
 from lab.errors import LabError, nearest
-from lab.machine.threads import bound_spinning
+from lab.machine.ranks import ProcessLostError, joined, present_ranks
+from lab.machine.threads import bound_spinning, undo_single_threads
 from lab.scenes.rendering import SceneConfig, render_scenes
 from lab.text import escape_output, printable
 
@@ -52,42 +53,55 @@ A new command is a file with a dataclass and a function, and a line here.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit status: 0 done, 2 a user's mistake, 130 interrupted, 141 unread.
+    """Run one command line and return its exit status.
+
+    It is 0 when done, 1 when another process of the training ended, 2 for a user's mistake, 130 when interrupted, and
+    141 when the output is no longer read.
 
     Args:
         arguments: the words after the program's name; without them, those of this process.
     """
     escape_output()
     bound_spinning()
+    undo_single_threads()
     first, rest, saved = next(iter(PRESETS)), list(sys.argv[1:] if arguments is None else arguments), ""
     if rest and not rest[0].startswith("-"):
         first = rest.pop(0)
     try:
-        if first in COMMANDS:
-            purpose, settings, call = COMMANDS[first]
-            chosen = class_with_chosen_kinds(settings, rest)
-            call(parsed(chosen, rest, program(first), f"{purpose[0].upper()}{purpose[1:]}."))
-        else:
-            experiment = parse(first, rest)
-            several = first in (*ABLATIONS, *TUTORIALS) or (isinstance(experiment, Experiment) and experiment.seeds)
-            saved = f" in {experiment.checkpoints}{'*' if several else ''}"
-            run_preset(first, experiment)
+        with joined() as ranks:
+            if ranks.rank:
+                ranks.serve()
+            elif first in COMMANDS:
+                purpose, settings, call = COMMANDS[first]
+                chosen = class_with_chosen_kinds(settings, rest)
+                call(parsed(chosen, rest, program(first), f"{purpose[0].upper()}{purpose[1:]}."))
+            else:
+                experiment = parse(first, rest)
+                several = first in (*ABLATIONS, *TUTORIALS) or (isinstance(experiment, Experiment) and experiment.seeds)
+                saved = f" in {experiment.checkpoints}{'*' if several else ''}"
+                run_preset(first, experiment)
     except LabError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return 2
+        return failed(2, f"error: {printable(str(error))}")
+    except ProcessLostError as error:
+        return failed(1, f"\nerror: {error}")  # another process's progress bar has the line
     except KeyboardInterrupt:
-        print(f"\ninterrupted; finished work is saved{saved}; the same command resumes it", file=sys.stderr)
-        return 130
+        return failed(130, f"\ninterrupted; finished work is saved{saved}; the same command resumes it")
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
-        print("error: the device's memory is full; lower --training.batch-size or --sweep.batch-size", file=sys.stderr)
-        return 2
+        return failed(2, "error: the device's memory is full; lower --training.batch-size or --sweep.batch-size")
     except BrokenPipeError:
         # The reader of a pipe (`--help | head`) has gone; Python must not complain of it again while closing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def failed(status: int, message: str) -> int:
+    """Print an error, once for all the processes of this command, and return an exit status."""
+    if present_ranks().first_to_report():
+        print(message, file=sys.stderr)
+    return status
 
 
 def run_preset(preset: str, experiment: AnyPreset) -> None:

@@ -7,6 +7,8 @@ interrupts   Ctrl-C that waits for the end of a step
 devices      CPU, CUDA and MPS devices
 precision    float32 or bfloat16 arithmetic, and compilation
 threads      how long a CPU's threads spin
+ranks        the processes that train one network together
+batch_layers BatchNorm and Dropout over the shares of several ranks
 computation  the device, precision and compilation of a network
 workers      who computes the tasks of a list, and how results and errors come back
 processes    an engine of workers: processes of this machine

@@ -17,3 +17,13 @@ def bound_spinning() -> None:
     """Make OpenMP's threads sleep after a short spin, unless the user set a policy. Call it before torch loads."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def undo_single_threads() -> None:
+    """Undo torchrun's OMP_NUM_THREADS=1, its default for several processes on a machine. Call it before torch loads.
+
+    The first rank then samples on all processors, and a training shares them among the ranks (`lab.machine.ranks`).
+    Another number is the user's, and stays.
+    """
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        del os.environ["OMP_NUM_THREADS"]

@@ -6,7 +6,7 @@ of the training, so that it can go on. All of them say which settings they were 
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lab.errors import LabError, lines_of
 from lab.machine.computation import Computation
 from lab.machine.files import load_tensors, require_format, save_tensors
 from lab.machine.interrupts import Interrupts
+from lab.machine.ranks import present_ranks
 from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, versions
 from lab.training.recipe import Recipe
 from lab.training.trainer import EpochLog, Step, Trainer, steps_per_epoch
@@ -37,6 +38,36 @@ class KeptCheckpoint:
     path: Path
     epoch: int
     step: int
+
+
+def trainer_from(
+    recipe: Recipe,
+    dataset: LabelledImages,
+    computation: Computation,
+    untrained: Checkpoint,
+    state: dict[str, Any] | None,
+) -> Trainer:
+    """Return the trainer of a training, on this rank's device.
+
+    Args:
+        recipe: what to train, and how.
+        dataset: the generator's split.
+        computation: where and how the first rank computes.
+        untrained: the weights at the start.
+        state: of the training so far; None at the start.
+    """
+    ranks = present_ranks()
+    computation = replace(computation, device=ranks.device(computation.device))
+    trainer = Trainer(recipe, dataset, computation, untrained.network(computation.device), ranks)
+    if state is not None:
+        trainer.load_state_dict(state)
+    return trainer
+
+
+def take_part(*begun: Any) -> None:
+    """Take the steps of a training that the first rank runs; its arguments are those of `trainer_from`."""
+    for _ in trainer_from(*begun).steps():
+        pass
 
 
 class TrainingRun:
@@ -126,16 +157,17 @@ class TrainingRun:
             self.state = self._state_so_far()
         if self.steps_so_far == self.total_steps:
             return
-        network = self.untrained.network(self.computation.device)
-        self._trainer = trainer = Trainer(self.recipe, self.dataset, self.computation, network)
-        if self.state is not None:
-            try:
-                trainer.load_state_dict(self.state)
-            except Exception as error:  # torch raises many types of error for another network's state
-                reason = lines_of(error)[-1]
-                raise LabError(
-                    f"{self._state_file}: this training state does not fit ({reason:.120}); {self._again}"
-                ) from None
+        begun = (self.recipe, self.dataset, self.computation, self.untrained, self.state)
+        try:
+            self._trainer = trainer = trainer_from(*begun)
+        except LabError:
+            raise
+        except Exception as error:  # torch raises many types of error for another network's state
+            reason = lines_of(error)[-1]
+            raise LabError(
+                f"{self._state_file}: this training state does not fit ({reason:.120}); {self._again}"
+            ) from None
+        present_ranks().call(take_part, *begun)
         keep_at = {checkpoint.step: checkpoint for checkpoint in self.kept}
         kept_epochs = self.kept_so_far
         saved_at = time.monotonic()

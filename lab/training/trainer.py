@@ -22,8 +22,10 @@ from lab.data.labelled_images import LabelledImages, mirrored_at_random, to_floa
 from lab.diffusion.objectives import loss_weights, target
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
+from lab.machine.batch_layers import compute_over_ranks
 from lab.machine.computation import Computation
 from lab.machine.precision import InPrecision, as_compiled
+from lab.machine.ranks import Ranks
 from lab.networks.registry import build_denoiser
 from lab.training.checkpoints import Checkpoint
 from lab.training.optimizers import OPTIMIZERS
@@ -179,6 +181,7 @@ class Trainer:
         computation: where and how.
         network: the network to train, in place; by default the one that the recipe describes, fresh or with the weights
             that it starts from.
+        ranks: the processes that train it together, each of which has such a trainer; by default this one alone.
 
     Raises:
         LabError: the network does not fit the images.
@@ -190,6 +193,7 @@ class Trainer:
         dataset: LabelledImages,
         computation: Computation | None = None,
         network: nn.Module | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         computation = computation or Computation()
         if network is None:
@@ -203,6 +207,8 @@ class Trainer:
         compiled = as_compiled(self.denoiser) if computation.compiled else self.denoiser
         self.computed = InPrecision(compiled, computation.precision)
         self.ema = AveragedModel(self.denoiser, multi_avg_fn=ema_update(self.config.ema_decay), use_buffers=True)
+        self.ranks = ranks or Ranks()
+        compute_over_ranks(self.denoiser, self.ranks)
         self.optimizers = OPTIMIZERS[self.config.optimizer](self.denoiser, self.config)
         self.schedule = noise_schedule(recipe.schedule)
         self.dataset = dataset
@@ -249,37 +255,44 @@ class Trainer:
     def steps(self) -> Iterator[Step]:
         """Train from the step reached so far to the end, yielding after the optimizer and the EMA have stepped.
 
+        Of several ranks, the first decides how far: where its steps are no longer called for, all leave the training.
+
         Raises:
             LabError: the loss or its gradient is no longer finite. The network of the last finite step is in place.
         """
         device = next(self.denoiser.parameters()).device
         self.denoiser.train()
         order, order_of = torch.empty(0), -1
-        while self.step < self.total_steps:
-            epoch, batch = divmod(self.step, self.steps_per_epoch)
-            if epoch != order_of:
-                order = torch.randperm(len(self.dataset), generator=generator_for(self.seed, EPOCH_STREAM, epoch))
-                order_of = epoch
-            chosen = order[batch * self.config.batch_size : (batch + 1) * self.config.batch_size]
-            learning_rate = self.config.learning_rate * learning_rate_factor(self.config, self.step, self.total_steps)
-            started = time.perf_counter()
-            loss, gradient_norm = self._optimize(chosen, learning_rate, device)
-            self.ema.update_parameters(self.denoiser)
-            self.step += 1
-            done = Step(
-                step=self.step,
-                epoch=epoch + 1,
-                ends_epoch=batch + 1 == self.steps_per_epoch,
-                loss=loss,
-                learning_rate=learning_rate,
-                gradient_norm=gradient_norm,
-                images=len(chosen),
-            )
-            self.log.add(done, time.perf_counter() - started, str(device), self.computed.precision)
-            yield done
+        with self.ranks.training():
+            while self.step < self.total_steps and self.ranks.next_step():
+                epoch, batch = divmod(self.step, self.steps_per_epoch)
+                if epoch != order_of:
+                    order = torch.randperm(len(self.dataset), generator=generator_for(self.seed, EPOCH_STREAM, epoch))
+                    order_of = epoch
+                chosen = order[batch * self.config.batch_size : (batch + 1) * self.config.batch_size]
+                factor = learning_rate_factor(self.config, self.step, self.total_steps)
+                learning_rate = self.config.learning_rate * factor
+                started = time.perf_counter()
+                loss, gradient_norm = self._optimize(chosen, learning_rate, device)
+                self.ema.update_parameters(self.denoiser)
+                self.step += 1
+                done = Step(
+                    step=self.step,
+                    epoch=epoch + 1,
+                    ends_epoch=batch + 1 == self.steps_per_epoch,
+                    loss=loss,
+                    learning_rate=learning_rate,
+                    gradient_norm=gradient_norm,
+                    images=len(chosen),
+                )
+                self.log.add(done, time.perf_counter() - started, str(device), self.computed.precision)
+                yield done
 
     def _optimize(self, chosen: Tensor, learning_rate: float, device: torch.device) -> tuple[float, float]:
-        """Take one step and return its loss and the norm of its gradient."""
+        """Take one step and return its loss and the norm of its gradient.
+
+        Randomness is that of the whole batch, of which this rank then computes its share.
+        """
         generator = generator_for(self.seed, STEP_STREAM, self.step)
         x_0 = to_float(self.dataset.pixels[chosen])
         if self.config.mirror:
@@ -287,6 +300,8 @@ class Trainer:
         noise = self.schedule.noise(x_0.shape, generator)
         timesteps = torch.randint(self.schedule.timesteps, (len(chosen),), generator=generator)
         conditions = drop_context(self.dataset.conditions[chosen], self.config.context_dropout, generator)
+        share = self.ranks.shared(len(chosen))
+        x_0, noise, timesteps, conditions = (each[share.rows] for each in (x_0, noise, timesteps, conditions))
         x_t = self.schedule.noised(x_0, timesteps, noise)
         wanted = target(self.prediction, x_0, noise, timesteps, self.schedule)
         weights = loss_weights(
@@ -295,12 +310,13 @@ class Trainer:
 
         predicted = self.computed(x_t.to(device), timesteps.to(device), conditions.to(device))
         errors = (predicted - wanted.to(device)).square().mean(dim=(1, 2, 3))
-        loss: Tensor = (weights.to(device) * errors).mean()
+        loss: Tensor = (weights.to(device) * errors).sum() / (share.images * share.copies)
         self.denoiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own signature is untyped
+        total = self.ranks.sum_gradients(self.denoiser.parameters(), loss.detach())
         norm = nn.utils.clip_grad_norm_(self.denoiser.parameters(), self.config.max_gradient_norm or math.inf)
         # Both in one wait for the device, and before a weight is touched: a finite loss may have infinite gradients.
-        value, gradient = map(float, torch.stack((loss.detach(), norm)).tolist())
+        value, gradient = map(float, torch.stack((total, norm)).tolist())
         if not (math.isfinite(value) and math.isfinite(gradient)):
             raise LabError(
                 f"training stopped at step {self.step}: the loss is {value}, its gradient's norm {gradient}; lower "
