@@ -334,14 +334,10 @@ def guidance_problems(
 ) -> str:
     """Return in words how a method exceeds what it is defined for or what the network has learned, or nothing."""
     from lab.diffusion.schedules import noise_schedule
-    from lab.sweep.fit import null_condition_problem
+    from lab.sweep import fit
 
     training, schedule = asdict(experiment.training), noise_schedule(experiment.schedule)
-    problems = (
-        named.problems(weights, sampler),
-        null_condition_problem(experiment.denoiser, training, named, weights, sampler, schedule, vocabulary),
-    )
-    return "; ".join(filter(None, problems))
+    return fit.guidance_problems(experiment.denoiser, training, named, weights, sampler, schedule, vocabulary)
 
 
 def settings_in_words(cell: SweepCell) -> str:

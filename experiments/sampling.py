@@ -115,7 +115,7 @@ def sample_pictures(sampling: Sampling) -> None:
     from lab.machine.files import require_new_folder, whole_folder
     from lab.pipelines import import_pipeline
     from lab.sweep.cells import noise_seeds_of
-    from lab.sweep.fit import null_condition_problem, require_fit
+    from lab.sweep.fit import guidance_problems, require_fit
     from lab.training.checkpoints import read_checkpoint
 
     sampling.require_one_source()
@@ -135,12 +135,9 @@ def sample_pictures(sampling: Sampling) -> None:
     require_fit(sampling.sampler, [named], schedule, vocabulary)
     require_new_folder(sampling.out)
     weights, training = [sampling.guidance_weight], checkpoint.settings.get("training", {})
-    for problem in (
-        named.problems(weights, sampling.sampler),
-        null_condition_problem(checkpoint.denoiser, training, named, weights, sampling.sampler, schedule, vocabulary),
-    ):
-        if problem:
-            print(f"warning: guidance method {named.label}: {problem}", file=sys.stderr)
+    problems = guidance_problems(checkpoint.denoiser, training, named, weights, sampling.sampler, schedule, vocabulary)
+    if problems:
+        print(f"warning: guidance method {named.label}: {problems}", file=sys.stderr)
     computation = chosen_computation(sampling.device, sampling.precision, checkpoint.denoiser.width)
     weaker = None
     if sampling.weak_checkpoint is not None:

@@ -69,7 +69,8 @@ def test_a_killed_worker_costs_its_task_and_a_late_one_helps(start: Start, addre
     squares = Squares(tmp_path / "notes", killed_by=4, file=file, seconds=0.5)
     for name in ("first-0", "second-1", "third-2"):
         worker(start, address, name)
-    tasks, results = range(1, 41), {}
+    tasks = range(1, 41)
+    results: dict[int, tuple[int, int]] = {}
     for task, result in on_cluster(squares, tasks, address=address):
         if not results:
             worker(start, address, "late-7")

@@ -4,6 +4,7 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,21 +20,25 @@ from lab.machine.processes import on_processes
 from lab.sweep.cells import CellResult, SweepCell
 from lab.sweep.run import Bench, Judge
 from lab.sweep.spread import SweepWork, spread_sweep
+from lab.types import ImageClassifier
 from tests.command import TIMING, TINY, command, new_root, run, table
 from tests.test_sweep import VOCABULARY, cells, engine, folder, judge, swept
 
 __all__ = ["folder"]
 
 
-def load_judge(path: Path, vocabulary: ClassVocabulary, device: torch.device) -> Judge:
-    assert path.read_text() == "judge"
-    return judge
+def load_classifiers(
+    files: Sequence[Path], vocabulary: ClassVocabulary, device: torch.device
+) -> tuple[Judge, Mapping[str, ImageClassifier]]:
+    assert [file.read_text() for file in files] == ["judge"]
+    return judge, {}
 
 
 def work(folder: Path) -> SweepWork:
     file = folder / "judge.txt"
     file.write_text("judge")
-    return SweepWork(folder, VOCABULARY, file, digest(file), load_judge, "cpu", False, torch.get_num_threads())
+    threads = torch.get_num_threads()
+    return SweepWork(folder, VOCABULARY, (file,), (digest(file),), load_classifiers, "cpu", False, threads)
 
 
 def spread(folder: Path, of: list[SweepCell], kept_in: str, batch_size: int = 0) -> dict[str, CellResult]:

@@ -57,7 +57,7 @@ class Turns:
         return self._lines(asked, self._newest)
 
     async def _lines(self, asked: Asked, turn: int) -> AsyncIterator[str]:
-        loop, moments = asyncio.get_running_loop(), self._session.moments(asked)
+        loop, moments, warning = asyncio.get_running_loop(), self._session.moments(asked), self._session.warning(asked)
         moment: Moment | None = None
         try:
             while turn == self._newest:
@@ -67,7 +67,7 @@ class Turns:
                     yield _line(**await loop.run_in_executor(self._thread, self._end, moment))
                     return
                 moment = following
-                yield _line(**_shown(moment, asked))
+                yield _line(**_shown(moment, asked), warning=warning)
             yield _line(replaced=True)
         except LabError as error:
             yield _line(error=printable(str(error)))
@@ -105,7 +105,6 @@ def _shown(moment: Moment, asked: Asked) -> dict[str, object]:
         "conditional": pixels(predictions.conditional),
         "unconditional": pixels(predictions.unconditional),
         "mixed": pixels(predictions.mixed),
-        "warning": asked.guidance.warning([asked.guidance_weight], asked.sampler),
     }
 
 

@@ -11,16 +11,16 @@ from evaluator.classifiers.weights import Evaluator
 from experiments.play.asked import Asked
 from lab.data.labelled_images import to_pixels
 from lab.diffusion.denoising import Denoising, timestep_grid
-from lab.diffusion.noise_source import NoiseSource
+from lab.diffusion.noise_source import NoiseSource, StepRandomness
 from lab.diffusion.samplers import moments
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.guidance.classifier_free import null_conditions
-from lab.guidance.method import Unguided
+from lab.guidance.method import Unguided, guided_by
 from lab.guidance.observed_step import ObservedStep
 from lab.machine.computation import Computation
 from lab.sweep.cells import noise_seeds_of
-from lab.sweep.fit import require_fit
+from lab.sweep.fit import guidance_problems, require_fit
 from lab.training.checkpoints import Checkpoint
 from lab.types import Conditions, Images, NoisePredictor, PixelImage, PixelImages, Timesteps
 
@@ -96,8 +96,19 @@ class Session:
     def require_fit(self, asked: Asked) -> None:
         """Raise LabError unless the sampler, the method of guidance and the checkpoint go together."""
         require_fit(asked.sampler, [asked.guidance], self._schedule, self.checkpoint.vocabulary)
+        if guided_by(asked.guidance.method) == "guide" or (guided_by(asked.guidance.method) and not self.evaluator):
+            raise LabError("`play` guides by its evaluator alone; set by=judge, and give it one")
         if asked.guidance.method.facts.needs_weaker and not self.has_weaker:
             raise LabError(f"guidance method {asked.guidance.name} needs --weak-checkpoint; start `play` with it")
+
+    def warning(self, asked: Asked) -> str | None:
+        """Return in words how guidance exceeds what it is defined for or what the network has learned, or None."""
+        checkpoint, weights = self.checkpoint, [asked.guidance_weight]
+        training = checkpoint.settings.get("training", {})
+        problems = guidance_problems(
+            checkpoint.denoiser, training, asked.guidance, weights, asked.sampler, self._schedule, checkpoint.vocabulary
+        )
+        return f"guidance method {asked.guidance.label}: {problems}" if problems else None
 
     @torch.inference_mode()
     def moments(self, asked: Asked) -> Iterator[Moment]:
@@ -108,7 +119,7 @@ class Session:
         """
         started = time.perf_counter()
         conditions = self.checkpoint.vocabulary.conditions([asked.label_set]).to(self.computation.device)
-        noise = NoiseSource(noise_seeds_of("ask", asked.seed, 1), self.checkpoint.image_shape, self._schedule.noise)
+        noise = NoiseSource(_seeds(asked), self.checkpoint.image_shape, self._schedule.noise)
         predicted: list[Predictions] = []
         denoising = Denoising(self._watched(asked, predicted), self._schedule, conditions, noise)
         for step, images in enumerate(moments(asked.sampler, denoising)):
@@ -132,7 +143,16 @@ class Session:
             return eps
 
         grid = timestep_grid(self._schedule.timesteps, asked.sampler.sampling_steps)
-        unguided = Unguided(observed, self._weaker, self._schedule, grid, self.checkpoint.vocabulary)
+        unguided = Unguided(
+            observed,
+            self._weaker,
+            self._schedule,
+            grid,
+            self.checkpoint.vocabulary,
+            StepRandomness(_seeds(asked)),
+            self.checkpoint.denoiser.prediction,
+            {} if self.evaluator is None else {"judge": self.evaluator.classifier},
+        )
         guided = asked.guidance.method.guide(unguided, asked.guidance_weight)
 
         def watched(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
@@ -165,3 +185,7 @@ class Session:
         probabilities = logits_in_batches(self.evaluator.classifier, pixels)[0].sigmoid()
         order = probabilities.argsort(descending=True, stable=True).tolist()
         return [(self.evaluator.vocabulary.names[k], float(probabilities[k])) for k in order]
+
+
+def _seeds(asked: Asked) -> list[tuple[int, ...]]:
+    return noise_seeds_of("ask", asked.seed, 1)

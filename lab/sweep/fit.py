@@ -133,6 +133,28 @@ def sizes_given(
     return given
 
 
+def guidance_problems(
+    denoiser: DenoiserConfig,
+    training: Mapping[str, Any],
+    named: NamedMethod,
+    weights: Sequence[float],
+    sampler: SamplerConfig,
+    schedule: NoiseSchedule,
+    vocabulary: ClassVocabulary,
+) -> str:
+    """Return in words how a method exceeds what it is defined for or what the network has learned, or nothing.
+
+    Args:
+        denoiser, training: as of `null_condition_problem`.
+        named, weights, sampler, schedule, vocabulary: as of `require_known_conditions`.
+    """
+    problems = (
+        named.problems(weights, sampler),
+        null_condition_problem(denoiser, training, named, weights, sampler, schedule, vocabulary),
+    )
+    return "; ".join(filter(None, problems))
+
+
 def null_condition_problem(
     denoiser: DenoiserConfig,
     training: Mapping[str, Any],
