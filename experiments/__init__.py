@@ -5,12 +5,13 @@ configuration     everything that decides an experiment
 presets           experiments with names
 choices           kinds on the command line and in ablations
 stages            evaluator, training, sweep, report
-evaluators        the evaluator that ranks, and an optional second one
+evaluators        the evaluator that ranks, an optional second one, and a classifier that guides
 sweep             the cells of an experiment
 running_accuracy  accuracies at w = 0 while training runs
 previews          pictures while training runs
 tensorboard       numbers and pictures for TensorBoard while training runs
 reporting         the report's contents
+judged_cells      finished cells as the evaluator's tables want them
 ablation          an experiment and variants of it
 selection         the best of n images
 study             an experiment with several training seeds

@@ -216,7 +216,7 @@ class Experiment:
         return {"data": self._deciding_data, "seed": self.seed, **sections}
 
     def guide_settings(self) -> dict[str, Any]:
-        """Return the settings that decide the classifier that guides, by section; one trained with others is refused."""
+        """Return the settings that decide the guide, by section; one trained with others is refused."""
         kind = self.guide.kind or self.evaluator.kind
         guide = replace(self.evaluator, kind=kind, weights=None)
         return {"data": self._deciding_data, "seed": self.seed, "guide": guide}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from experiments.reporting import judged, name_by_accuracy
+from experiments.judged_cells import judged
+from experiments.reporting import name_by_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,6 +19,7 @@ from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.errors import LabError
 from lab.guidance.annealed import AnnealedMethod
+from lab.guidance.classifier import ClassifierMethod
 from lab.guidance.classifier_free import ClassifierFreeGuidance, PlainMethod
 from lab.guidance.composed import Composed, ComposedMethod
 from lab.guidance.evaluation_counter import EvaluationCounter
@@ -31,7 +32,7 @@ from lab.guidance.plus_plus import PlusPlus
 from lab.guidance.projected import Projected, ProjectedMethod
 from lab.guidance.rescale import Rescale, RescaleMethod
 from lab.guidance.weight_schedule import ScheduleMethod
-from lab.types import Conditions, Images, Timesteps
+from lab.types import ClassLogits, Conditions, Images, Timesteps
 
 
 def predictor(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
@@ -84,6 +85,7 @@ NEUTRAL: dict[str, GuidanceMethod] = {
     "feedback": FeedbackMethod(pi=1.0),
     "annealed": AnnealedMethod(clean=1.0),
     "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
+    "classifier": ClassifierMethod(scale=0.0),
 }
 """Settings at which a method is plain guidance at every weight."""
 NEUTRAL_WEIGHT = {
@@ -101,9 +103,15 @@ def weak(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
     return 0.9 * predictor(x_t, timesteps, conditions)
 
 
+def classifier(images: Images) -> ClassLogits:
+    return torch.stack([images.mean(dim=(1, 2, 3)), images.std(dim=(1, 2, 3)), images.amax(dim=(1, 2, 3))], dim=1)
+
+
 def guided(method: GuidanceMethod, weight: float, inner: Any = predictor, images: int = 2) -> Any:
     randomness = StepRandomness([(0, i) for i in range(images)])
-    return method.guide(Unguided(inner, weak, SCHEDULE, GRID, VOCABULARY, randomness), weight)
+    classifiers = {"guide": classifier}
+    unguided = Unguided(inner, weak, SCHEDULE, GRID, VOCABULARY, randomness, classifiers=classifiers)
+    return method.guide(unguided, weight)
 
 
 def images_of(method: GuidanceMethod, weight: float, one_label: bool = True) -> Images:
@@ -295,7 +303,7 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
     ("text", "told"),
     [
         ("rescail", "no method 'rescail'; choose from plain, interval"),
-        ("rescail", "auto, composed; did you mean 'rescale'?"),
+        ("rescail", "composed, classifier; did you mean 'rescale'?"),
         ("rescale:ph=0.2", "no setting 'ph=0.2'; choose from phi=...; did you mean 'phi'?"),
         ("rescale:phi", "no setting 'phi'"),
         ("rescale:phi=much", "phi is 'much'; it must be a number"),
@@ -315,6 +323,10 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ("feedback:pi=0.2", "--guidance.method feedback:pi is 0.2"),
         ("timestep:spread=2", "--guidance.method timestep:spread is 2"),
         ("magnitude:damping=-1", "--guidance.method magnitude:damping is -1"),
+        ("classifier:scale=-1", "--guidance.method classifier:scale is -1"),
+        ("classifier:by=jugde", "has by=jugde; choose from guide, judge; did you mean 'judge'?"),
+        ("classifier:gradient=x", "has gradient=x; choose from x_0, x_t"),
+        ("classifier:likelihood=softplus", "choose from sigmoid, softmax"),
         ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
     ],
 )
@@ -361,17 +373,12 @@ def test_a_method_says_what_it_is_defined_for() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_unconditional_where_it_says_so_and_nowhere_else(name: str) -> None:
     method = METHODS[name]()
-    seen: list[Conditions] = []
-
-    def noting(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        seen.append(conditions)
-        return predictor(x_t, timesteps, conditions)
-
-    inputs = Unguided(noting, noting, SCHEDULE, GRID, VOCABULARY, StepRandomness([(0, 0), (0, 1)]))
-    guidance = method.guide(inputs, -1.0)
-    for t in GRID:
-        guidance(*at(t))
-    blind = not any(bool(rows.any()) for rows in seen)
+    x_t, _, conditions = at(0)
+    guidance, other = (guided(method, -1.0) for _ in range(2))
+    blind = all(
+        torch.equal(guidance(x_t, timesteps, conditions), other(x_t, timesteps, conditions.flip(0)))
+        for timesteps in (torch.tensor([t, t]) for t in GRID)
+    )
     assert blind == (method.facts.unconditional_at == -1.0)
 
 

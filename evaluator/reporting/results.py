@@ -22,7 +22,7 @@ from lab.types import ClassLogits, Conditions
 
 
 def doubts_alone(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a ranking whose warnings are short enough for a terminal or a page of paper: what is not to be believed."""
+    """Return a ranking with the warnings alone that say what is not to be believed, which fit a terminal."""
     doubtful = table["guidance_warning"].str.contains(NOT_TO_BE_BELIEVED, regex=False).astype(bool)
     return table.assign(guidance_warning=np.where(doubtful, NOT_TO_BE_BELIEVED, ""))
 

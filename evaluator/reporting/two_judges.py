@@ -29,7 +29,7 @@ def two_judges(results: Results, quality: pd.DataFrame) -> list[str]:
     return [
         "## Two judges",
         markdown(with_intervals(shown)),
-        f"On {escape_markdown(results.ranked_by)}.json: the accuracy under the evaluator that ranks, and under the second "
-        "evaluator, which has another architecture, was trained on other images, and guides nothing. If a classifier "
-        "guides, only the opinion of another one counts: a row whose guide is its judge is not to be believed.",
+        f"The accuracy on {escape_markdown(results.ranked_by)}.json under the evaluator that ranks, and under the "
+        "second one, which has another architecture, was trained on other images, and guides nothing. A row whose "
+        "guide is its judge is not to be believed: its accuracy under the second evaluator counts.",
     ]

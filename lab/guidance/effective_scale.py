@@ -33,7 +33,8 @@ class EffectiveScale:
     """A meter of the effective guidance scale of one batch after another.
 
     `observed` wraps the network, `foreign` another network that the method may call, `classifying` a classifier that it
-    may call, and `measured` the guided predictor made from them. After a batch is sampled, `taken` returns its sums and starts the next batch.
+    may call, and `measured` the guided predictor made from them. After a batch is sampled, `taken` returns its sums and
+    starts the next batch.
     """
 
     def __init__(self) -> None:

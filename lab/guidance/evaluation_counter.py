@@ -22,7 +22,7 @@ class EvaluationCounter:
         self.evaluations += len(x_t)
         predicted = self.predictor(x_t, timesteps, conditions)
         if predicted.requires_grad:
-            predicted.register_hook(self._count_way_back)
+            predicted.register_hook(self._count_way_back)  # type: ignore[no-untyped-call]  # torch's own signature is untyped
         return predicted
 
     def _count_way_back(self, gradient: Tensor) -> None:
