@@ -55,7 +55,7 @@ def guided(
     schedule: NoiseSchedule = SCHEDULE,
 ) -> NoisePredictor:
     grid = timestep_grid(schedule.timesteps, 10)
-    return method.guide(Unguided(inner, inner, schedule, grid, VOCABULARY, {"guide": classifier}), weight)
+    return method.guide(Unguided(inner, inner, schedule, grid, VOCABULARY, classifiers={"guide": classifier}), weight)
 
 
 def smooth(classifier: nn.Module, sharpness: float) -> nn.Module:
