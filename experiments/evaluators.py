@@ -133,6 +133,8 @@ def trained_once(
 ) -> Evaluator:
     """Return the evaluator in a file; if the file does not exist, train an evaluator on these images and save it.
 
+    A training that was stopped goes on from its state, which lies beside the file until it is finished.
+
     Args:
         path: the file.
         experiment: whose evaluator.
@@ -147,19 +149,22 @@ def trained_once(
     """
     from tqdm import tqdm
 
-    from evaluator.classifiers.networks import build_classifier
-    from evaluator.classifiers.training import train_classifier, training_precision
+    from evaluator.classifiers.runs import ClassifierRun, state_file
+    from evaluator.classifiers.training import training_precision
     from evaluator.classifiers.weights import Evaluator, load_evaluator, save_evaluator
+    from lab.machine.files import remove_all
 
     vocabulary, image_shape = images.vocabulary, images.image_shape
     settings = settings | {"images": images.digest}
     if not path.exists():
-        classifier = build_classifier(config, image_shape[0], len(vocabulary), seed).to(device)
         precision = training_precision(experiment.precision, device, image_shape[1])
-        epochs = train_classifier(classifier, images, config, seed, precision)
-        for _ in tqdm(epochs, desc=path.stem.replace("_", " "), total=config.epochs, unit="epoch"):
+        run = ClassifierRun(state_file(path), config, images, seed, precision, device, settings)
+        done, name = len(run.training.losses), path.stem.replace("_", " ")
+        for _ in tqdm(run.epochs(), desc=name, total=config.epochs, initial=done, unit="epoch"):
             pass
+        classifier = run.training.classifier
         save_evaluator(path, Evaluator(config, image_shape, vocabulary, classifier, as_primitives(settings)))
+    remove_all([state_file(path)])
     evaluator = load_evaluator(path, vocabulary, device)
     require_same_settings(path, evaluator.settings, settings)
     evaluator.require_image_shape(image_shape, path)

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from evaluator.classifiers.runs import ClassifierRun
+from evaluator.configuration import EvaluatorConfig
 from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
@@ -28,6 +30,16 @@ RECIPES = {
     "batch norm": Recipe(replace(NETWORK, norm="batch"), CosineScheduleConfig(), PLAIN),
     "muon": Recipe(ATTENDED, training=replace(PLAIN, optimizer="muon", weighting="min_snr", context_dropout=0.5)),
 }
+# BatchNorm, dropout and jitter; batches of 40, 40 and 10.
+JUDGE = EvaluatorConfig(width=8, epochs=3, batch_size=40, lighting=0.2, noise=0.05)
+
+
+JUDGES = {"judge": JUDGE, "still judge": replace(JUDGE, epochs=1, learning_rate=1e-12)}
+
+
+def judging(folder: Path, name: str) -> ClassifierRun:
+    device = torch.device("cpu")
+    return ClassifierRun(folder / f"{name}_training.pt", JUDGES[name], IMAGES, 0, "float32", device, {})
 
 
 def opened(folder: Path, name: str) -> TrainingRun:
@@ -48,6 +60,10 @@ def main(folder: Path) -> None:
         steps = list(run.steps())
         found = {"losses": [step.loss for step in steps], "norms": [step.gradient_norm for step in steps]}
         torch.save(found | {"weights": run.checkpoint().weights}, folder / f"{name}.pt")
+    for name in JUDGES:
+        judge = judging(folder, name)
+        losses = list(judge.epochs())
+        torch.save({"losses": losses, "weights": judge.training.classifier.state_dict()}, folder / f"{name}.pt")
     run = opened(folder / "every rank", "muon")
     begun = (folder, run.recipe, run.dataset, run.computation, run.untrained, None)
     present_ranks().call(write_weights, *begun)

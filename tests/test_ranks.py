@@ -18,7 +18,7 @@ import lab
 from lab.machine.ranks import Ranks
 from lab.training.checkpoints import read_checkpoint
 from tests.command import PROJECT, TINY, command, new_root, run, table
-from tests.ranks_program import RECIPES, main
+from tests.ranks_program import JUDGES, RECIPES, main
 
 EPOCHS = 8
 SMALL = [*TINY, *shlex.split(f"--training.epochs {EPOCHS} --training.checkpoints {EPOCHS} --sweep.newest 1")]
@@ -67,6 +67,12 @@ def test_several_processes_train_what_one_does(tmp_path: Path, one_process: Path
         if name != "small last batch":
             images = [sampled(folder / name) for folder in (one_process, tmp_path)]
             assert float((images[0] - images[1]).abs().mean()) < 0.5
+    for name in JUDGES:
+        expected, found = (torch.load(folder / f"{name}.pt") for folder in (one_process, tmp_path))
+        assert found["losses"] == pytest.approx(expected["losses"], abs=1e-5)
+    # The last judge hardly learns. In others, Adam moves the biases before BatchNorm, whose gradient is 0, by rounding.
+    for name, weights in found["weights"].items():
+        torch.testing.assert_close(weights, expected["weights"][name], atol=1e-5, rtol=1e-5)
     first, *others = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(processes))
     for name, weights in first.items():
         assert all(torch.equal(weights, other[name]) for other in others), name

@@ -6,7 +6,7 @@ locks        one run at a time in a folder
 interrupts   Ctrl-C that waits for the end of a step
 devices      CPU, CUDA and MPS devices
 precision    float32 or bfloat16 arithmetic, and compilation
-threads      how long a CPU's threads spin
+threads      how many threads a CPU runs, and how long they spin
 ranks        the processes that train one network together
 batch_layers BatchNorm and Dropout over the shares of several ranks
 computation  the device, precision and compilation of a network
