@@ -1,5 +1,6 @@
 """A Dask cluster of real processes: one is killed within a task, one joins late, and none shares the tasks' folder."""
 
+import json
 import os
 import subprocess
 import sys
@@ -50,8 +51,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def address(start: Start, tmp_path: Path) -> str:
     file = tmp_path / "scheduler.json"
     start("scheduler", "--port", "0", "--host", "127.0.0.1", "--scheduler-file", str(file))
-    import json
-
     for _ in range(600):
         if file.exists() and (text := file.read_text()):
             return str(json.loads(text)["address"])
@@ -69,7 +68,8 @@ def test_a_killed_worker_costs_its_task_and_a_late_one_helps(start: Start, addre
     squares = Squares(tmp_path / "notes", killed_by=4, file=file, seconds=0.5)
     for name in ("first-0", "second-1", "third-2"):
         worker(start, address, name)
-    tasks, results = range(1, 41), {}
+    tasks = range(1, 41)
+    results: dict[int, tuple[int, int]] = {}
     for task, result in on_cluster(squares, tasks, address=address):
         if not results:
             worker(start, address, "late-7")
