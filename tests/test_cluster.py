@@ -1,5 +1,6 @@
 """A Dask cluster of real processes: one is killed within a task, one joins late, and none shares the tasks' folder."""
 
+import json
 import os
 import subprocess
 import sys
@@ -50,8 +51,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def address(start: Start, tmp_path: Path) -> str:
     file = tmp_path / "scheduler.json"
     start("scheduler", "--port", "0", "--host", "127.0.0.1", "--scheduler-file", str(file))
-    import json
-
     for _ in range(600):
         if file.exists() and (text := file.read_text()):
             return str(json.loads(text)["address"])

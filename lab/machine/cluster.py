@@ -56,7 +56,7 @@ def on_cluster(work: Work[Task, Result], tasks: Sequence[Task], *, address: str)
     if not tasks:
         return
     try:
-        client = Client(address, timeout=SECONDS, set_as_default=False)
+        client = Client(address, timeout=SECONDS)
     except (OSError, ValueError) as error:
         raise LabError(
             f"{address}: no Dask scheduler answers ({lines_of(error)[0]:.120}); start one with: dask scheduler"
