@@ -35,13 +35,21 @@ class Browser:
         self.driver = driver
 
     def open(self, path: Path, width: int = 1200, height: int = 1000, media: Mapping[str, str] | None = None) -> None:
-        """Open a file in a window of this size, and wait until its first images are drawn."""
+        """Open a report in a window of this size, and wait until its first images are drawn."""
+        self.visit(
+            path.as_uri(), "document.querySelectorAll('#grid button[aria-label]').length > 0", width, height, media
+        )
+
+    def visit(
+        self, address: str, ready: str, width: int = 1200, height: int = 1000, media: Mapping[str, str] | None = None
+    ) -> None:
+        """Open an address in a window of this size, and wait until an expression of the page is true."""
         features = [{"name": name, "value": value} for name, value in (media or {}).items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
         self.resize(width, height)
         self.logs()
-        self.driver.get(path.as_uri())
-        self.until("document.querySelectorAll('#grid button[aria-label]').length > 0")
+        self.driver.get(address)
+        self.until(ready)
 
     def resize(self, width: int, height: int = 1000) -> None:
         """Give the page a viewport of this size in pixels."""

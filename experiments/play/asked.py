@@ -71,6 +71,9 @@ def read_asked(content: bytes, vocabulary: ClassVocabulary) -> Asked:
         raise LabError(f"the request must be a JSON object of {', '.join(SETTINGS)}")
     for name, types in SETTINGS.items():
         _require_type(name, settings[name], types)
+    for name, value in settings["sampler"].items():
+        if value is None:  # an empty field of the page
+            raise LabError(f"--sampler.{name.replace('_', '-')} is empty; give it a value")
     return Asked(
         label_set=_label_set(settings["label_set"], vocabulary),
         guidance_weight=settings["guidance_weight"],

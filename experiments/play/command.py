@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from experiments.play.session import Session
     from lab.training.checkpoints import Checkpoint
 
+MOST_PIXELS_OF_ONE_THREAD = 32 * 32
+"""The largest image, in pixels, that is sampled in one thread."""
+
 
 def play(settings: Play) -> None:
     """Serve the page until Ctrl-C, and print its address."""
@@ -28,6 +31,7 @@ def play(settings: Play) -> None:
 
     source = settings.source()
     session = opened_session(settings, source)
+    keep_to_one_thread(session.checkpoint.image_shape)
     page = play_page(session, source)
     listening = bound(settings.port)
     warm_up(session)
@@ -68,6 +72,15 @@ def _evaluator(settings: Play, checkpoint: Checkpoint, device: torch.device) -> 
     evaluator = load_evaluator(path, checkpoint.vocabulary, device)
     evaluator.require_image_shape(checkpoint.image_shape, path)
     return evaluator
+
+
+def keep_to_one_thread(image_shape: tuple[int, int, int]) -> None:
+    """Compute single small images in one thread: a second one mostly waits, and costs time where others compute."""
+    import torch
+
+    _, height, width = image_shape
+    if height * width <= MOST_PIXELS_OF_ONE_THREAD:
+        torch.set_num_threads(1)
 
 
 def warm_up(session: Session) -> None:
