@@ -19,9 +19,10 @@ import torch
 
 import lab
 import run_experiments
+from evaluator.classifiers.weights import load_evaluator
 from experiments.play.asked import MOST_STEPS, read_asked
 from experiments.play.configuration import Play
-from experiments.play.page import play_page
+from experiments.play.page import contents, play_page
 from experiments.play.server import MOST_BYTES, Turns
 from experiments.play.session import Moment, Predictions, Session
 from lab.data.labelled_images import to_pixels
@@ -167,6 +168,9 @@ class Slow(Session):
             self.now -= 1
             yield Moment(step, BLACK, Predictions(0, BLACK, BLACK, BLACK), 0.0)
 
+    def warning(self, asked: object) -> None:
+        return None
+
     def opinion(self, image: object) -> None:
         return None
 
@@ -200,11 +204,11 @@ def test_the_page_names_what_there_is_and_hides_what_there_is_not(checkpoint: Ch
     assert "default-src 'none'" in page.policy
     assert "unsafe" not in page.policy
     assert "http" not in page.policy
-    contents = json.loads(page.html.split('id="contents">')[1].split("</script>")[0])
-    assert contents["classes"] == ["red", "green", "blue"]
-    assert {"name": "interval", "settings": "low=0.3,high=5.0"} in contents["methods"]
-    assert "auto" not in [method["name"] for method in contents["methods"]]
-    assert contents["judged"] is False
+    known = json.loads(page.html.split('id="contents">')[1].split("</script>")[0])
+    assert known["classes"] == ["red", "green", "blue"]
+    assert {"name": "interval", "settings": "low=0.3,high=5.0", "given": ""} in known["methods"]
+    assert "auto" not in [method["name"] for method in known["methods"]]
+    assert known["judged"] is False
 
 
 def test_an_experiment_is_played_from_its_last_checkpoint(tmp_path: Path) -> None:
@@ -365,3 +369,33 @@ def test_a_port_in_use_is_refused(command: Served, tmp_path: Path, capsys: pytes
     files = ["--checkpoint", str(tmp_path / "epoch0001.pt")]
     assert run_experiments.main(["play", *files, "--port", str(command.port)]) == 2
     assert f"--port {command.port} cannot be used" in capsys.readouterr().err
+
+
+def test_the_evaluator_guides_if_there_is_one(tmp_path: Path) -> None:
+    checkpoint = a_checkpoint(tmp_path / "epoch0001.pt")
+    judge = load_evaluator(tmp_path / "evaluator.pt", checkpoint.vocabulary, torch.device("cpu"))
+    asked = read_asked(json.dumps(ASKED | {"method": "classifier:by=judge"}).encode(), checkpoint.vocabulary)
+    session = Session(checkpoint, Computation(), judge)
+    session.require_fit(asked)
+    expected = lab.sample(
+        checkpoint, [["red"]], 2.0, guidance="classifier:by=guide", guide=judge.classifier, seed=3,
+        sampler=lab.DDIMConfig(sampling_steps=5), device="cpu", precision="float32", progress=False,
+    )  # fmt: skip
+    (*_, last) = session.moments(asked)
+    assert torch.equal(last.image, expected[0])
+    assert (last.image != moments(checkpoint)[-1].image).any()
+    with pytest.raises(LabError, match="guides by its evaluator alone"):
+        Session(checkpoint, Computation()).require_fit(asked)
+
+
+def test_each_offered_method_samples(tmp_path: Path) -> None:
+    checkpoint = a_checkpoint(tmp_path / "epoch0001.pt")
+    judge = load_evaluator(tmp_path / "evaluator.pt", checkpoint.vocabulary, torch.device("cpu"))
+    session = Session(checkpoint, Computation(), judge)
+    offered = contents(session, tmp_path)["methods"]
+    assert {"name": "classifier"}.items() <= offered[-1].items()
+    for method in offered:
+        text = f"{method['name']}:{method['given']}" if method["given"] else method["name"]
+        asked = read_asked(json.dumps(ASKED | {"method": text}).encode(), checkpoint.vocabulary)
+        session.require_fit(asked)
+        assert len(list(session.moments(asked))) == 5, text

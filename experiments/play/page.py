@@ -12,6 +12,7 @@ from experiments.play.session import Session
 from lab.configuration.diffusion import DPMSolverConfig
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS
 from lab.diffusion.samplers import SAMPLERS
+from lab.guidance.method import guided_by
 from lab.guidance.methods import METHODS
 from lab.text import printable
 
@@ -71,9 +72,10 @@ def contents(session: Session, source: Path) -> Mapping[str, Any]:
         "null_condition": session.has_null_condition,
         "judged": session.evaluator is not None,
         "methods": [
-            {"name": name, "settings": _settings(method)}
+            {"name": name, "settings": _settings(method), "given": "by=judge" if guided_by(method()) else ""}
             for name, method in METHODS.items()
-            if session.has_weaker or not method.facts.needs_weaker
+            if (session.has_weaker or not method.facts.needs_weaker)
+            and (session.evaluator is not None or not guided_by(method()))
         ],
         "samplers": [
             {

@@ -2,8 +2,10 @@
 const CROSS = "\u2715";
 const LIVE_AFTER = 200;  // milliseconds; a quicker image replaces the one before at once, without its noisy steps
 const known = JSON.parse(byId("contents").textContent);
-const rows = [["image", "image"], ["conditional", known.null_condition ? "conditional" : "prediction"]];
-if (known.null_condition) rows.push(["unconditional", "unconditional"], ["mixed", "mixed"]);
+const guided = known.classes.length > 0;
+const rows = [["image", "image"], ["conditional", guided ? "conditional" : "prediction"]];
+if (known.null_condition) rows.push(["unconditional", "unconditional"]);
+if (guided) rows.push(["mixed", "mixed"]);
 const [slider, weight, method, settings, sampler, steps, seed, several, moment] =
   ["slider", "weight", "method", "settings", "sampler", "steps", "seed", "several", "moment"].map(byId);
 const problem = byId("problem"), status = byId("status"), seen = byId("seen");
@@ -184,9 +186,9 @@ function laySamplerSettings() {
 }
 
 function layMethodSettings() {
-  const { settings: own } = known.methods.find(({ name }) => name === method.value);
-  byId("settings-label").hidden = !own;
-  settings.value = "";
+  const { settings: own, given } = known.methods.find(({ name }) => name === method.value);
+  byId("settings-label").hidden = !own || !guided;
+  settings.value = given;  // what this page's own means need
   settings.placeholder = own;
 }
 
@@ -210,14 +212,13 @@ setOptions(method, known.methods.map(({ name }) => [name, name]), "plain");
 setOptions(sampler, known.samplers.map(({ kind }) => [kind, kind]), known.first.sampler);
 steps.value = known.first.sampling_steps;
 slider.value = weight.value = known.first.guidance_weight;
-document.querySelector(".weight").hidden = !known.null_condition;
-method.closest("label").hidden = !known.null_condition;
+document.querySelector(".weight").hidden = !guided;
+method.closest("label").hidden = !guided;
 byId("now").replaceChildren(...rows.map(([name, text]) => element("figure", {},
   element("canvas", { "data-row": name, role: "img", "aria-label": text, ...known.image }), element("figcaption", {}, text))));
 seen.hidden = !known.judged;
 laySamplerSettings();
 layMethodSettings();
-byId("settings-label").hidden ||= !known.null_condition;
 showWeight(numberIn(weight));
 
 slider.addEventListener("input", () => { weight.value = slider.value; });
