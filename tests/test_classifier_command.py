@@ -74,7 +74,8 @@ def test_both_judges_and_the_cost_stand_in_the_tables(root: Path) -> None:
 
 def test_at_scale_0_it_is_plain_guidance_to_the_bit(root: Path) -> None:
     sweep = table(root, experiment="guided")
-    plain, neutral = (sweep[sweep["guidance_method"] == name] for name in ("plain", "classifier:by=judge,scale=0"))
+    plain, neutral = (sweep[sweep["guidance_method"] == name] for name in ("plain", "classifier:scale=0,by=judge"))
+    assert len(plain) == 2
     for name in ("accuracy", "unasked_rate", "effective_guidance_scale", "network_evaluations", "guide_evaluations"):
         assert neutral[name].tolist() == plain[name].tolist()
     files = sorted((root / "checkpoints" / "guided" / "cells").glob("epoch0002-test-w2-*.npz"))
