@@ -81,7 +81,7 @@ def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path, precision: s
         "accuracy accuracy_low accuracy_high "
         "exact_match exact_match_low exact_match_high image_accuracy image_accuracy_low "
         "image_accuracy_high unasked_rate unasked_rate_low unasked_rate_high seconds warm_up_seconds "
-        "images_per_second device precision"
+        "images_per_second device precision guide_evaluations"
     )
     assert len(sweep) == 2 * 2 * 3
     assert len(sweep[["checkpoint", "label_set", "guidance_weight"]].drop_duplicates()) == len(sweep)

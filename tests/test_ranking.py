@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from evaluator.judging.cells import NOT_TO_BE_BELIEVED
 from evaluator.judging.ranking import accuracy_by_checkpoint, ranking
 from evaluator.judging.scoring import ScoredImages
 
@@ -82,3 +83,27 @@ def test_ties_go_to_the_smallest_effective_scale() -> None:
 def test_a_candidate_has_the_effective_scale_of_the_file_that_ranks() -> None:
     table = accuracy_by_checkpoint(sweep())
     assert table["effective_guidance_scale"].to_list() == table["guidance_scale"].to_list()
+
+
+def test_a_row_that_is_not_to_be_believed_is_last_and_nothing_is_compared_with_it() -> None:
+    accuracies = [90, 99, 89]
+    table = pd.DataFrame(
+        {
+            "checkpoint": "a", "epoch": 1, "step": 1, "guidance_method": method, "guidance_weight": 0.0,
+            "guidance_scale": 1.0, "effective_guidance_scale": float("nan"), "guidance_warning": warning,
+            "test": accuracy / 100, "test_low": 0.8, "test_high": 1.0,
+        }
+        for method, warning, accuracy in zip(
+            ("guide", "judge", "plain"), ("", f"{NOT_TO_BE_BELIEVED}; beyond", "beyond"), accuracies, strict=True
+        )
+    )  # fmt: skip
+    right = np.array(accuracies)[:, None] > np.arange(100)
+    scored = [ScoredImages(asked=np.ones((100, 1), dtype=bool), seen=row[:, None], found=row[:, None]) for row in right]
+    ranked, optimism = ranking(table, "test", scored)
+    assert ranked["guidance_method"].to_list() == ["guide", "plain", "judge"]
+    assert ranked["tied_with_best"].to_list() == [True, True, False]
+    assert ranked["behind_best"].to_list() == [0, 0.01, -0.09]
+    assert ranked[["rank_low", "rank_high"]].iloc[2].to_list() == [3, 3]
+    alone, same = ranking(table.iloc[[0, 2]].reset_index(drop=True), "test", [scored[0], scored[2]])
+    assert optimism == same
+    assert alone["rank_high"].to_list() == ranked["rank_high"].to_list()[:2]

@@ -1,5 +1,6 @@
 """The report of an experiment: every table, every figure, and the pages that explain and show them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,7 +189,7 @@ def _write_latex(folder: Path, results: Results) -> None:
     by_checkpoint, best = (
         _readable(doubts_alone(table.drop(columns=left_out, errors="ignore")))
         .rename(columns=short)
-        .map(lambda cell: cell.replace(" to ", "--") if isinstance(cell, str) else cell)
+        .map(lambda cell: re.sub(r"(?<=\d) to (?=-?\d)", "--", cell) if isinstance(cell, str) else cell)
         for table in (results.by_checkpoint, results.ranking.head(SHOWN))
     )
     write_text(
