@@ -17,7 +17,7 @@ steps of which a share remains,
 
     offset = log(3 (1 - pi) / 2) / ((1 - start) N),    temperature = 2 v |offset| / 10 at the share `full`
 
-so lambda reaches 3 at the share `start` if the halves do not tell, and their difference outweighs the offset at `full`.
+so lambda reaches 3 at the share `start` if the halves are equal, and their difference outweighs the offset at `full`.
 The images are in x_t / alpha, where sigma / alpha is the noise level, as in the source.
 
 w is added to lambda: w = 0 is the source's method, and w > 0 its combination with plain guidance. Neutral: pi = 1.

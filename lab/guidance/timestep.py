@@ -64,7 +64,7 @@ class TimestepMethod:
         power: the power of t / T that it falls with, 0 to 4; alpha in the source.
     """
 
-    spread: float = 0.2
+    spread: float = 0.05
     power: float = 1.0
     facts: ClassVar[Facts] = Facts()
 
