@@ -384,7 +384,10 @@ def test_a_method_is_unconditional_where_it_says_so_and_nowhere_else(name: str) 
         called.append(images)
         return classifier(images)
 
-    inputs = Unguided(noting, noting, SCHEDULE, GRID, VOCABULARY, {"guide": classifying})
+    randomness = StepRandomness([(0, 0), (0, 1)])
+    inputs = Unguided(
+        noting, noting, SCHEDULE, GRID, VOCABULARY, randomness, classifiers={"guide": classifying}
+    )
     guidance = method.guide(inputs, -1.0)
     for t in GRID:
         guidance(*at(t))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,8 @@ class ClassifierRun:
         """
         training, saved_at = self.training, time.monotonic()
         present_ranks().call(take_part, *self._begun)
-        with Interrupts() as interrupts:
-            for step in training.steps():
+        with Interrupts() as interrupts, closing(training.steps()) as steps:
+            for step in steps:
                 if interrupts.noted or time.monotonic() - saved_at > SECONDS_BETWEEN_STATES:
                     self._save()
                     saved_at = time.monotonic()

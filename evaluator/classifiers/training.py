@@ -7,7 +7,7 @@ values; see `jitter.py`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import torch
@@ -94,7 +94,7 @@ class ClassifierTraining:
         """Optimizer steps of the whole training."""
         return self.config.epochs * len(self.sizes)
 
-    def steps(self) -> Iterator[int]:
+    def steps(self) -> Generator[int, None, None]:
         """Train from the step reached so far to the end, yielding the number of steps after each.
 
         Raises:

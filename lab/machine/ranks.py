@@ -89,6 +89,7 @@ class Ranks:
         self.rank, self.size, self.on_machine, self.place = rank, size, on_machine, place
         self._store, self._group = store, group
         self.share = Share(slice(None), 0)
+        self._dismissed = False
 
     def shared(self, images: int) -> Share:
         """Return this rank's share of a batch, and remember it as `share`.
@@ -161,9 +162,10 @@ class Ranks:
 
     def serve(self) -> None:
         """Do what the first rank calls for, until it has nothing more to do."""
-        while (message := self._receive()) and message[0] != END:
-            if message[0] == CALL:
-                function, arguments = pickle.loads(message[1])
+        while not self._dismissed:
+            message, content = self._receive()
+            if message == CALL:
+                function, arguments = pickle.loads(content)
                 function(*arguments)
 
     @contextmanager
@@ -172,7 +174,7 @@ class Ranks:
         if self.size == 1:
             yield
             return
-        import torch
+        import torch.distributed
 
         threads = torch.get_num_threads()
         if "OMP_NUM_THREADS" not in os.environ:
@@ -181,7 +183,8 @@ class Ranks:
             yield
         finally:
             torch.set_num_threads(threads)
-            if self.rank == 0:
+            # Python may close a training that was given up after the processes have parted.
+            if self.rank == 0 and torch.distributed.is_initialized():
                 with suppress(ProcessLostError):
                     self._send(LEAVE)
 
@@ -215,6 +218,8 @@ class Ranks:
 
         self._broadcast(head := torch.zeros(2, dtype=torch.int64))
         message, length = head.tolist()
+        # It may come in the middle of a training that the first rank gave up.
+        self._dismissed = message == END
         content = torch.empty(length, dtype=torch.uint8)
         if length:
             self._broadcast(content)

@@ -6,6 +6,7 @@ of the training, so that it can go on. All of them say which settings they were 
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,8 +172,8 @@ class TrainingRun:
         keep_at = {checkpoint.step: checkpoint for checkpoint in self.kept}
         kept_epochs = self.kept_so_far
         saved_at = time.monotonic()
-        with Interrupts() as interrupts:
-            for step in trainer.steps():
+        with Interrupts() as interrupts, closing(trainer.steps()) as steps:
+            for step in steps:
                 if step.step in keep_at:
                     save_checkpoint(keep_at[step.step].path, self.checkpoint())
                     kept_epochs.append(step.epoch)

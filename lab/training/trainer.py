@@ -9,7 +9,7 @@ All randomness is derived from (seed, epoch) and (seed, step), so training resum
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -252,7 +252,7 @@ class Trainer:
         """Optimizer steps in one pass over the dataset."""
         return steps_per_epoch(self.dataset, self.config)
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Generator[Step, None, None]:
         """Train from the step reached so far to the end, yielding after the optimizer and the EMA have stepped.
 
         Of several ranks, the first decides how far: where its steps are no longer called for, all leave the training.
