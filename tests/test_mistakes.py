@@ -23,6 +23,10 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--sweep.guidance-weights is nan; it must be from -1 to 100", "--sweep.guidance-weights nan"),
         ("--sweep.guidance-weights is -2.0", "--sweep.guidance-weights 0 -2"),
         ("--sweep.guidance-weights has 2 twice", "--sweep.guidance-weights 2 2"),
+        (
+            "--sweep.workers is 2 and --sweep.cluster is tcp://a:1; remove",
+            "--sweep.workers 2 --sweep.cluster tcp://a:1",
+        ),
         ("--sampler.sampling-steps is 500; it must be at most", "--sampler.sampling-steps 500"),
         (
             "--guidance.method plus_plus needs deterministic ddim, not dpm_solver; add",

@@ -1,5 +1,6 @@
 """Workers: real processes, some of which are killed; every task has its result once."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from lab.errors import LabError
 from lab.machine.devices import chosen_devices, dealt
 from lab.machine.processes import LIVES, on_processes
 from lab.machine.workers import packed
+from tests.command import TINY, new_root, run
 from tests.squares import Squares
 
 TASKS = range(1, 9)
@@ -86,3 +88,12 @@ def test_workers_take_gpus_in_turn(name: str, expected: list[int], monkeypatch: 
 
 def test_a_cpu_is_shared_by_all_workers() -> None:
     assert [dealt(chosen_devices("cpu"), worker) for worker in range(2)] == [torch.device("cpu")] * 2
+
+
+def test_a_cluster_without_its_extra_is_refused_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert run(new_root(tmp_path), "digits", *TINY, "--sweep.cluster", "tcp://127.0.0.1:9") == 2
+    assert "error: --sweep.cluster needs the extra [cluster]: pip install" in capsys.readouterr().err
+    assert not (tmp_path / "checkpoints").exists()
