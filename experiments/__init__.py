@@ -14,6 +14,7 @@ reporting         the report's contents
 judged_cells      finished cells as the evaluator's tables want them
 ablation          an experiment and variants of it
 selection         the best of n images
+runs              several experiments, one after another or on workers
 study             an experiment with several training seeds
 sampling          the command `sample`
 submissions       the command `score`

@@ -5,7 +5,6 @@ All runs share one evaluator and one split of the images, so they differ only in
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,7 +13,8 @@ from evaluator.reporting.printed import PrintedResult
 from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
 from experiments.reporting import results_of, write_config
-from experiments.stages import Comparison, run, sharing_evaluator, whole_comparison
+from experiments.runs import run_each
+from experiments.stages import Comparison, sharing_evaluator, whole_comparison
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -80,25 +80,25 @@ def _run_ablation(experiment: Experiment, ablation: Ablation, comparison: Compar
     shared = sharing_evaluator(experiment, comparison.splits, comparison.computation.device)
     planned = {ablation.unchanged: shared}
     planned |= {name: changed(shared, changes) for name, changes in ablation.variants.items()}
-    accuracies: dict[str, list[pd.DataFrame]] = {}
-    results: dict[str, Results] = {}
     seeds = experiment.seeds or range(experiment.seed, experiment.seed + SEEDS)
-    for name, variant in planned.items():
-        accuracies[name] = []
-        for seed in seeds:
-            # Each run trains its own denoiser.
-            one = replace(
-                variant,
-                name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}",
-                checkpoints_of="",
-                seed=seed,
-                seeds=(),
-            )
-            print(f"{one.name}:", file=sys.stderr)
-            finished = run(one)
-            accuracies[name].append(finished.by_epoch)
-            if seed == seeds[0]:
-                results[name] = results_of(finished.evidence)
+    # Each run trains its own denoiser.
+    runs = {
+        (name, seed): replace(
+            variant,
+            name=f"{variant.name}-{name.replace(' ', '-')}-seed{seed}",
+            checkpoints_of="",
+            seed=seed,
+            seeds=(),
+        )
+        for name, variant in planned.items()
+        for seed in seeds
+    }
+    accuracies: dict[str, list[pd.DataFrame]] = {name: [] for name in planned}
+    results: dict[str, Results] = {}
+    for (name, seed), finished in zip(runs, run_each([*runs.values()]), strict=True):
+        accuracies[name].append(finished.by_epoch)
+        if seed == seeds[0]:
+            results[name] = results_of(finished.evidence)
     write_config(experiment, comparison.computation)
     names = experiment.data.label_set_names
     print(write_ablation(experiment.reports, experiment.name, accuracies, names, ablation.printed))

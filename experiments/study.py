@@ -5,13 +5,13 @@ All trainings share one evaluator and one split of the images.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
 from experiments.reporting import results_of, write_config
-from experiments.stages import Comparison, run, sharing_evaluator, whole_comparison
+from experiments.runs import run_each
+from experiments.stages import Comparison, sharing_evaluator, whole_comparison
 
 if TYPE_CHECKING:
     from evaluator.judging.trainings import CountedCell
@@ -38,12 +38,11 @@ def _run_study(experiment: Experiment, comparison: Comparison) -> None:
     from evaluator.reporting.study import write_study
 
     shared = sharing_evaluator(experiment, comparison.splits, comparison.computation.device)
+    runs = [replace(shared, name=f"{experiment.name}-seed{seed}", seed=seed, seeds=()) for seed in experiment.seeds]
     trainings: dict[int, list[CountedCell]] = {}
     results: dict[str, Results] = {}
-    for seed in experiment.seeds:
-        one = replace(shared, name=f"{experiment.name}-seed{seed}", seed=seed, seeds=())
-        print(f"{one.name}:", file=sys.stderr)
-        results[f"seed {seed}"] = of_one = results_of(run(one).evidence)
+    for seed, finished in zip(experiment.seeds, run_each(runs), strict=True):
+        results[f"seed {seed}"] = of_one = results_of(finished.evidence)
         trainings[seed] = counted(of_one.cells, comparison.vocabulary)
     write_config(experiment, comparison.computation)
     write_comparison(experiment.reports, experiment.name, results, "training", INTRODUCTION)

@@ -385,9 +385,7 @@ def test_a_method_is_unconditional_where_it_says_so_and_nowhere_else(name: str) 
         return classifier(images)
 
     randomness = StepRandomness([(0, 0), (0, 1)])
-    inputs = Unguided(
-        noting, noting, SCHEDULE, GRID, VOCABULARY, randomness, classifiers={"guide": classifying}
-    )
+    inputs = Unguided(noting, noting, SCHEDULE, GRID, VOCABULARY, randomness, classifiers={"guide": classifying})
     guidance = method.guide(inputs, -1.0)
     for t in GRID:
         guidance(*at(t))

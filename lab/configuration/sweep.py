@@ -22,8 +22,8 @@ class SweepConfig:
     """Draws of noise for the lift of each image of the best row's checkpoint, by which best_of_n.csv chooses images; 0
     for none. A draw costs two network evaluations."""
     workers: int = 0
-    """Processes that run cells; 0 means one for each GPU if there are several, otherwise the run itself. It affects the
-    speed, not the images."""
+    """Processes that run cells, or the trainings of an ablation or of --seeds. 0 means one for each GPU if there are
+    several, otherwise the run itself. It affects the speed, not the images."""
     cluster: str = ""
     """Address of a running Dask scheduler, like tcp://10.0.0.1:8786, whose workers run the cells (extra [cluster])."""
 
