@@ -22,6 +22,7 @@ from lab.training.checkpoints import Checkpoint
 from tests.browser import Browser, opened_browser
 from tests.pages import HOSTILE
 from tests.played import Served, a_checkpoint, served
+from tests.test_sample_pipeline import pipeline
 
 pytestmark = pytest.mark.long
 
@@ -275,3 +276,27 @@ def test_hostile_names_stay_text_and_no_evaluator_gives_no_opinion(browser: Brow
         assert opened.process.wait(timeout=30) == 0
         enter(browser, "#slider", 1)
         browser.until("document.querySelector('#problem').textContent.startsWith('No answer: the command has ended')")
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows"),
+    [(None, ["image", "prediction"]), (3, ["image", "conditional", "mixed"])],
+    ids=["none", "three"],
+)
+def test_pipelines_show_what_their_network_has(
+    browser: Browser, tmp_path: Path, classes: int | None, rows: list[str]
+) -> None:
+    pipeline(tmp_path / "pipeline", num_class_embeds=classes)
+    with served("--pipeline", str(tmp_path / "pipeline")) as opened:
+        browser.visit(opened.address, f"{FINISHED} > 0")
+        assert browser.run("[...document.querySelectorAll('#strip tbody th')].map(each => each.textContent)") == rows
+        names = browser.run("[...document.querySelectorAll('.names label')].map(each => each.textContent)")
+        assert names == [str(number) for number in range(classes or 0)]
+        for hidden in ("#classes", ".weight"):
+            assert browser.find(hidden).is_displayed() == bool(classes)
+        assert not browser.find("#several").is_displayed()
+        if classes:
+            enter(browser, "#weight", 2)
+            browser.until("document.querySelector('#problem').textContent.includes('no null condition')")
+            enter_and_wait(browser, "#method", "independent")
+            assert browser.run("document.querySelector('#problem').hidden")
