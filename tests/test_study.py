@@ -1,17 +1,21 @@
 """Several training seeds: the interval over trainings and images, its coverage, and the command."""
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.polynomial.hermite_e import hermegauss
 
 from evaluator.judging.intervals import crossed_interval, ratio_interval
 from evaluator.judging.trainings import ROW, CountedCell, accuracy_over_trainings
 from experiments.configuration import Experiment
+from lab.data.datasets import digits
 from lab.errors import LabError
-from tests.command import TINY, Mistake, new_root, run, table
+from lab.training.checkpoints import load_checkpoint
+from tests.command import TINY, Mistake, command, new_root, run, table
 from tests.pages import contents_of
 
 
@@ -130,3 +134,39 @@ def test_seeds_that_make_no_study_are_refused(seeds: tuple[int, ...], message: s
 
 def test_a_study_takes_no_checkpoints_of_another_experiment(tmp_path: Path, mistake: Mistake) -> None:
     mistake(tmp_path, "--seeds trains denoisers", "digits", "--seeds", "0", "1", "--checkpoints-of", "other")
+
+
+@pytest.mark.long
+def test_workers_train_what_one_process_trains(tmp_path: Path) -> None:
+    study = [*TINY, "--training.epochs", "1", "--training.checkpoints", "1", "--seeds", "0", "3"]
+    roots = [new_root(tmp_path / name) for name in ("one", "two")]
+    for root, workers in zip(roots, ("1", "2"), strict=True):
+        done = subprocess.run(
+            command("digits", *study, "--sweep.workers", workers, "--root", str(root)),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    alone, spread = (table(root, "study") for root in roots)
+    pd.testing.assert_frame_equal(alone, spread)
+    for seed in (0, 3):
+        checkpoints = [root / "checkpoints" / f"digits-seed{seed}" / "epoch0001.pt" for root in roots]
+        weights = [load_checkpoint(path, digits().vocabulary).weights for path in checkpoints]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    # What a worker would print stays with it, and the run prints each training's report once.
+    assert done.stdout.count("report:") == 2
+    assert "runs: 100%" in done.stderr
+
+
+@pytest.mark.long
+def test_a_training_that_fails_on_a_worker_is_named(tmp_path: Path) -> None:
+    root = new_root(tmp_path)
+    taken = root / "checkpoints" / "digits-seed3"
+    taken.parent.mkdir(parents=True)
+    taken.write_text("a file in the place of a folder")
+    done = subprocess.run(
+        command("digits", *TINY, "--training.epochs", "1", "--seeds", "0", "3", "--sweep.workers", "2", "--root", str(root)),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
+    assert "digits-seed3 failed on worker" in line
