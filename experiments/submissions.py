@@ -1,11 +1,23 @@
 """The command that scores folders of pictures from any program. Importing this module does not import torch."""
 
-import sys
-from dataclasses import dataclass
-from pathlib import Path
+from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.configuration.checks import require_range
 from lab.errors import LabError, nearest
 from lab.text import printable
+
+if TYPE_CHECKING:
+    from evaluator.classifiers.weights import Evaluator
+    from evaluator.reporting.submissions import ScoredFolder
+    from lab.data.labels import ClassVocabulary, LabelSet
+    from lab.machine.workers import Worker
 
 
 @dataclass(frozen=True)
@@ -25,10 +37,53 @@ class Scoring:
     objects: Path | None = None
     """The class vocabulary; by default objects.json beside the label-set file. A checkpoint.pth needs a vocabulary. An
     evaluator.pt contains one, and a vocabulary file must agree with it."""
+    workers: int = 1
+    """Processes that score folders. It affects the speed, not the scores."""
 
     def __post_init__(self) -> None:
         if not self.images:
             raise LabError("--images is empty; give at least one folder of pictures")
+        require_range("workers", self.workers, 1, 1000)
+
+
+@dataclass(frozen=True)
+class ScoringWork:
+    """What a worker does: it scores a folder.
+
+    Args:
+        weights, vocabulary: of the evaluator.
+        label_set_file: its name.
+        label_sets: its content.
+    """
+
+    weights: Path
+    vocabulary: ClassVocabulary | None
+    label_set_file: str
+    label_sets: tuple[LabelSet, ...]
+
+    def files(self, folder: Path) -> Sequence[Path]:
+        """Return no files: the workers are processes of this machine and have its folders."""
+        return []
+
+    def name(self, folder: Path) -> str:
+        """Return the folder's name, for errors."""
+        return str(folder)
+
+    def __call__(self, folder: Path, worker: Worker) -> ScoredFolder:
+        """Score a folder."""
+        from evaluator.reporting.submissions import scored_folder
+
+        return scored_folder(folder, self.label_set_file, self.label_sets, _evaluator(self.weights, self.vocabulary))
+
+
+@cache
+def _evaluator(weights: Path, vocabulary: ClassVocabulary | None) -> Evaluator:
+    """Return the evaluator of this process."""
+    import torch
+
+    from evaluator.classifiers.weights import load_evaluator
+
+    return load_evaluator(weights, vocabulary, torch.device("cpu"))
 
 
 def score_submissions(scoring: Scoring) -> None:
@@ -38,12 +93,12 @@ def score_submissions(scoring: Scoring) -> None:
         LabError: before scoring, if the label sets, the vocabulary or the evaluator are wrong or a table cannot be
             written; after both tables are written, if some folders could not be scored.
     """
-    import torch
+    from tqdm import tqdm
 
-    from evaluator.classifiers.weights import load_evaluator
-    from evaluator.reporting.submissions import images_file, scored_submissions
+    from evaluator.reporting.submissions import images_file, submissions
     from lab.data.labels import load_label_sets, load_vocabulary
     from lab.machine.files import require_writable_file
+    from lab.machine.processes import in_this_process, on_processes
 
     require_writable_file(scoring.out)
     require_writable_file(images_file(scoring.out))
@@ -52,17 +107,21 @@ def score_submissions(scoring: Scoring) -> None:
         raise LabError(f"{scoring.labels}: no such label-set file{nearest(scoring.labels.name, beside)}")
     objects = scoring.objects or scoring.labels.parent / "objects.json"
     vocabulary = load_vocabulary(objects) if scoring.objects or objects.exists() else None
-    evaluator = load_evaluator(scoring.weights, vocabulary, torch.device("cpu"))
-    label_sets = load_label_sets(scoring.labels, evaluator.vocabulary)
+    label_sets = load_label_sets(scoring.labels, _evaluator(scoring.weights, vocabulary).vocabulary)
+    work = ScoringWork(scoring.weights, vocabulary, printable(scoring.labels.stem), label_sets)
+    workers = partial(on_processes, workers=scoring.workers) if scoring.workers > 1 else in_this_process
+    count = len(scoring.images)
     try:
-        scored = scored_submissions(scoring.images, printable(scoring.labels.stem), label_sets, evaluator)
+        finished = tqdm(workers(work, scoring.images), desc="scoring", total=count, unit="folder", disable=count == 1)
+        by_folder = dict(finished)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {scoring.out} was not written", file=sys.stderr)
         raise SystemExit(130) from None
+    scored = submissions(by_folder[folder] for folder in scoring.images)
     scored.write(scoring.out)
     print(scored.text())
     if scored.problems:
-        count, first = len(scoring.images), scored.problems[0]
+        first = scored.problems[0]
         if count == 1:
             raise first
         counted = f"{len(scored.problems)} of {count} folders could not be scored; {scoring.out} has the reasons"

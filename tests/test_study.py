@@ -164,7 +164,7 @@ def test_a_training_that_fails_on_a_worker_is_named(tmp_path: Path) -> None:
     taken.parent.mkdir(parents=True)
     taken.write_text("a file in the place of a folder")
     done = subprocess.run(
-        command("digits", *TINY, "--training.epochs", "1", "--seeds", "0", "3", "--sweep.workers", "2", "--root", str(root)),
+        command("digits", *TINY, "--seeds", "0", "3", "--sweep.workers", "2", "--root", str(root)),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -3,14 +3,13 @@
 A folder that cannot be scored has a row with the reason in the column `problem`; it does not affect other folders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from evaluator.classifiers.networks import logits_in_batches
 from evaluator.classifiers.pictures import numbered_pictures
@@ -60,40 +59,57 @@ class Submissions:
         return "\n".join([table, *lines] if is_scored.any() else lines)
 
 
+@dataclass(frozen=True)
+class ScoredFolder:
+    """What scoring a folder gives.
+
+    Args:
+        row: its row of the table of folders.
+        images: the rows of its images; none if it could not be scored.
+        problem: why it could not be scored, or None.
+    """
+
+    row: dict[str, Any]
+    images: list[dict[str, Any]]
+    problem: LabError | None = None
+
+
 def images_file(path: Path) -> Path:
     """Return the path of the table of images that belongs to a table of folders."""
     return path.with_name(f"{path.stem}_images.csv")
 
 
-def scored_submissions(
-    folders: Sequence[Path], label_set_file: str, label_sets: Sequence[LabelSet], evaluator: Evaluator
-) -> Submissions:
-    """Score every folder that has all its pictures.
+def scored_folder(
+    folder: Path, label_set_file: str, label_sets: Sequence[LabelSet], evaluator: Evaluator
+) -> ScoredFolder:
+    """Score a folder if it has all its pictures.
 
     Args:
-        folders: the folders; the picture i.png of each belongs to label set i.
+        folder: the folder; its picture i.png belongs to label set i.
         label_set_file: name of the label-set file, for the tables.
         label_sets: label sets of the evaluator's classes.
         evaluator: the evaluator that scores the pictures.
     """
-    conditions = evaluator.vocabulary.conditions(label_sets)
-    rows: list[dict[str, Any]] = []
-    images: list[dict[str, Any]] = []
-    problems: list[LabError] = []
-    for folder in tqdm(folders, desc="scoring", unit="folder", disable=len(folders) == 1):
-        row: dict[str, Any] = {"folder": printable(str(folder)), "label_set": label_set_file, "problem": ""}
-        try:
-            pixels = numbered_pictures(folder, len(label_sets), evaluator.image_shape)
-        except LabError as problem:
-            problems.append(problem)
-            rows.append(row | {"problem": str(problem).removeprefix(f"{folder}: ").replace("\n", "; ")})
-            continue
-        scored = score(logits_in_batches(evaluator.classifier, pixels), conditions)
-        rows.append(row | {"images": len(pixels)} | scored.columns())
-        images += _image_rows(printable(str(folder)), label_sets, scored, evaluator)
-    table = pd.DataFrame(rows, columns=FOLDER_COLUMNS)
+    name = printable(str(folder))
+    row: dict[str, Any] = {"folder": name, "label_set": label_set_file, "problem": ""}
+    try:
+        pixels = numbered_pictures(folder, len(label_sets), evaluator.image_shape)
+    except LabError as problem:
+        reason = str(problem).removeprefix(f"{folder}: ").replace("\n", "; ")
+        return ScoredFolder(row | {"problem": reason}, [], problem)
+    scored = score(logits_in_batches(evaluator.classifier, pixels), evaluator.vocabulary.conditions(label_sets))
+    return ScoredFolder(
+        row | {"images": len(pixels)} | scored.columns(), _image_rows(name, label_sets, scored, evaluator)
+    )
+
+
+def submissions(scored: Iterable[ScoredFolder]) -> Submissions:
+    """Return the tables of scored folders, in their order."""
+    folders = list(scored)
+    table = pd.DataFrame([each.row for each in folders], columns=FOLDER_COLUMNS)
     table = table.astype(dict.fromkeys(COUNTS, "Int64") | dict.fromkeys(MEASURED, "float64"))
-    return Submissions(table, pd.DataFrame(images, columns=IMAGE_COLUMNS), problems)
+    images = pd.DataFrame([row for each in folders for row in each.images], columns=IMAGE_COLUMNS)
+    return Submissions(table, images, [each.problem for each in folders if each.problem is not None])
 
 
 def _image_rows(
