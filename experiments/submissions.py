@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,7 @@ class ScoringWork:
     """What a worker does: it scores a folder.
 
     Args:
-        weights, vocabulary: of the evaluator.
+        weights, vocabulary: the evaluator's file, and the classes that it must have.
         label_set_file: its name.
         label_sets: its content.
     """
@@ -78,7 +78,7 @@ class ScoringWork:
 
 @cache
 def _evaluator(weights: Path, vocabulary: ClassVocabulary | None) -> Evaluator:
-    """Return the evaluator of this process."""
+    """Return the evaluator of a worker's process, which lives as long as one command."""
     import torch
 
     from evaluator.classifiers.weights import load_evaluator
@@ -93,12 +93,14 @@ def score_submissions(scoring: Scoring) -> None:
         LabError: before scoring, if the label sets, the vocabulary or the evaluator are wrong or a table cannot be
             written; after both tables are written, if some folders could not be scored.
     """
+    import torch
     from tqdm import tqdm
 
-    from evaluator.reporting.submissions import images_file, submissions
+    from evaluator.classifiers.weights import load_evaluator
+    from evaluator.reporting.submissions import images_file, scored_folder, submissions
     from lab.data.labels import load_label_sets, load_vocabulary
     from lab.machine.files import require_writable_file
-    from lab.machine.processes import in_this_process, on_processes
+    from lab.machine.processes import on_processes
 
     require_writable_file(scoring.out)
     require_writable_file(images_file(scoring.out))
@@ -107,13 +109,16 @@ def score_submissions(scoring: Scoring) -> None:
         raise LabError(f"{scoring.labels}: no such label-set file{nearest(scoring.labels.name, beside)}")
     objects = scoring.objects or scoring.labels.parent / "objects.json"
     vocabulary = load_vocabulary(objects) if scoring.objects or objects.exists() else None
-    label_sets = load_label_sets(scoring.labels, _evaluator(scoring.weights, vocabulary).vocabulary)
-    work = ScoringWork(scoring.weights, vocabulary, printable(scoring.labels.stem), label_sets)
-    workers = partial(on_processes, workers=scoring.workers) if scoring.workers > 1 else in_this_process
+    evaluator = load_evaluator(scoring.weights, vocabulary, torch.device("cpu"))
+    label_sets, name = load_label_sets(scoring.labels, evaluator.vocabulary), printable(scoring.labels.stem)
+    if scoring.workers > 1:
+        work = ScoringWork(scoring.weights, vocabulary, name, label_sets)
+        finished = on_processes(work, scoring.images, workers=scoring.workers)
+    else:
+        finished = ((folder, scored_folder(folder, name, label_sets, evaluator)) for folder in scoring.images)
     count = len(scoring.images)
     try:
-        finished = tqdm(workers(work, scoring.images), desc="scoring", total=count, unit="folder", disable=count == 1)
-        by_folder = dict(finished)
+        by_folder = dict(tqdm(finished, desc="scoring", total=count, unit="folder", disable=count == 1))
     except KeyboardInterrupt:
         print(f"\ninterrupted; {scoring.out} was not written", file=sys.stderr)
         raise SystemExit(130) from None

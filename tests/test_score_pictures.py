@@ -218,6 +218,24 @@ def test_one_folder_that_cannot_be_scored_costs_the_others_nothing(
     ]
 
 
+@pytest.mark.long
+def test_workers_score_as_one_process_does(pictures: Path) -> None:
+    folders = [str(shutil.copytree(pictures, pictures.with_name(f"maker{number}"))) for number in range(5)]
+    (Path(folders[2]) / "3.png").unlink()
+    written = []
+    for workers in ("1", "3"):
+        done = subprocess.run(
+            command(*arguments(pictures, "--images", *folders, "--workers", workers)),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        files = [pictures.parent / name for name in ("scores.csv", "scores_images.csv")]
+        written.append([done.stdout, done.stderr.splitlines()[-1], *(file.read_bytes() for file in files)])
+        for file in files:
+            file.unlink()
+    assert written[0] == written[1]
+
+
 @pytest.mark.parametrize(
     ("names", "told"),
     [

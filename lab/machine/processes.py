@@ -90,13 +90,6 @@ def on_processes(work: Work[Task, Result], tasks: Sequence[Task], *, workers: in
             each.end()
 
 
-def in_this_process(work: Work[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
-    """Compute tasks in this process, one after another; an engine as well. An error of a task is raised as it is."""
-    worker = Worker(0, f"this process ({os.getpid()})", _same)
-    for task in tasks:
-        yield task, work(task, worker)
-
-
 def _started(work: Work[Task, Result], number: int) -> _Process:
     # A forked process would share torch's threads and CUDA, which do not survive it.
     context = multiprocessing.get_context("spawn")
