@@ -45,7 +45,8 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--sampler.eta is 1.5; it must be from 0 to 1", "--sampler.kind ddim --sampler.eta 1.5"),
         (
             "no method 'plian'; choose from plain, interval, schedule, rescale, projected, zero_star, tangential, "
-            "magnitude, plus_plus, auto, composed; did you mean 'plain'?",
+            "magnitude, plus_plus, feedback, annealed, independent, timestep, auto, composed, classifier; "
+            "did you mean 'plain'?",
             "--guidance.method plian",
         ),
         ("--device is 'cuda:7'; this machine has no such device; choose from auto", "--device cuda:7"),
