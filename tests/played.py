@@ -98,3 +98,12 @@ def served(*arguments: str) -> Iterator[Served]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
+
+
+@contextmanager
+def served_checkpoint(folder: Path) -> Iterator[Served]:
+    """Serve the checkpoint of `a_checkpoint`, written into this folder."""
+    path = folder / "epoch0001.pt"
+    a_checkpoint(path)
+    with served("--checkpoint", str(path)) as opened:
+        yield opened

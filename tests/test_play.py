@@ -34,7 +34,7 @@ from lab.pipelines import import_pipeline
 from lab.sweep.cells import noise_seeds_of
 from lab.training.checkpoints import Checkpoint
 from tests.command import PROJECT
-from tests.played import ASKED, SHAPE, TIMESTEPS, Served, a_checkpoint, served
+from tests.played import ASKED, SHAPE, TIMESTEPS, Served, a_checkpoint, served, served_checkpoint
 from tests.test_sample_pipeline import pipeline
 
 BLACK = torch.zeros(SHAPE, dtype=torch.uint8)
@@ -47,9 +47,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    path = tmp_path_factory.mktemp("served") / "epoch0001.pt"
-    a_checkpoint(path)
-    with served("--checkpoint", str(path)) as opened:
+    with served_checkpoint(tmp_path_factory.mktemp("served")) as opened:
         yield opened
 
 

@@ -21,7 +21,7 @@ import lab
 from lab.training.checkpoints import Checkpoint
 from tests.browser import Browser, opened_browser
 from tests.pages import HOSTILE
-from tests.played import Served, a_checkpoint, served
+from tests.played import Served, a_checkpoint, served, served_checkpoint
 from tests.test_sample_pipeline import pipeline
 
 pytestmark = pytest.mark.long
@@ -41,9 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    path = tmp_path_factory.mktemp("served") / "epoch0001.pt"
-    a_checkpoint(path)
-    with served("--checkpoint", str(path)) as opened:
+    with served_checkpoint(tmp_path_factory.mktemp("served")) as opened:
         yield opened
 
 
