@@ -17,7 +17,7 @@ from evaluator.judging.cells import NOT_TO_BE_BELIEVED
 from lab.sweep.cells import read_cell
 from tests.command import CPU, TINY, new_root, run, table
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 GUIDED = shlex.split(
     "digits --name guided --second-evaluator.share 0.4 --sweep.newest 1 --data.label-sets data/digits/test.json "

@@ -52,7 +52,7 @@ def one_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_processes_train_what_one_does(tmp_path: Path, one_process: Path, processes: int) -> None:
     program = torchrun(processes, str(PROJECT / "tests" / "ranks_program.py"), str(tmp_path))
     _, printed = program.communicate(timeout=300)

@@ -136,7 +136,7 @@ def test_a_study_takes_no_checkpoints_of_another_experiment(tmp_path: Path, mist
     mistake(tmp_path, "--seeds trains denoisers", "digits", "--seeds", "0", "1", "--checkpoints-of", "other")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_workers_train_what_one_process_trains(tmp_path: Path) -> None:
     study = [*TINY, "--training.epochs", "1", "--training.checkpoints", "1", "--seeds", "0", "3"]
     roots = [new_root(tmp_path / name) for name in ("one", "two")]
@@ -157,7 +157,7 @@ def test_workers_train_what_one_process_trains(tmp_path: Path) -> None:
     assert "runs: 100%" in done.stderr
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_training_that_fails_on_a_worker_is_named(tmp_path: Path) -> None:
     root = new_root(tmp_path)
     taken = root / "checkpoints" / "digits-seed3"
