@@ -59,18 +59,22 @@ class Turns:
     async def _lines(self, asked: Asked, turn: int) -> AsyncIterator[str]:
         loop, moments, warning = asyncio.get_running_loop(), self._session.moments(asked), self._session.warning(asked)
         moment: Moment | None = None
+        following = loop.run_in_executor(self._thread, _next, moments)
         try:
             while turn == self._newest:
-                following = await loop.run_in_executor(self._thread, _next, moments)
-                if following is None:
-                    assert moment is not None
-                    yield _line(**await loop.run_in_executor(self._thread, self._end, moment))
+                finished, moment = moment, await following
+                if moment is None:
+                    assert finished is not None
+                    yield _line(**await loop.run_in_executor(self._thread, self._end, finished))
                     return
-                moment = following
+                # The next step is computed while this one is sent.
+                following = loop.run_in_executor(self._thread, _next, moments)
                 yield _line(**_shown(moment, asked), warning=warning)
             yield _line(replaced=True)
         except LabError as error:
             yield _line(error=printable(str(error)))
+        finally:
+            following.cancel()
 
     def _end(self, moment: Moment) -> dict[str, object]:
         return {"finished": True, "milliseconds": moment.milliseconds, "seen": self._session.opinion(moment.image)}
