@@ -25,7 +25,7 @@ from tests.command import command
 
 SHAPE = (3, 8, 8)
 TIMESTEPS = 400
-ASKED: dict[str, Any] = {
+REQUEST: dict[str, Any] = {
     "label_set": ["red"],
     "guidance_weight": 2.0,
     "method": "plain",
@@ -79,7 +79,7 @@ class Served:
 
     def sample(self, **changes: Any) -> list[dict[str, Any]]:
         """Return the lines of the answer to a request."""
-        return [json.loads(line) for line in self.post(json.dumps(ASKED | changes)).read().splitlines()]
+        return [json.loads(line) for line in self.post(json.dumps(REQUEST | changes)).read().splitlines()]
 
 
 @contextmanager

@@ -20,8 +20,8 @@ import torch
 import lab
 import run_experiments
 from evaluator.classifiers.weights import load_evaluator
-from experiments.play.asked import MOST_STEPS, read_asked
 from experiments.play.configuration import Play
+from experiments.play.image_request import MOST_STEPS, read_request
 from experiments.play.page import contents, play_page
 from experiments.play.server import MOST_BYTES, Turns
 from experiments.play.session import Moment, Predictions, Session
@@ -34,7 +34,7 @@ from lab.pipelines import import_pipeline
 from lab.sweep.cells import noise_seeds_of
 from lab.training.checkpoints import Checkpoint
 from tests.command import PROJECT
-from tests.played import ASKED, SHAPE, TIMESTEPS, Served, a_checkpoint, served, served_checkpoint
+from tests.played import REQUEST, SHAPE, TIMESTEPS, Served, a_checkpoint, served, served_checkpoint
 from tests.test_sample_pipeline import pipeline
 
 BLACK = torch.zeros(SHAPE, dtype=torch.uint8)
@@ -52,8 +52,8 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def moments(checkpoint: Checkpoint, **changes: Any) -> list[Moment]:
-    asked = read_asked(json.dumps(ASKED | changes).encode(), checkpoint.vocabulary)
-    return list(Session(checkpoint, Computation()).moments(asked))
+    wanted = read_request(json.dumps(REQUEST | changes).encode(), checkpoint.vocabulary)
+    return list(Session(checkpoint, Computation()).moments(wanted))
 
 
 @pytest.mark.parametrize("weight", [-1, 0, 2.5])
@@ -93,12 +93,12 @@ def test_a_network_without_a_null_condition_has_one_prediction(tmp_path: Path) -
     imported = import_pipeline(pipeline(tmp_path / "pipeline", num_class_embeds=3))
     session = Session(imported, Computation())
     assert (session.has_null_condition, session.most_classes) == (False, 1)
-    asked = ASKED | {"label_set": ["2"], "guidance_weight": 0}
-    found = list(session.moments(read_asked(json.dumps(asked).encode(), imported.vocabulary)))
+    wanted = REQUEST | {"label_set": ["2"], "guidance_weight": 0}
+    found = list(session.moments(read_request(json.dumps(wanted).encode(), imported.vocabulary)))
     assert [moment.predictions.unconditional for moment in found] == [None] * 5
     assert torch.equal(found[0].predictions.mixed, found[0].predictions.conditional)
     with pytest.raises(LabError, match="no null condition"):
-        list(session.moments(read_asked(json.dumps(asked | {"guidance_weight": 2}).encode(), imported.vocabulary)))
+        list(session.moments(read_request(json.dumps(wanted | {"guidance_weight": 2}).encode(), imported.vocabulary)))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_network_without_a_null_condition_has_one_prediction(tmp_path: Path) -
 )
 def test_each_setting_is_checked(checkpoint: Checkpoint, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(LabError) as raised:
-        read_asked(json.dumps(ASKED | changes).encode(), checkpoint.vocabulary)
+        read_request(json.dumps(REQUEST | changes).encode(), checkpoint.vocabulary)
     assert told in str(raised.value)
     assert len(str(raised.value)) < 500
 
@@ -136,7 +136,7 @@ def test_each_setting_is_checked(checkpoint: Checkpoint, changes: dict[str, Any]
 @pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b"[" * 10_000, b"1" * 5_000, b"null"])
 def test_what_is_no_json_object_is_refused(checkpoint: Checkpoint, content: bytes) -> None:
     with pytest.raises(LabError, match="must be a JSON object"):
-        read_asked(content, checkpoint.vocabulary)
+        read_request(content, checkpoint.vocabulary)
 
 
 def test_settings_that_do_not_go_together_are_refused(checkpoint: Checkpoint) -> None:
@@ -148,7 +148,7 @@ def test_settings_that_do_not_go_together_are_refused(checkpoint: Checkpoint) ->
         ({"method": "composed:avoid=rad"}, "unknown class 'rad'"),
     ):
         with pytest.raises(LabError, match=told):
-            session.require_fit(read_asked(json.dumps(ASKED | changes).encode(), checkpoint.vocabulary))
+            session.require_fit(read_request(json.dumps(REQUEST | changes).encode(), checkpoint.vocabulary))
 
 
 class Slow(Session):
@@ -157,7 +157,7 @@ class Slow(Session):
     def __init__(self) -> None:  # it needs no checkpoint
         self.now, self.most, self.steps = 0, 0, 0
 
-    def moments(self, asked: object) -> Iterator[Moment]:
+    def moments(self, wanted: object) -> Iterator[Moment]:
         for step in range(1, 101):
             self.now += 1
             self.most = max(self.most, self.now)
@@ -166,7 +166,7 @@ class Slow(Session):
             self.now -= 1
             yield Moment(step, BLACK, Predictions(0, BLACK, BLACK, BLACK), 0.0)
 
-    def warning(self, asked: object) -> None:
+    def warning(self, wanted: object) -> None:
         return None
 
     def opinion(self, image: object) -> None:
@@ -176,11 +176,11 @@ class Slow(Session):
 def test_a_newer_request_ends_the_older_ones_and_one_is_sampled_at_a_time(checkpoint: Checkpoint) -> None:
     slow = Slow()
     turns = Turns(slow)
-    asked = read_asked(json.dumps(ASKED).encode(), checkpoint.vocabulary)
+    wanted = read_request(json.dumps(REQUEST).encode(), checkpoint.vocabulary)
 
     async def answered(begins: float) -> list[dict[str, Any]]:
         await asyncio.sleep(begins)
-        return [json.loads(line) async for line in turns.answer(asked)]
+        return [json.loads(line) async for line in turns.answer(wanted)]
 
     async def all_of_them() -> list[list[dict[str, Any]]]:
         return await asyncio.gather(*(answered(0.02 * number) for number in range(5)))
@@ -290,7 +290,7 @@ def test_other_sites_get_no_answer(command: Served) -> None:
     own = f"127.0.0.1:{command.port}"
     assert command.get().status == 200
     assert command.get(Host=f"localhost:{command.port}").status == 200
-    body = json.dumps(ASKED)
+    body = json.dumps(REQUEST)
     assert command.post(body, Origin=f"http://{own}").status == 200
     for headers in (
         {"Host": "example.com"},
@@ -317,7 +317,7 @@ def test_only_the_loopback_address_is_served(command: Served) -> None:
 
 @pytest.mark.long
 def test_a_request_is_bounded_in_size(command: Served) -> None:
-    answer = command.post(json.dumps(ASKED | {"method": "x" * MOST_BYTES}))
+    answer = command.post(json.dumps(REQUEST | {"method": "x" * MOST_BYTES}))
     assert answer.status == 400
     assert json.loads(answer.read()) == {"error": f"the request is too large; it may have {MOST_BYTES} bytes"}
     assert command.sample()[-1]["finished"]
@@ -326,7 +326,7 @@ def test_a_request_is_bounded_in_size(command: Served) -> None:
 @pytest.mark.long
 def test_an_answer_that_nobody_reads_is_computed_no_further(command: Served) -> None:
     long = {"sampler": {"kind": "ddim", "sampling_steps": TIMESTEPS}}
-    answer = command.post(json.dumps(ASKED | long))
+    answer = command.post(json.dumps(REQUEST | long))
     assert json.loads(answer.readline())["step"] == 1
     answer.close()
     before = cpu_seconds(command)
@@ -349,7 +349,7 @@ def test_ctrl_c_ends_the_command_while_it_samples(tmp_path: Path) -> None:
             assert other.connect_ex(("127.0.0.1", opened.port)) == 0  # a browser keeps a connection open
             long = {"sampler": {"kind": "ddim", "sampling_steps": TIMESTEPS}}
             lines: list[Any] = []
-            reading = threading.Thread(target=lambda: lines.append(opened.post(json.dumps(ASKED | long)).readline()))
+            reading = threading.Thread(target=lambda: lines.append(opened.post(json.dumps(REQUEST | long)).readline()))
             reading.start()
             reading.join()
             opened.process.send_signal(signal.SIGINT)
@@ -372,18 +372,18 @@ def test_a_port_in_use_is_refused(command: Served, tmp_path: Path, capsys: pytes
 def test_the_evaluator_guides_if_there_is_one(tmp_path: Path) -> None:
     checkpoint = a_checkpoint(tmp_path / "epoch0001.pt")
     judge = load_evaluator(tmp_path / "evaluator.pt", checkpoint.vocabulary, torch.device("cpu"))
-    asked = read_asked(json.dumps(ASKED | {"method": "classifier:by=judge"}).encode(), checkpoint.vocabulary)
+    wanted = read_request(json.dumps(REQUEST | {"method": "classifier:by=judge"}).encode(), checkpoint.vocabulary)
     session = Session(checkpoint, Computation(), judge)
-    session.require_fit(asked)
+    session.require_fit(wanted)
     expected = lab.sample(
         checkpoint, [["red"]], 2.0, guidance="classifier:by=guide", guide=judge.classifier, seed=3,
         sampler=lab.DDIMConfig(sampling_steps=5), device="cpu", precision="float32", progress=False,
     )  # fmt: skip
-    (*_, last) = session.moments(asked)
+    (*_, last) = session.moments(wanted)
     assert torch.equal(last.image, expected[0])
     assert (last.image != moments(checkpoint)[-1].image).any()
     with pytest.raises(LabError, match="guides by its evaluator alone"):
-        Session(checkpoint, Computation()).require_fit(asked)
+        Session(checkpoint, Computation()).require_fit(wanted)
 
 
 def test_each_offered_method_samples(tmp_path: Path) -> None:
@@ -394,6 +394,6 @@ def test_each_offered_method_samples(tmp_path: Path) -> None:
     assert {"name": "classifier"}.items() <= offered[-1].items()
     for method in offered:
         text = f"{method['name']}:{method['given']}" if method["given"] else method["name"]
-        asked = read_asked(json.dumps(ASKED | {"method": text}).encode(), checkpoint.vocabulary)
-        session.require_fit(asked)
-        assert len(list(session.moments(asked))) == 5, text
+        wanted = read_request(json.dumps(REQUEST | {"method": text}).encode(), checkpoint.vocabulary)
+        session.require_fit(wanted)
+        assert len(list(session.moments(wanted))) == 5, text

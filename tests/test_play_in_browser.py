@@ -56,10 +56,10 @@ def page(browser: Browser, command: Served) -> Iterator[Browser]:
     """Open the page, and require at the end that its console is empty and that it requested its own server alone."""
     browser.visit(command.address, f"{FINISHED} > 0")
     yield browser
-    console, asked = browser.logs()
+    console, wanted = browser.logs()
     # A refused setting is answered with status 400, which Chromium logs.
     assert [line for line in console if "status of 400" not in line] == []
-    assert {address for address in asked if not address.startswith("data:")} <= {
+    assert {address for address in wanted if not address.startswith("data:")} <= {
         command.address,
         f"{command.address}sample",
     }
@@ -266,9 +266,9 @@ def test_hostile_names_stay_text_and_no_evaluator_gives_no_opinion(browser: Brow
         assert shown == list(HOSTILE)
         assert browser.run("document.querySelectorAll('img, script').length") == 2
         assert browser.run("document.querySelector('#seen').hidden")
-        console, asked = browser.logs()
+        console, wanted = browser.logs()
         assert console == []
-        assert {each for each in asked if not each.startswith("data:")} == {opened.address, f"{opened.address}sample"}
+        assert {each for each in wanted if not each.startswith("data:")} == {opened.address, f"{opened.address}sample"}
         # The command ends while the page is open.
         opened.process.send_signal(signal.SIGINT)
         assert opened.process.wait(timeout=30) == 0

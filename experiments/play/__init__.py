@@ -2,7 +2,7 @@
 
 command         the command: loads the files, prints the address
 configuration   what is sampled from, and where the page is served
-asked           what the page asks for, checked as on the command line
+image_request   what the page requests, checked as on the command line
 session         one image at a time, with what is predicted at every step
 page            the page as one HTML file
 server          the page's server, on this machine alone

@@ -85,10 +85,10 @@ def keep_to_one_thread(image_shape: tuple[int, int, int]) -> None:
 
 def warm_up(session: Session) -> None:
     """Sample one image in one step, so that the first request does not wait for what is set up once."""
-    from experiments.play.asked import Asked
+    from experiments.play.image_request import ImageRequest
     from lab.configuration.diffusion import DDIMConfig
     from lab.guidance.methods import named_method
 
     names = session.checkpoint.vocabulary.names[:1] if session.most_classes else ()
-    (moment,) = session.moments(Asked(names, 0.0, named_method("plain"), DDIMConfig(sampling_steps=1), seed=0))
+    (moment,) = session.moments(ImageRequest(names, 0.0, named_method("plain"), DDIMConfig(sampling_steps=1), seed=0))
     session.opinion(moment.image)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.reporting.page.document import asset, json_in_html, one_script, policy, rendered
-from experiments.play.asked import MOST_STEPS
+from experiments.play.image_request import MOST_STEPS
 from experiments.play.session import Session
 from lab.configuration.diffusion import DPMSolverConfig
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS

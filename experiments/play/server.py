@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evaluator.reporting.page.sprites import base64
-from experiments.play.asked import Asked, read_asked
+from experiments.play.image_request import ImageRequest, read_request
 from experiments.play.page import PlayPage
 from experiments.play.session import Moment, Session
 from lab.errors import LabError
@@ -51,13 +51,17 @@ class Turns:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sampling")
         self._newest = 0
 
-    def answer(self, asked: Asked) -> AsyncIterator[str]:
+    def answer(self, wanted: ImageRequest) -> AsyncIterator[str]:
         """Take the turn, and return the lines of the answer: a JSON object for each step, then one for the end."""
         self._newest += 1
-        return self._lines(asked, self._newest)
+        return self._lines(wanted, self._newest)
 
-    async def _lines(self, asked: Asked, turn: int) -> AsyncIterator[str]:
-        loop, moments, warning = asyncio.get_running_loop(), self._session.moments(asked), self._session.warning(asked)
+    async def _lines(self, wanted: ImageRequest, turn: int) -> AsyncIterator[str]:
+        loop, moments, warning = (
+            asyncio.get_running_loop(),
+            self._session.moments(wanted),
+            self._session.warning(wanted),
+        )
         moment: Moment | None = None
         following = loop.run_in_executor(self._thread, _next, moments)
         try:
@@ -69,7 +73,7 @@ class Turns:
                     return
                 # The next step is computed while this one is sent.
                 following = loop.run_in_executor(self._thread, _next, moments)
-                yield _line(**_shown(moment, asked), warning=warning)
+                yield _line(**_shown(moment, wanted), warning=warning)
             yield _line(replaced=True)
         except LabError as error:
             yield _line(error=printable(str(error)))
@@ -93,7 +97,7 @@ def _line(**content: object) -> str:
     return json.dumps(content) + "\n"
 
 
-def _shown(moment: Moment, asked: Asked) -> dict[str, object]:
+def _shown(moment: Moment, wanted: ImageRequest) -> dict[str, object]:
     """Return a step as JSON's types; pixels are Base64 of (C, H, W) bytes."""
 
     def pixels(image: PixelImage | None) -> str | None:
@@ -102,7 +106,7 @@ def _shown(moment: Moment, asked: Asked) -> dict[str, object]:
     predictions = moment.predictions
     return {
         "step": moment.step,
-        "of": asked.sampler.sampling_steps,
+        "of": wanted.sampler.sampling_steps,
         "timestep": predictions.timestep,
         "milliseconds": moment.milliseconds,
         "image": pixels(moment.image),
@@ -170,11 +174,11 @@ def application(session: Session, page: PlayPage, turns: Turns, port: int) -> AS
 
     async def sampled(request: Request) -> Response:
         try:
-            asked = read_asked(await _body(request), session.checkpoint.vocabulary)
-            session.require_fit(asked)
+            wanted = read_request(await _body(request), session.checkpoint.vocabulary)
+            session.require_fit(wanted)
         except LabError as error:
             return Response(_line(error=printable(str(error))), 400, media_type="application/x-ndjson")
-        return StreamingResponse(turns.answer(asked), media_type="application/x-ndjson")
+        return StreamingResponse(turns.answer(wanted), media_type="application/x-ndjson")
 
     routes = [Route("/", shown), Route("/sample", sampled, methods=["POST"])]
     return OwnPageAlone(Starlette(routes=routes), port)

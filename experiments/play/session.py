@@ -8,7 +8,7 @@ import torch
 
 from evaluator.classifiers.networks import logits_in_batches
 from evaluator.classifiers.weights import Evaluator
-from experiments.play.asked import Asked
+from experiments.play.image_request import ImageRequest
 from lab.data.labelled_images import to_pixels
 from lab.diffusion.denoising import Denoising, timestep_grid
 from lab.diffusion.noise_source import NoiseSource, StepRandomness
@@ -93,46 +93,52 @@ class Session:
         denoiser = self.checkpoint.denoiser
         return min(denoiser.label_set_sizes.stop - 1, len(self.checkpoint.vocabulary)) if denoiser.conditional else 0
 
-    def require_fit(self, asked: Asked) -> None:
+    def require_fit(self, wanted: ImageRequest) -> None:
         """Raise LabError unless the sampler, the method of guidance and the checkpoint go together."""
-        require_fit(asked.sampler, [asked.guidance], self._schedule, self.checkpoint.vocabulary)
-        if guided_by(asked.guidance.method) == "guide" or (guided_by(asked.guidance.method) and not self.evaluator):
+        require_fit(wanted.sampler, [wanted.guidance], self._schedule, self.checkpoint.vocabulary)
+        if guided_by(wanted.guidance.method) == "guide" or (guided_by(wanted.guidance.method) and not self.evaluator):
             raise LabError("`play` guides by its evaluator alone; set by=judge, and give it one")
-        if asked.guidance.method.facts.needs_weaker and not self.has_weaker:
-            raise LabError(f"guidance method {asked.guidance.name} needs --weak-checkpoint; start `play` with it")
+        if wanted.guidance.method.facts.needs_weaker and not self.has_weaker:
+            raise LabError(f"guidance method {wanted.guidance.name} needs --weak-checkpoint; start `play` with it")
 
-    def warning(self, asked: Asked) -> str | None:
+    def warning(self, wanted: ImageRequest) -> str | None:
         """Return in words how guidance exceeds what it is defined for or what the network has learned, or None."""
-        checkpoint, weights = self.checkpoint, [asked.guidance_weight]
+        checkpoint, weights = self.checkpoint, [wanted.guidance_weight]
         training = checkpoint.settings.get("training", {})
         problems = guidance_problems(
-            checkpoint.denoiser, training, asked.guidance, weights, asked.sampler, self._schedule, checkpoint.vocabulary
+            checkpoint.denoiser,
+            training,
+            wanted.guidance,
+            weights,
+            wanted.sampler,
+            self._schedule,
+            checkpoint.vocabulary,
         )
-        return f"guidance method {asked.guidance.label}: {problems}" if problems else None
+        return f"guidance method {wanted.guidance.label}: {problems}" if problems else None
 
     @torch.inference_mode()
-    def moments(self, asked: Asked) -> Iterator[Moment]:
+    def moments(self, wanted: ImageRequest) -> Iterator[Moment]:
         """Yield each step of the sampler as it is computed.
 
         Raises:
             LabError: the finished image is not finite, or the network takes no such condition.
         """
         started = time.perf_counter()
-        conditions = self.checkpoint.vocabulary.conditions([asked.label_set]).to(self.computation.device)
-        noise = NoiseSource(_seeds(asked), self.checkpoint.image_shape, self._schedule.noise)
+        conditions = self.checkpoint.vocabulary.conditions([wanted.label_set]).to(self.computation.device)
+        noise = NoiseSource(_seeds(wanted), self.checkpoint.image_shape, self._schedule.noise)
         predicted: list[Predictions] = []
-        denoising = Denoising(self._watched(asked, predicted), self._schedule, conditions, noise)
-        for step, images in enumerate(moments(asked.sampler, denoising)):
+        denoising = Denoising(self._watched(wanted, predicted), self._schedule, conditions, noise)
+        for step, images in enumerate(moments(wanted.sampler, denoising)):
             if step == 0:
                 continue
-            if step == asked.sampler.sampling_steps and not bool(images.isfinite().all()):
+            if step == wanted.sampler.sampling_steps and not bool(images.isfinite().all()):
                 raise LabError("the image is not finite; let the sampler clamp, or take a smaller guidance weight")
             image = to_pixels(images).cpu()[0]
             # A sampler that predicts several times in a step does so first where the step begins.
             yield Moment(step, image, predicted[0], 1000 * (time.perf_counter() - started))
             predicted.clear()
 
-    def _watched(self, asked: Asked, predicted: list[Predictions]) -> NoisePredictor:
+    def _watched(self, wanted: ImageRequest, predicted: list[Predictions]) -> NoisePredictor:
         """Return the guided noise predictor, which adds the predictions of each call to a list."""
         step: ObservedStep | None = None
 
@@ -142,18 +148,18 @@ class Session:
                 step.note(x_t, timesteps, conditions, eps)
             return eps
 
-        grid = timestep_grid(self._schedule.timesteps, asked.sampler.sampling_steps)
+        grid = timestep_grid(self._schedule.timesteps, wanted.sampler.sampling_steps)
         unguided = Unguided(
             observed,
             self._weaker,
             self._schedule,
             grid,
             self.checkpoint.vocabulary,
-            StepRandomness(_seeds(asked)),
+            StepRandomness(_seeds(wanted)),
             self.checkpoint.denoiser.prediction,
             {} if self.evaluator is None else {"judge": self.evaluator.classifier},
         )
-        guided = asked.guidance.method.guide(unguided, asked.guidance_weight)
+        guided = wanted.guidance.method.guide(unguided, wanted.guidance_weight)
 
         def watched(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
             nonlocal step
@@ -187,5 +193,5 @@ class Session:
         return [(self.evaluator.vocabulary.names[k], float(probabilities[k])) for k in order]
 
 
-def _seeds(asked: Asked) -> list[tuple[int, ...]]:
-    return noise_seeds_of("ask", asked.seed, 1)
+def _seeds(wanted: ImageRequest) -> list[tuple[int, ...]]:
+    return noise_seeds_of("ask", wanted.seed, 1)

@@ -23,9 +23,9 @@ def compute_over_ranks(network: nn.Module, ranks: Ranks) -> None:
         return
     for module in network.modules():
         if isinstance(module, _BatchNorm):
-            module.forward = partial(_batch_norm, module, ranks)  # type: ignore[method-assign]
+            module.forward = partial(_batch_norm, module, ranks)  # type: ignore[method-assign]  # its name stays
         elif isinstance(module, nn.Dropout) and module.p:
-            module.forward = partial(_dropout, module, ranks)  # type: ignore[method-assign]
+            module.forward = partial(_dropout, module, ranks)  # type: ignore[method-assign]  # its name stays
 
 
 def _dropout(module: nn.Dropout, ranks: Ranks, inputs: Tensor) -> Tensor:

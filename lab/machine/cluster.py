@@ -33,9 +33,9 @@ _writing = threading.Lock()
 def require_cluster() -> None:
     """Raise LabError unless the extra [cluster] is installed."""
     try:
-        import distributed  # noqa: F401
+        import distributed  # noqa: F401  # only tests that it is there
     except ImportError:
-        raise LabError("--sweep.cluster needs the extra [cluster]: pip install 'diffusion-lab[cluster]'") from None
+        raise LabError("--sweep.cluster needs the extra [cluster]: pip install -e '.[cluster]'") from None
 
 
 def on_cluster(work: Work[Task, Result], tasks: Sequence[Task], *, address: str) -> Iterator[tuple[Task, Result]]:

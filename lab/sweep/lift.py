@@ -48,31 +48,19 @@ def lifts(
         noise_seeds: integers for each image, as `NoiseSource` takes them; those that it was sampled from.
         draws: pairs of timestep and noise; the timesteps are evenly spaced.
     """
-    parts = [slice(begin, begin + BATCH) for begin in range(0, len(pixels), BATCH)]
-    return torch.cat(
-        [_lifts(predictor, schedule, pixels[part], conditions[part], noise_seeds[part], draws) for part in parts]
-    )
-
-
-def _lifts(
-    predictor: NoisePredictor,
-    schedule: NoiseSchedule,
-    pixels: PixelImages,
-    conditions: Conditions,
-    noise_seeds: Sequence[tuple[int, ...]],
-    draws: int,
-) -> Lifts:
-    images, shape = to_float(pixels), (pixels.shape[1], pixels.shape[2], pixels.shape[3])
-    noises = NoiseSource([(OF_LIFT, *seeds) for seeds in noise_seeds], shape, schedule.noise)
-    total = torch.zeros(len(images), dtype=torch.float64)
-    for draw in range(draws):
-        t = torch.full((len(images),), int((draw + 0.5) * schedule.timesteps / draws))
-        noise = noises.draw()
-        alpha, sigma = schedule.amounts(t, images)
-        x_t = (alpha * images + sigma * noise).to(conditions.device)
-        errors = [
-            (predictor(x_t, t, each).cpu() - noise).double().square().mean(dim=(1, 2, 3))
-            for each in (null_conditions(conditions), conditions)
-        ]
-        total += errors[0] - errors[1]
+    shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+    total = torch.zeros(len(pixels), dtype=torch.float64)
+    for part in (slice(begin, begin + BATCH) for begin in range(0, len(pixels), BATCH)):
+        images, given = to_float(pixels[part]), conditions[part]
+        noises = NoiseSource([(OF_LIFT, *seeds) for seeds in noise_seeds[part]], shape, schedule.noise)
+        for draw in range(draws):
+            t = torch.full((len(images),), int((draw + 0.5) * schedule.timesteps / draws))
+            noise = noises.draw()
+            alpha, sigma = schedule.amounts(t, images)
+            x_t = (alpha * images + sigma * noise).to(given.device)
+            without, with_condition = (
+                (predictor(x_t, t, each).cpu() - noise).double().square().mean(dim=(1, 2, 3))
+                for each in (null_conditions(given), given)
+            )
+            total[part] += without - with_condition
     return total / draws

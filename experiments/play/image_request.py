@@ -1,4 +1,4 @@
-"""What the page asks for: one image, whose settings are checked as on the command line."""
+"""An image request: what the page requests, one image, whose settings are checked as on the command line."""
 
 import json
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ SETTINGS: dict[str, tuple[type, ...]] = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class ImageRequest:
     """One image.
 
     Args:
@@ -48,13 +48,13 @@ class Asked:
         require_range("sampler.sampling_steps", self.sampler.sampling_steps, 1, MOST_STEPS)
         if not self.label_set and self.guidance_weight not in (-1, 0):
             raise LabError(
-                f"no class is chosen, so there is no condition to be guided to at w = {self.guidance_weight:g}; choose "
-                f"a class, or w = -1 or 0"
+                f"no class is chosen, so w = {self.guidance_weight:g} has no condition to guide towards; choose a class, "
+                f"or w = -1 or 0"
             )
 
 
-def read_asked(content: bytes, vocabulary: ClassVocabulary) -> Asked:
-    """Read what the page asks for.
+def read_request(content: bytes, vocabulary: ClassVocabulary) -> ImageRequest:
+    """Read what the page requests.
 
     Args:
         content: a JSON object of `SETTINGS`.
@@ -74,7 +74,7 @@ def read_asked(content: bytes, vocabulary: ClassVocabulary) -> Asked:
     for name, value in settings["sampler"].items():
         if value is None:  # an empty field of the page
             raise LabError(f"--sampler.{name.replace('_', '-')} is empty; give it a value")
-    return Asked(
+    return ImageRequest(
         label_set=_label_set(settings["label_set"], vocabulary),
         guidance_weight=settings["guidance_weight"],
         guidance=named_method(settings["method"]),
