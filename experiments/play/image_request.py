@@ -48,8 +48,8 @@ class ImageRequest:
         require_range("sampler.sampling_steps", self.sampler.sampling_steps, 1, MOST_STEPS)
         if not self.label_set and self.guidance_weight not in (-1, 0):
             raise LabError(
-                f"no class is chosen, so w = {self.guidance_weight:g} has no condition to guide towards; choose a class, "
-                f"or w = -1 or 0"
+                f"no class is chosen, so w = {self.guidance_weight:g} has no condition to guide towards; choose a "
+                f"class, or w = -1 or 0"
             )
 
 

@@ -57,11 +57,8 @@ class Turns:
         return self._lines(wanted, self._newest)
 
     async def _lines(self, wanted: ImageRequest, turn: int) -> AsyncIterator[str]:
-        loop, moments, warning = (
-            asyncio.get_running_loop(),
-            self._session.moments(wanted),
-            self._session.warning(wanted),
-        )
+        loop, moments = asyncio.get_running_loop(), self._session.moments(wanted)
+        warning = self._session.warning(wanted)
         moment: Moment | None = None
         following = loop.run_in_executor(self._thread, _next, moments)
         try:
