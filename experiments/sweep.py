@@ -146,6 +146,7 @@ class Sweep:
             computation.compiled,
             self.experiment.sweep.batch_size,
             evaluators.classifiers,
+            self.experiment.sweep.threads,
         )
 
     def run_spread(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
@@ -176,7 +177,7 @@ class Sweep:
             load_classifiers=loaded_classifiers,
             device=experiment.device,
             compiled=experiment.compiled,
-            threads=torch.get_num_threads(),
+            threads=experiment.sweep.threads or torch.get_num_threads(),
         )
         bench = Bench(experiment.swept_checkpoints, vocabulary, self._engine)
         folder = experiment.checkpoints / CELLS

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from lab.sweep.run import Bench, Judge
 from lab.sweep.spread import SweepWork, spread_sweep
 from lab.types import ImageClassifier
 from tests.command import TIMING, TINY, command, new_root, run, table
-from tests.test_sweep import VOCABULARY, cells, engine, folder, judge, swept
+from tests.test_sweep import VOCABULARY, cells, engine, folder, judge, number_of_threads, swept
 
 __all__ = ["folder"]
 
@@ -32,6 +33,12 @@ def load_classifiers(
 ) -> tuple[Judge, Mapping[str, ImageClassifier]]:
     assert [file.read_text() for file in files] == ["judge"]
     return judge, {}
+
+
+def load_number_of_threads(
+    files: Sequence[Path], vocabulary: ClassVocabulary, device: torch.device
+) -> tuple[Judge, Mapping[str, ImageClassifier]]:
+    return number_of_threads, {}
 
 
 def work(folder: Path) -> SweepWork:
@@ -68,9 +75,19 @@ def test_two_workers_give_the_bits_of_one_process(folder: Path, batch_size: int)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
+@pytest.mark.long
+def test_workers_have_the_number_of_threads_of_the_sweep(folder: Path) -> None:
+    threads = torch.get_num_threads() + 1
+    of_threads = replace(work(folder), threads=threads, load_classifiers=load_number_of_threads)
+    bench = Bench(folder, VOCABULARY, engine())
+    compute = partial(on_processes, workers=2)
+    for result in spread_sweep(cells(), of_threads, bench, folder / "spread", compute):
+        assert result.logits.unique().tolist() == [threads]
+
+
 @pytest.mark.slow
 def test_a_worker_of_the_command_is_killed(tmp_path: Path) -> None:
-    options = [*TINY, *shlex.split("--sampler.sampling-steps 40 --sweep.seeds 5")]
+    options = [*TINY, *shlex.split("--sampler.sampling-steps 40 --sweep.seeds 5 --sweep.threads 1")]
     whole, killed = new_root(tmp_path / "whole"), new_root(tmp_path / "killed")
     assert run(whole, "digits", *options) == 0
     process = subprocess.Popen(

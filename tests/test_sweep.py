@@ -103,6 +103,20 @@ def test_a_sweep_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(folder:
             assert torch.equal(before.logits, after.logits)
 
 
+def number_of_threads(pixels: PixelImages) -> ClassLogits:
+    """Stands for an evaluator: every logit is the number of threads that torch computes on."""
+    return torch.full((len(pixels), 3), float(torch.get_num_threads()))
+
+
+def test_cells_are_computed_on_as_many_threads_as_the_engine_says_and_nothing_else_is(folder: Path) -> None:
+    before = torch.get_num_threads()
+    for threads in (before + 1, 0):
+        engine = Engine(number_of_threads, CPU, threads=threads)
+        for result in run_sweep(cells(), folder, VOCABULARY, engine, folder / str(threads)):
+            assert result.logits.unique().tolist() == [threads or before]
+            assert torch.get_num_threads() == before
+
+
 def note_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that the size of every batch sampled from now on is added to."""
     sizes: list[int] = []

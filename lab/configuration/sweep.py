@@ -24,6 +24,9 @@ class SweepConfig:
     workers: int = 0
     """Processes that run cells, or the trainings of an ablation or of --seeds. 0 means one for each GPU if there are
     several, otherwise the run itself. It affects the speed, not the images."""
+    threads: int = 0
+    """CPU threads that compute a cell; 0 for all. Two workers with one thread each are faster than one with two. Images
+    do not depend on the number of workers, but another number of threads rounds differently."""
     cluster: str = ""
     """Address of a running Dask scheduler, like tcp://10.0.0.1:8786, whose workers run the cells (extra [cluster])."""
 
@@ -39,6 +42,7 @@ class SweepConfig:
         require_range("sweep.newest", self.newest, 0)
         require_range("sweep.lift_draws", self.lift_draws, 0, 1000)
         require_range("sweep.workers", self.workers, 0, 1000)
+        require_range("sweep.threads", self.threads, 0, 1000)
         if self.workers and self.cluster:
             raise LabError(
                 f"--sweep.workers is {self.workers} and --sweep.cluster is {self.cluster}; remove one: cells run in "

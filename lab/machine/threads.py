@@ -8,6 +8,8 @@ results do not change.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SPINS = "10000"
 """About 30 microseconds, longer than the threads of a layer wait for each other on an idle machine."""
@@ -27,3 +29,20 @@ def undo_single_threads() -> None:
     """
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
         del os.environ["OMP_NUM_THREADS"]
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """Have torch compute on this number of CPU threads, and on as many as before at the end.
+
+    Args:
+        count: the number; 0 changes nothing.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -25,6 +25,7 @@ from lab.guidance.evaluation_counter import ClassifierCounter, EvaluationCounter
 from lab.guidance.method import Unguided
 from lab.machine.computation import Computation
 from lab.machine.memory import blank_inputs, images_that_fit
+from lab.machine.threads import cpu_threads
 from lab.sweep.cells import CellResult, SweepCell, load_result, save_result
 from lab.training.checkpoints import Checkpoint, load_checkpoint
 from lab.types import ClassLogits, ImageClassifier, Images, NoisePredictor, PixelImages
@@ -42,6 +43,7 @@ class Engine:
         compiled: whether torch compiles the networks.
         batch_size: images sampled together; 0 means as many as fit into memory.
         classifiers: those that may guide, by name, on the same device.
+        threads: CPU threads; 0 means torch's number. Another number may round differently.
     """
 
     judge: Judge
@@ -49,6 +51,7 @@ class Engine:
     compiled: bool = False
     batch_size: int = 0
     classifiers: Mapping[str, ImageClassifier] = field(default_factory=dict)
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -255,12 +258,13 @@ class Bench:
     def results(self, pack: Pack) -> list[CellResult]:
         """Return the results of the wanted cells of a pack."""
         cell = pack.cells[0]
-        loaded = self.loaded(cell, pack.batch_size)
-        key = (cell.weaker_checkpoint, cell.weaker_digest, cell.precision)
-        if self._weak_for != key:
-            self._weak = _weak(cell, self.checkpoints, self.vocabulary, self.engine.device)
-            self._weak_for = key
-        return run_cells(pack.cells, pack.wanted, loaded, self._weak, self.engine)
+        with cpu_threads(self.engine.threads):
+            loaded = self.loaded(cell, pack.batch_size)
+            key = (cell.weaker_checkpoint, cell.weaker_digest, cell.precision)
+            if self._weak_for != key:
+                self._weak = _weak(cell, self.checkpoints, self.vocabulary, self.engine.device)
+                self._weak_for = key
+            return run_cells(pack.cells, pack.wanted, loaded, self._weak, self.engine)
 
 
 def run_sweep(

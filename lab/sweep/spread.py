@@ -70,7 +70,6 @@ class SweepWork:
         if torch.__version__ != self.torch_version:
             raise LabError(f"it has torch {torch.__version__}, but the sweep needs {self.torch_version}; install that")
         with _one_at_a_time:  # a worker of a cluster may have several threads
-            torch.set_num_threads(self.threads)
             bench = self._bench(worker)
             return [(result.cell.key, file_content(result)) for result in bench.results(pack)]
 
@@ -81,7 +80,7 @@ class SweepWork:
             device = dealt(chosen_devices(self.device), worker.number)
             files = [worker.local(file.parent) / file.name for file in self.classifiers]
             judge, guides = self.load_classifiers(files, self.vocabulary, device)
-            engine = Engine(judge, device, self.compiled, classifiers=guides)
+            engine = Engine(judge, device, self.compiled, classifiers=guides, threads=self.threads)
             _benches[key] = Bench(worker.local(self.checkpoints), self.vocabulary, engine)
         return _benches[key]
 
