@@ -41,14 +41,14 @@ class Contestant:
         name: name of the contestant.
         parameters: number of its network's parameters.
         train: takes one optimizer step on a batch of images in [-1, 1] and their classes.
-        sample: takes this many sampler steps for images of these classes.
+        sample: takes this many sampler steps for images of these classes and returns them.
         sampling_steps: number of steps that an image needs.
     """
 
     name: str
     parameters: int
     train: Callable[[Tensor, Tensor], object]
-    sample: Callable[[Tensor, int], None]
+    sample: Callable[[Tensor, int], Tensor]
     sampling_steps: int
 
 
@@ -70,19 +70,15 @@ def this_lab(
     recipe, computation = Recipe(denoiser, schedule_config, config), Computation(precision=precision)
     steps = Trainer(recipe, images, computation, network).steps()
 
-    def take_steps(classes: Tensor, count: int) -> None:
+    def take_steps(classes: Tensor, count: int) -> Tensor:
         network.eval()
         predictor = AsNoisePredictor(InPrecision(network, precision), denoiser.prediction, schedule)
         noise = NoiseSource([(0, image) for image in range(len(classes))], (1, side, side))
         conditions = torch.eye(CLASSES)[classes]
-        sample(
-            ClassifierFreeGuidance(predictor, WEIGHT),
-            schedule,
-            replace(sampler, sampling_steps=count),
-            conditions,
-            noise,
-        )
+        guidance = ClassifierFreeGuidance(predictor, WEIGHT)
+        images = sample(guidance, schedule, replace(sampler, sampling_steps=count), conditions, noise)
         network.train()
+        return images
 
     return Contestant(name, count(network), lambda _images, _classes: next(steps), take_steps, sampler.sampling_steps)
 
@@ -113,7 +109,7 @@ def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
         descend(optimizer, nn.functional.mse_loss(predicted, noise))
 
     @torch.no_grad()
-    def take_steps(classes: Tensor, count: int) -> None:
+    def take_steps(classes: Tensor, count: int) -> Tensor:
         network.eval()
         conditions, x = torch.eye(CLASSES)[classes], torch.randn(len(classes), 1, side, side)
         for t in range(COURSEWORK_STEPS - 1, COURSEWORK_STEPS - 1 - count, -1):
@@ -121,8 +117,9 @@ def coursework(denoiser: DenoiserConfig, side: int) -> Contestant:
             conditional, unconditional = network(x, steps, conditions), network(x, steps, torch.zeros_like(conditions))
             noise = (1 + WEIGHT) * conditional - WEIGHT * unconditional
             mean = (x - beta[t] / (1 - alpha_bar[t]).sqrt() * noise) / (1 - beta[t]).sqrt()
-            x = mean + beta[t].sqrt() * torch.randn_like(x)
+            x = mean + (beta[t].sqrt() * torch.randn_like(x) if t else 0)
         network.train()
+        return x
 
     return Contestant("coursework recipe, 400 ancestral steps", count(network), train, take_steps, COURSEWORK_STEPS)
 
@@ -149,7 +146,7 @@ def diffusers_unet(
         descend(optimizer, nn.functional.mse_loss(predicted, noise))
 
     @torch.no_grad()
-    def take_steps(classes: Tensor, count: int) -> None:
+    def take_steps(classes: Tensor, count: int) -> Tensor:
         network.eval()
         scheduler.set_timesteps(sampling_steps)
         x, labels = torch.randn(len(classes), 1, side, side), torch.cat((classes, torch.full_like(classes, CLASSES)))
@@ -158,6 +155,7 @@ def diffusers_unet(
             noise = (1 + WEIGHT) * conditional - WEIGHT * unconditional
             x = scheduler.step(noise, t, x).prev_sample
         network.train()
+        return x
 
     name = f"diffusers, {type(scheduler).__name__.removesuffix('Scheduler')}, {sampling_steps} steps"
     return Contestant(name, count(network), train, take_steps, sampling_steps)
@@ -176,12 +174,13 @@ def denoising_diffusion(parameters: int, side: int) -> Contestant:
     def train(images: Tensor, classes: Tensor) -> None:
         descend(optimizer, diffusion((images + 1) / 2, classes=classes))
 
-    def take_steps(classes: Tensor, count: int) -> None:
+    def take_steps(classes: Tensor, count: int) -> Tensor:
         network.eval()
         x = torch.randn(len(classes), 1, side, side)
         for t in range(COURSEWORK_STEPS - 1, COURSEWORK_STEPS - 1 - count, -1):
             x, _ = diffusion.p_sample(x, t, classes, cond_scale=1 + WEIGHT)
         network.train()
+        return x
 
     return Contestant("denoising_diffusion_pytorch, 400 steps", count(network), train, take_steps, COURSEWORK_STEPS)
 

@@ -1,55 +1,186 @@
-"""Seconds to an accuracy of 0.95 on the digits, including the evaluator, training and sampling of the preset."""
+"""Seconds of training and sampling until guided images reach an accuracy: this lab and others, on the same images.
 
+python -m benchmarks.time_to_accuracy [digits|mnist5k] [ACCURACY] [TIMES]
+
+One evaluator judges all. Each contestant trains on the generator's split, in its authors' batches, and pauses after 5 s,
+7.5 s, 11 s and so on to sample 200 images at w = 2. Its time is the training so far and the last sampling; earlier
+samplings do not count. This lab is first; the others may train up to TIMES (20) times its seconds. Writes
+time_to_accuracy_NAME.csv and .png to reports/reference/.
+"""
+
+import math
+import sys
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import pandas as pd
 import torch
+from diffusers import DDIMScheduler
+from matplotlib.figure import Figure
+from torch import Tensor
+from tqdm import tqdm
 
+from benchmarks.contestants import WEIGHT, Contestant, coursework, denoising_diffusion, diffusers_unet
 from benchmarks.side_by_side import Row
 from evaluator.classifiers.networks import build_classifier, logits_in_batches
 from evaluator.classifiers.training import train_classifier
 from evaluator.judging.scoring import score
-from experiments.presets import DIGITS
-from lab.data.datasets import digits, stratified_splits
-from lab.data.labelled_images import to_pixels
+from evaluator.tables import write_csv
+from experiments.configuration import Experiment
+from experiments.presets import DIGITS, ICLEVR_COURSEWORK, MNIST5K
+from lab.configuration.networks import ContextUnetConfig
+from lab.data.datasets import digits, mnist5k, stratified_splits
+from lab.data.labelled_images import LabelledImages, to_float, to_pixels
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
 from lab.guidance.classifier_free import ClassifierFreeGuidance
 from lab.machine.computation import Computation
+from lab.machine.precision import chosen_precision
 from lab.training.recipe import Recipe
 from lab.training.trainer import Trainer
 
-WANTED = 0.95
-EPOCHS_BETWEEN = 3
-IMAGES, WEIGHT = 500, 2.0
+IMAGES = 200
+CLASSES = torch.arange(IMAGES) % 10
+FIRST_SECONDS, GROWTH = 5.0, 1.5
+DATASETS = {"digits": (DIGITS, digits), "mnist5k": (MNIST5K, mnist5k)}
+Accuracy = Callable[[Tensor], float]
+"""The accuracy of images in [-1, 1] whose classes are `CLASSES`, under the evaluator that judges all."""
 
 
-def seconds_to_accuracy(precision: str) -> list[Row]:
-    """Return a row for the first epoch to reach the accuracy, tested every third epoch, and a row for the evaluator."""
-    began = time.perf_counter()
-    data = DIGITS.data
-    splits = stratified_splits(digits(), data.evaluator_share, data.held_out_share, data.seed)
-    classifier = build_classifier(DIGITS.evaluator, 1, 10, 0)
-    for _ in train_classifier(classifier, splits.evaluator, DIGITS.evaluator, 0):
+@dataclass(frozen=True)
+class Learner:
+    """A contestant that trains on real images.
+
+    Args:
+        name: name of the contestant.
+        steps: takes an optimizer step whenever it is advanced. It may end.
+        images: samples one image for each of `CLASSES`, in [-1, 1].
+    """
+
+    name: str
+    steps: Iterator[object]
+    images: Callable[[], Tensor]
+
+
+def this_lab(preset: Experiment, images: LabelledImages) -> Learner:
+    """Return this lab with the recipe of a preset."""
+    schedule = noise_schedule(preset.schedule)
+    width = preset.denoiser.width
+    computation = Computation(precision=chosen_precision("auto", torch.device("cpu"), width))
+    trainer = Trainer(Recipe(preset.denoiser, preset.schedule, preset.training), images, computation)
+
+    def sampled() -> Tensor:
+        noise = NoiseSource([(0, image) for image in range(IMAGES)], images.image_shape)
+        guidance = ClassifierFreeGuidance(trainer.checkpoint().noise_predictor(computation), WEIGHT)
+        return sample(guidance, schedule, preset.sampler, torch.eye(10)[CLASSES], noise)
+
+    return Learner(f"this lab, preset {preset.name}", trainer.steps(), sampled)
+
+
+def other(contestant: Contestant, images: LabelledImages, batch_size: int) -> Learner:
+    """Return another contestant, on random batches of these images.
+
+    Args:
+        contestant: the contestant.
+        images: the images.
+        batch_size: the authors' batch.
+    """
+
+    def steps() -> Iterator[object]:
+        generator = torch.Generator().manual_seed(0)
+        pixels, classes = to_float(images.pixels), images.conditions.argmax(dim=1)
+        while True:
+            for batch in torch.split(torch.randperm(len(pixels), generator=generator), batch_size):
+                yield contestant.train(pixels[batch], classes[batch])
+
+    return Learner(contestant.name, steps(), lambda: contestant.sample(CLASSES, contestant.sampling_steps))
+
+
+def learning_curve(learner: Learner, accuracy: Accuracy, wanted: float, seconds: float) -> list[Row]:
+    """Return a row for each time that a contestant sampled, the last one of which reached the accuracy or was too late.
+
+    Args:
+        learner: the contestant.
+        accuracy: of its images.
+        wanted: the accuracy that ends it.
+        seconds: the most that it may train.
+    """
+    rows: list[Row] = []
+    trained, until, ended = 0.0, min(FIRST_SECONDS, seconds), False
+    with tqdm(desc=learner.name, unit="s", total=round(seconds) if math.isfinite(seconds) else None) as progress:
+        while True:
+            started = time.perf_counter()
+            while not ended and trained + time.perf_counter() - started < until:
+                ended = next(learner.steps, learner) is learner
+            trained += time.perf_counter() - started
+            started = time.perf_counter()
+            found = accuracy(learner.images())
+            row: Row = {"of": learner.name, "training_seconds": trained, "accuracy": found}
+            rows.append(row | {"sampling_seconds": time.perf_counter() - started, "reached": float(found >= wanted)})
+            progress.update(round(trained) - progress.n)
+            progress.set_postfix(accuracy=found)
+            if found >= wanted or ended or until >= seconds:
+                return rows
+            until = min(until * GROWTH, seconds)
+
+
+def judged(name: str) -> tuple[Experiment, LabelledImages, Accuracy]:
+    """Return the preset of a dataset, the images to train on, and the accuracy under the preset's evaluator."""
+    preset, load = DATASETS[name]
+    splits = stratified_splits(load(), preset.data.evaluator_share, preset.data.held_out_share, preset.data.seed)
+    classifier = build_classifier(preset.evaluator, 1, 10, 0)
+    for _ in tqdm(train_classifier(classifier, splits.evaluator, preset.evaluator, 0), desc="evaluator"):
         pass
-    trained_evaluator = time.perf_counter()
-    schedule, computation = noise_schedule(DIGITS.schedule), Computation(precision=precision)
-    trainer = Trainer(Recipe(DIGITS.denoiser, DIGITS.schedule, DIGITS.training), splits.generator, computation)
-    conditions = torch.eye(10).repeat(IMAGES // 10, 1)
-    for step in trainer.steps():
-        if step.ends_epoch and step.epoch % EPOCHS_BETWEEN == 0:
-            noise = NoiseSource([(0, image) for image in range(IMAGES)], splits.generator.image_shape)
-            guidance = ClassifierFreeGuidance(trainer.checkpoint().noise_predictor(computation), WEIGHT)
-            images = sample(guidance, schedule, DIGITS.sampler, conditions, noise)
-            accuracy = score(logits_in_batches(classifier, to_pixels(images)), conditions).accuracy().value
-            if accuracy >= WANTED:
-                break
-    else:
-        raise SystemExit(f"the digits did not reach an accuracy of {WANTED}: {accuracy:.3f} at the end of training")
-    now = time.perf_counter()
-    return [
-        {"benchmark": f"digits to an accuracy of {WANTED}", "of": f"{accuracy:.3f} after epoch {step.epoch}"}
-        | {"seconds": now - began},
-        {"benchmark": f"digits to an accuracy of {WANTED}", "of": "the evaluator's training alone"}
-        | {"seconds": trained_evaluator - began},
-    ]
+
+    def accuracy(images: Tensor) -> float:
+        return score(logits_in_batches(classifier, to_pixels(images)), torch.eye(10)[CLASSES]).accuracy().value
+
+    return preset, splits.generator, accuracy
+
+
+def time_to_accuracy(name: str, wanted: float, times: float) -> pd.DataFrame:
+    """Return the learning curves of all contestants, with `seconds`: training so far and one sampling."""
+    preset, images, accuracy = judged(name)
+    assert isinstance(preset.denoiser, ContextUnetConfig)
+    rows = learning_curve(this_lab(preset, images), accuracy, wanted, float("inf"))
+    seconds = times * float(rows[-1]["training_seconds"])
+    side = images.image_shape[1]
+    plain = ICLEVR_COURSEWORK.denoiser
+    assert isinstance(plain, ContextUnetConfig)
+    plain = replace(plain, n_feat=preset.denoiser.n_feat, pool=7 if side == 28 else 0)
+    # The authors' batches: the coursework's 128, diffusers' unconditional example 16, denoising_diffusion_pytorch 32.
+    recipe = coursework(plain, side)
+    ddim = diffusers_unet(recipe.parameters, side, DDIMScheduler(num_train_timesteps=1000), 50)
+    for contestant, batch_size in ((recipe, 128), (ddim, 16), (denoising_diffusion(recipe.parameters, side), 32)):
+        rows += learning_curve(other(contestant, images, batch_size), accuracy, wanted, seconds)
+    table = pd.DataFrame(rows)
+    return table.assign(seconds=table["training_seconds"] + table["sampling_seconds"])
+
+
+def drawn(table: pd.DataFrame, wanted: float) -> Figure:
+    """Return accuracy against seconds, a line a contestant."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xscale="log", xlabel="seconds of training and one sampling", ylabel="accuracy at w = 2")
+    for name, curve in table.groupby("of", sort=False):
+        axes.plot(curve["seconds"], curve["accuracy"], marker="o", label=name)
+    axes.axhline(wanted, color="grey", linestyle=":")
+    axes.set_ylim(0, 1.02)
+    axes.legend(loc="lower right")
+    return figure
+
+
+def main(name: str = "digits", wanted: str = "0.95", times: str = "20") -> None:
+    """Run all contestants, print the last row of each, and write the table and the figure."""
+    table = time_to_accuracy(name, float(wanted), float(times))
+    print(table.groupby("of", sort=False).last().to_string(float_format="{:.3g}".format))
+    path = Path("reports/reference", f"time_to_accuracy_{name}.csv")
+    write_csv(path, table)
+    drawn(table, float(wanted)).savefig(path.with_suffix(".png"), dpi=150)
+    print(path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
