@@ -339,7 +339,8 @@ def train(experiment: Experiment, run: TrainingRun, sweep: Sweep) -> list[CellRe
                 preview = write_preview(
                     experiment, run.checkpoint(), weak, shown, sweep.computation, sweep.evaluators.classifiers
                 )
-                board.add_preview(preview, step.step)
+                if preview is not None:
+                    board.add_preview(preview, step.step)
             if step.ends_epoch and step.epoch in experiment.training.scored_epochs:
                 for measurement in accuracy.measure():
                     progress.write(str(measurement), file=sys.stderr)

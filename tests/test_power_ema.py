@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lab
+from evaluator.reporting.ema_lengths import by_length, ema_length_section, kept_rows
 from experiments.command_line import main
 from lab.configuration.diffusion import CosineScheduleConfig
 from lab.configuration.networks import ContextUnetConfig
@@ -246,6 +248,34 @@ def test_training_from_python_needs_a_folder() -> None:
         lab.train(IMAGES, Recipe(NETWORK, training=CONFIG), progress=False)
 
 
+def test_the_page_has_a_row_for_each_length_and_a_column_for_each_weight() -> None:
+    rows = [
+        {
+            "label_set": file, "guidance_method": method, "step": step, "ema_length": length, "guidance_weight": weight,
+            "accuracy": value, "accuracy_low": value - 0.1, "accuracy_high": value + 0.1,
+        }
+        for file, method, step, length, weight, value in (
+            ("test", "plain", 10, np.nan, 2.0, 0.5),  # another step
+            ("test", "plain", 20, np.nan, 2.0, 0.6),
+            ("test", "plain", 20, np.nan, 0.0, 0.3),
+            ("test", "plain", 20, 0.2, 2.0, 0.8),
+            ("test", "plain", 20, 0.05, 2.0, 0.7),
+            ("test", "plain", 20, 0.05, 0.0, 0.4),
+            ("other", "plain", 20, 0.05, 0.0, 0.9),
+            ("test", "rescale", 20, 0.05, 0.0, 0.9),
+        )
+    ]  # fmt: skip
+    sweep = pd.DataFrame(rows)
+    table = by_length(sweep, "test", "plain").set_index("EMA length")
+    assert list(table.index) == ["of the training", "0.05", "0.2"]
+    assert list(table.columns) == ["w = 0", "w = 2"]
+    assert table["w = 2"].str[:5].to_list() == ["0.600", "0.700", "0.800"]
+    assert table["w = 0"].str[:5].to_list()[:2] == ["0.300", "0.400"]
+    assert table["w = 0"].isna().to_list() == [False, False, True]
+    assert len(kept_rows(sweep)) == 3
+    assert ema_length_section(kept_rows(sweep), "test", "plain") == []
+
+
 LENGTHS_OF_SWEEP = ["--training.power-emas", "0.05", "0.1", "--sweep.ema-lengths", "0.07", "0.1"]
 
 
@@ -275,6 +305,11 @@ def test_the_command_sweeps_lengths_like_checkpoints(tmp_path: Path, capsys: pyt
     assert len(sweep) == 4 * 3 * 2  # checkpoints, weights, files
     assert len(ranked) == 4 * 3
     assert table(root, "accuracy_by_epoch")["epoch"].tolist() == [1, 2]
+    page = (root / "reports" / "digits" / "report.md").read_text(encoding="utf-8")
+    header, _, *lines = [
+        line.split("|")[1].strip() for line in page.partition("## EMA length")[2].splitlines() if line.startswith("|")
+    ][:5]
+    assert [header, *lines] == ["EMA length", "of the training", "0.07", "0.1"]
     named = {path.name.partition("_")[0] for path in (folder / "by_accuracy").iterdir()}
     assert named == {"epoch1", "epoch2", "ema0.07-epoch2", "ema0.1-epoch2"}
     # Lengths that were swept before are not sampled again, and one more is.

@@ -15,7 +15,7 @@ from lab.machine.files import digest
 from lab.training.checkpoints import read_checkpoint, save_checkpoint
 from lab.training.recipe import Recipe
 from lab.training.trainer import Trainer
-from tests.command import TINY, Mistake, run, table
+from tests.command import TINY, Mistake, new_root, run, table
 
 AUTO = ["--guidance.method", "auto", "--sweep.guidance-weights", "0", "2"]
 
@@ -26,8 +26,8 @@ def root(finished: Path, tmp_path: Path) -> Path:
 
 
 def smaller(root: Path) -> Path:
-    """Write a checkpoint of an experiment whose network is smaller, and return its path within the root."""
-    checkpoint = Trainer(Recipe(ContextUnetConfig(n_feat=4)), digits()).checkpoint()
+    """Write a checkpoint of an experiment whose network is another, and return its path within the root."""
+    checkpoint = Trainer(Recipe(ContextUnetConfig(n_feat=8, bottleneck="map")), digits()).checkpoint()
     save_checkpoint(root / "checkpoints" / "smaller" / "epoch0001.pt", checkpoint)
     return Path("checkpoints", "smaller", "epoch0001.pt")
 
@@ -84,8 +84,6 @@ def test_the_command_guides_away_from_any_checkpoint(root: Path, capsys: pytest.
 
 @pytest.mark.long
 def test_a_checkpoint_that_the_training_will_keep_may_be_named_before(tmp_path: Path) -> None:
-    from tests.command import new_root
-
     root, weak = new_root(tmp_path), "checkpoints/digits/epoch0002.pt"
     few = [*TINY, "--training.epochs", "3", "--training.checkpoints", "3"]
     assert run(root, "digits", *few, *AUTO, "--weak-checkpoint", weak, "--preview-every", "8") == 0
