@@ -2,8 +2,8 @@
 
 python -m benchmarks.time_to_accuracy [digits|mnist5k] [ACCURACY] [TIMES]
 
-One evaluator judges all. Each contestant trains on the generator's split, in its authors' batches, and pauses after 5 s,
-7.5 s, 11 s and so on to sample 200 images at w = 2. Its time is the training so far and the last sampling; earlier
+One evaluator judges all. Each contestant trains on the generator's split, in its authors' batches. After 5 s, 7.5 s,
+11 s and so on, it pauses to sample 200 images at w = 2. Its time is the training so far and the last sampling; earlier
 samplings do not count. This lab is first; the others may train up to TIMES (20) times its seconds. Writes
 time_to_accuracy_NAME.csv and .png to reports/reference/.
 """

@@ -7,6 +7,8 @@ choices           kinds on the command line and in ablations
 stages            evaluator, training, sweep, report
 evaluators        the evaluator that ranks, an optional second one, and a classifier that guides
 sweep             the cells of an experiment
+ema_lengths       checkpoints with EMAs of other lengths
+weaker            the checkpoint that autoguidance guides away from
 running_accuracy  accuracies at w = 0 while training runs
 previews          pictures while training runs
 tensorboard       numbers and pictures for TensorBoard while training runs

@@ -39,6 +39,9 @@ class Experiment:
     """The experiment whose checkpoints are swept, and trained if they are not there yet; this one's own by default."""
     evaluator_of: str = ""
     """The experiment whose evaluator scores the images, and must have been trained; this one's own by default."""
+    weak_checkpoint: Path | None = None
+    """The weaker checkpoint of --guidance.method auto: of this training or another experiment's, with a network that is
+    smaller or trained for less; by default the training's first."""
     root: Path = Path()
     """The folder that holds data/, checkpoints/ and reports/."""
     seed: int = 0
@@ -92,6 +95,11 @@ class Experiment:
                 f"accuracy; set it to 0"
             )
         self.pictures.require_steps(self.sampler.sampling_steps)
+        if self.sweep.ema_lengths and not self.training.power_emas:
+            raise LabError(
+                "--sweep.ema-lengths rebuilds EMAs of power-function EMAs that the training keeps, and this one keeps "
+                "none; add --training.power-emas 0.05 0.1, or remove it"
+            )
         self._require_shares()
         if self.second_evaluator.share and self.second_evaluator.kind == self.evaluator.kind:
             raise LabError(
@@ -172,6 +180,11 @@ class Experiment:
     def second_evaluator_file(self) -> Path:
         """The second evaluator, which this experiment trains."""
         return self.checkpoints / "second_evaluator.pt"
+
+    @property
+    def weak_file(self) -> Path | None:
+        """The weaker checkpoint, if one is given."""
+        return None if self.weak_checkpoint is None else self.root / self.weak_checkpoint
 
     @property
     def guide_file(self) -> Path:

@@ -56,6 +56,7 @@ def judged(experiment: Experiment, result: CellResult, vocabulary: ClassVocabula
             "checkpoint": cell.checkpoint,
             "epoch": cell.epoch,
             "step": cell.step,
+            "ema_length": float("nan") if cell.ema_length is None else cell.ema_length,
             "label_set": cell.label_set_file,
             "guidance_method": cell.named_method.label,
             "guidance_settings": settings_in_words(cell),

@@ -32,9 +32,10 @@ def write_preview(
     label_sets: tuple[LabelSet, ...],
     computation: Computation,
     classifiers: Mapping[str, ImageClassifier] | None = None,
-) -> Path:
+) -> Path | None:
     """Write `step000100.png`, images of ten label sets with a row for each method and weight, and return its path.
 
+    Without a row, as of autoguidance alone that has no weak checkpoint yet, nothing is written and None returned.
     All rows of all previews of a run start from the same noise.
 
     Args:
@@ -63,6 +64,8 @@ def write_preview(
     predictor = checkpoint.noise_predictor(computation)
     methods = named_methods(experiment.guidance.method)
     methods = [named for named in methods if not named.method.facts.needs_weaker or weak is not None]
+    if not methods:
+        return None
     weaker = predictor
     if weak is not None and any(named.method.facts.needs_weaker for named in methods):
         weaker = load_checkpoint(weak, vocabulary).noise_predictor(computation)

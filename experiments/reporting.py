@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -170,6 +171,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
     from evaluator.judging.epochs import accuracy_by_epoch
     from evaluator.judging.ranking import accuracy_by_checkpoint
     from evaluator.reporting.denoising import DenoisingMoments, images_shown
+    from evaluator.reporting.ema_lengths import kept_rows
     from evaluator.reporting.report import Report, top_rows, write_report
     from evaluator.reporting.results import sweep_rows
     from experiments.selection import best_of
@@ -199,7 +201,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
         held_out.vocabulary,
     )
     training = pd.DataFrame(evidence.training_log)
-    by_epoch = accuracy_by_epoch(pd.concat([results.sweep, measured]), training)
+    by_epoch = accuracy_by_epoch(pd.concat([kept_rows(results.sweep), measured]), training)
     shown = images_shown(experiment.pictures)
     moments = denoising_strip(
         checkpoint,
@@ -208,6 +210,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
         evidence.computation.device,
         experiment.swept_checkpoints,
         evaluators.classifiers,
+        experiment.weak_file,
     )
     timesteps = noise_schedule(checkpoint.schedule).timesteps
     grid = timestep_grid(timesteps, best_cell.sampler.sampling_steps)
@@ -343,12 +346,17 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
         ranked: the ranking; a checkpoint's accuracies are those of its first row, on every label-set file.
     """
     named = ranked.drop_duplicates("checkpoint")
-    kept = {f"epoch{epoch}" for epoch in named["epoch"]}
-    for old in (experiment.checkpoints / BY_ACCURACY).glob("epoch*_*.pt"):
+    kept = {_short(checkpoint) for checkpoint in named["checkpoint"]}
+    for old in (experiment.checkpoints / BY_ACCURACY).glob("*epoch*_*.pt"):
         if old.name.partition("_")[0] not in kept:
             old.unlink(missing_ok=True)
     for _, row in named.iterrows():
         name_by_accuracy(experiment, row)
+
+
+def _short(checkpoint: str) -> str:
+    """Return a checkpoint's name with its epoch as the coursework writes it: epoch0315 becomes epoch315."""
+    return re.sub(r"epoch0*(?=\d)", "epoch", checkpoint)
 
 
 def name_by_accuracy(experiment: Experiment, row: pd.Series[Any]) -> None:
@@ -358,17 +366,18 @@ def name_by_accuracy(experiment: Experiment, row: pd.Series[Any]) -> None:
 
     Args:
         experiment: whose checkpoint.
-        row: the checkpoint, its epoch, and its accuracy on every label-set file under the file's name.
+        row: the checkpoint, and its accuracy on every label-set file under the file's name.
     """
     from lab.machine.files import whole_file
 
     folder = experiment.checkpoints / BY_ACCURACY
     accuracies = "_".join(f"{row[name]:.4f}" for name in experiment.data.label_set_names)
-    named = folder / f"epoch{row['epoch']}_{accuracies}.pt"
+    short = _short(str(row["checkpoint"]))
+    named = folder / f"{short}_{accuracies}.pt"
     checkpoint = experiment.swept_checkpoints / f"{row['checkpoint']}.pt"
     try:
         folder.mkdir(exist_ok=True)
-        for old in folder.glob(f"epoch{row['epoch']}_*.pt"):
+        for old in folder.glob(f"{short}_*.pt"):
             old.unlink()
     except OSError as error:
         raise LabError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from experiments.weaker import weaker_checkpoint
 from lab.configuration.checks import require_range
 from lab.configuration.diffusion import DPMSolverConfig, SamplerChoice
 from lab.configuration.guidance import GuidanceConfig
@@ -200,28 +201,6 @@ def _label_sets(sampling: Sampling, checkpoint: Checkpoint) -> tuple[str, list[L
         return "ask", [typed_label_set(text, checkpoint.vocabulary) for text in sampling.ask]
     except LabError as error:
         raise LabError(f"--ask {error}") from None
-
-
-def weaker_checkpoint(path: Path, source: Path, checkpoint: Checkpoint) -> Checkpoint:
-    """Return the weaker checkpoint of autoguidance.
-
-    Args:
-        path: its file, of --weak-checkpoint.
-        source: the file of the checkpoint to guide.
-        checkpoint: that checkpoint.
-
-    Raises:
-        LabError: it is the checkpoint itself, or it differs in vocabulary, noise schedule or image size.
-    """
-    from lab.machine.files import digest
-    from lab.training.checkpoints import load_checkpoint
-
-    if digest(path) == digest(source):
-        raise LabError(f"--weak-checkpoint {path} is --checkpoint itself, which guides nowhere; give a weaker one")
-    weaker = load_checkpoint(path, checkpoint.vocabulary)
-    if (weaker.schedule, weaker.image_shape) != (checkpoint.schedule, checkpoint.image_shape):
-        raise LabError(f"--weak-checkpoint {path} has another noise schedule or image size than {source}")
-    return weaker
 
 
 def _guide(sampling: Sampling, checkpoint: Checkpoint, device: torch.device) -> ImageClassifier | None:

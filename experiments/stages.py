@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
+from experiments.ema_lengths import rebuilt_checkpoints
 from experiments.evaluators import guiding_classifier, trained_evaluators
 from experiments.previews import remove_previews, write_preview
 from experiments.reporting import (
@@ -30,6 +31,7 @@ from experiments.running_accuracy import RunningAccuracy
 from experiments.selection import require_lift
 from experiments.sweep import Sweep
 from experiments.tensorboard import TensorBoard, require_tensorboard
+from experiments.weaker import require_weaker, require_weaker_fits, weaker_so_far
 from lab.errors import LabError
 from lab.machine.cluster import require_cluster
 
@@ -109,7 +111,9 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
         print(f"warning: {warning}", file=sys.stderr)
 
     # A mistake in the generator's settings is reported before anything is written or minutes go into the evaluator.
-    require_weaker(experiment, len(training_run(experiment, splits.generator, computation).kept))
+    training = training_run(experiment, splits.generator, computation)
+    require_weaker(experiment, len(training.kept))
+    require_weaker_fits(experiment, training)
     print(f"computing on {computation.device} in {computation.precision}", file=sys.stderr)
     with ExitStack() as locks:
         for folder in sorted({experiment.checkpoints, experiment.swept_checkpoints}):
@@ -125,7 +129,7 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
         )
         sweep = Sweep(experiment, evaluators, label_sets, computation)
         measured = train(experiment, training, sweep)
-        cells, earlier = sweep.run_all(training.kept)
+        cells, earlier = sweep.run_all(training.kept, rebuilt_checkpoints(experiment, training))
         log = training.log
         evidence = Evidence(
             experiment, computation, splits, evaluators, log.rows, log.losses, cells, earlier, measured, printed
@@ -166,25 +170,6 @@ def require_guidance(
         [label_set for sets in label_sets.values() for label_set in sets],
     )
     require_weaker(experiment, len(experiment.training.kept_epochs))
-
-
-def require_weaker(experiment: Experiment, kept: int) -> None:
-    """Raise LabError if a method of guidance needs an earlier checkpoint, and the training keeps only one.
-
-    A training that goes on for longer keeps fewer than its settings say, because it does not go back for those that
-    it has passed.
-    """
-    from lab.guidance.methods import named_methods
-
-    for named in named_methods(experiment.guidance.method):
-        if named.method.facts.needs_weaker and kept == 1:
-            planned = len(experiment.training.kept_epochs)
-            passed = "" if planned == 1 else f", since it was shorter when it passed the other {planned - 1}"
-            remedy = "raise --training.checkpoints to 2 or more" if planned == 1 else "choose another method or --name"
-            raise LabError(
-                f"--guidance.method {named.name} guides by an earlier checkpoint of the same training, and this one "
-                f"keeps a single checkpoint{passed}; {remedy}"
-            )
 
 
 def require_quality(splits: Splits, remedy: str) -> None:
@@ -350,11 +335,12 @@ def train(experiment: Experiment, run: TrainingRun, sweep: Sweep) -> list[CellRe
             progress.update()
             board.add_step(step)
             if every and step.step % every == 0:
-                weak = run.kept[0].path if run.kept[0].step <= step.step else None
+                weak = weaker_so_far(experiment, run.kept[0], step.step)
                 preview = write_preview(
                     experiment, run.checkpoint(), weak, shown, sweep.computation, sweep.evaluators.classifiers
                 )
-                board.add_preview(preview, step.step)
+                if preview is not None:
+                    board.add_preview(preview, step.step)
             if step.ends_epoch and step.epoch in experiment.training.scored_epochs:
                 for measurement in accuracy.measure():
                     progress.write(str(measurement), file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
 from experiments.reporting import CELLS
+from experiments.weaker import weaker_name
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +80,7 @@ class Sweep:
         checkpoints: Iterable[KeptCheckpoint],
         methods: Sequence[NamedMethod],
         weights: Sequence[float],
-        weakest: KeptCheckpoint | None = None,
+        weakest: Path | None = None,
     ) -> list[SweepCell]:
         """Return the cells of some checkpoints: one for each checkpoint, method, weight and label-set file.
 
@@ -87,14 +88,14 @@ class Sweep:
             checkpoints: the checkpoints.
             methods: methods of guidance. Those that need a weaker checkpoint have no cells of the weakest itself.
             weights: guidance weights.
-            weakest: the checkpoint that such methods guide away from.
+            weakest: the file of the checkpoint that such methods guide away from.
         """
         from lab.machine.files import digest
         from lab.sweep.cells import SweepCell
 
-        weaker = (
-            {} if weakest is None else {"weaker_checkpoint": weakest.path.stem, "weaker_digest": digest(weakest.path)}
-        )
+        weaker_digest = "" if weakest is None else digest(weakest)
+        weaker = {} if weakest is None else {"weaker_checkpoint": weaker_name(self.experiment, weakest)}
+        weaker |= {"weaker_digest": weaker_digest} if weaker else {}
         return [
             SweepCell(
                 checkpoint=kept.path.stem,
@@ -111,12 +112,13 @@ class Sweep:
                 precision=self.computation.precision,
                 seeds=self.experiment.sweep.seeds,
                 guide_digest=guide_digest,
+                ema_length=kept.ema_length,
                 **(weaker if named.method.facts.needs_weaker else {}),
             )
             for kept, checkpoint_digest in [(kept, digest(kept.path)) for kept in checkpoints]
             for named, guide_digest in [(named, self._guide_digest(named)) for named in methods]
             # Guided by itself, a checkpoint is unguided at twice the cost.
-            if not (named.method.facts.needs_weaker and kept == weakest)
+            if not (named.method.facts.needs_weaker and checkpoint_digest == weaker_digest)
             for weight in weights
             for name, sets in self.label_sets.items()
         ]
@@ -132,8 +134,8 @@ class Sweep:
         from lab.sweep.run import run_sweep
 
         experiment = self.experiment
-        folder = experiment.checkpoints / CELLS
-        return run_sweep(cells, experiment.swept_checkpoints, self.evaluators.first.vocabulary, self._engine, folder)
+        folder, vocabulary = experiment.checkpoints / CELLS, self.evaluators.first.vocabulary
+        return run_sweep(cells, experiment.swept_checkpoints, vocabulary, self._engine, folder, experiment.weak_file)
 
     @property
     def _engine(self) -> Engine:
@@ -178,17 +180,21 @@ class Sweep:
             device=experiment.device,
             compiled=experiment.compiled,
             threads=experiment.sweep.threads or torch.get_num_threads(),
+            weaker=experiment.weak_file,
         )
-        bench = Bench(experiment.swept_checkpoints, vocabulary, self._engine)
+        bench = Bench(experiment.swept_checkpoints, vocabulary, self._engine, experiment.weak_file)
         folder = experiment.checkpoints / CELLS
         compute = partial(on_cluster, address=cluster) if cluster else partial(on_processes, workers=workers)
         return spread_sweep(cells, work, bench, folder, compute)
 
-    def run_all(self, checkpoints: list[KeptCheckpoint]) -> tuple[list[CellResult], list[CellResult]]:
+    def run_all(
+        self, checkpoints: list[KeptCheckpoint], rebuilt: Sequence[KeptCheckpoint] = ()
+    ) -> tuple[list[CellResult], list[CellResult]]:
         """Return the result of every cell of the sweep, and the results of earlier sweeps' other cells.
 
         Args:
             checkpoints: all checkpoints of the training, in order.
+            rebuilt: those with EMAs of other lengths, which are swept too.
         """
         from tqdm import tqdm
 
@@ -196,16 +202,19 @@ class Sweep:
         from lab.sweep.cells import earlier_results
 
         experiment = self.experiment
-        # The run's own first checkpoint, which was trained least.
-        weakest, swept_checkpoints = checkpoints[0], checkpoints[-experiment.sweep.newest :]
+        # By default the run's own first checkpoint, which was trained least.
+        weakest = experiment.weak_file or checkpoints[0].path
+        swept_checkpoints = [*checkpoints[-experiment.sweep.newest :], *rebuilt]
         methods = named_methods(experiment.guidance.method)
-        if weakest in swept_checkpoints and any(named.method.facts.needs_weaker for named in methods):
+        swept = {kept.path.resolve() for kept in swept_checkpoints}
+        if weakest.resolve() in swept and any(named.method.facts.needs_weaker for named in methods):
             print(
-                f"auto: {weakest.path.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
+                f"auto: {weakest.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
                 file=sys.stderr,
             )
         weights = experiment.sweep.guidance_weights
-        cells = self.cells(swept_checkpoints, methods, weights, weakest)
+        needs_weaker = any(named.method.facts.needs_weaker for named in methods)
+        cells = self.cells(swept_checkpoints, methods, weights, weakest if needs_weaker else None)
         results = tqdm(self.run_spread(cells), desc="sweep", total=len(cells), unit="cell")
         by_key = {result.cell.key: result for result in results}
         finished = [by_key[cell.key] for cell in cells]

@@ -64,6 +64,8 @@ def train(
     """
     recipe = recipe or Recipe()
     computation = chosen_computation(device, precision, recipe.denoiser.width)
+    if recipe.training.power_emas and folder is None:
+        raise LabError("training.power_emas saves snapshots, and train has no folder for them; give `folder`")
     run: Trainer | TrainingRun = Trainer(recipe, images, computation)
     if folder is not None:
         sections = ("denoiser", "schedule", "training", "seed")

@@ -75,7 +75,7 @@ def test_the_finished_report_has_the_images_of_both_files(finished: Path) -> Non
 def test_the_sweep_has_a_row_a_cell_and_its_columns(finished: Path, precision: str) -> None:
     sweep = table(finished)
     assert list(sweep.columns) == shlex.split(
-        "experiment checkpoint epoch step label_set guidance_method guidance_settings guidance_weight "
+        "experiment checkpoint epoch step ema_length label_set guidance_method guidance_settings guidance_weight "
         "guidance_scale effective_guidance_scale guidance_warning "
         "sampler sampling_steps network_evaluations seeds images labels correct_labels "
         "accuracy accuracy_low accuracy_high "

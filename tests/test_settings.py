@@ -126,7 +126,7 @@ def test_every_setting_of_a_cell_has_its_part_in_the_key() -> None:
         "checkpoint": "epoch0002", "epoch": 2, "step": 2, "checkpoint_digest": "x", "evaluator_digest": "x",
         "label_set_file": "other", "label_sets": (("cone",),), "method_name": "plain", "guidance_weight": 2.0,
         "method": IntervalMethod(low=0.1), "sampler": DPMSolverConfig(), "precision": "bfloat16", "seeds": 2,
-        "weaker_checkpoint": "epoch0000", "weaker_digest": "y", "guide_digest": "z",
+        "weaker_checkpoint": "epoch0000", "weaker_digest": "y", "guide_digest": "z", "ema_length": 0.05,
     }  # fmt: skip
     assert others.keys() == {one.name for one in fields(SweepCell)}
     keys = {cell().key, *(cell(**{name: value}).key for name, value in others.items())}

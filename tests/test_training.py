@@ -14,8 +14,9 @@ from lab.configuration.training import TrainingConfig
 from lab.data.datasets import digits
 from lab.errors import LabError
 from lab.machine.computation import Computation
+from lab.training.ema import ema_update
 from lab.training.recipe import Recipe
-from lab.training.trainer import Trainer, drop_context, ema_update, learning_rate_factor
+from lab.training.trainer import Trainer, drop_context, learning_rate_factor
 
 CONFIG = TrainingConfig(epochs=3, batch_size=40, learning_rate=1e-3, warmup_steps=4, checkpoints=1)
 

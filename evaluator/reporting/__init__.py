@@ -2,6 +2,7 @@
 
 results          the tables of a sweep
 methods          methods of guidance at equal effective scale: their section of the page, and their figure
+ema_lengths      checkpoints with EMAs of other lengths: their section of the page
 best_of          the best of n images: its section of the page
 printed          results that an experiment's source printed
 figures          every figure

@@ -14,6 +14,7 @@ from evaluator.reporting import figures
 from evaluator.reporting.best_of import best_of_section
 from evaluator.reporting.contact_sheets import contact_sheets, write_contact_sheets
 from evaluator.reporting.denoising import SHEETS, STRIP_FILE, DenoisingMoments, strip_caption, write_denoising
+from evaluator.reporting.ema_lengths import ema_length_section, kept_rows
 from evaluator.reporting.methods import SCALE_CAPTION, SCALE_FIGURE, accuracy_against_scale, section
 from evaluator.reporting.page.contents import Page
 from evaluator.reporting.page.document import FILE, write_page
@@ -224,7 +225,7 @@ def _write_figures(folder: Path, report: Report) -> None:
     )
     figures.accuracy_against_epoch(
         folder / "accuracy_vs_epoch.png",
-        sweep[(sweep["label_set"] == results.ranked_by) & (sweep["guidance_method"] == method)],
+        kept_rows(sweep[(sweep["label_set"] == results.ranked_by) & (sweep["guidance_method"] == method)]),
         f"{name}, {results.ranked_by}.json, {method} guidance",
         minutes_of_training(training, report.splits["generator"]),
     )
@@ -289,6 +290,7 @@ def _page(report: Report) -> str:
         "## Ranking",
         markdown(_readable(ranked.head(SHOWN))),
         f"The first {min(SHOWN, len(ranked))} of {len(ranked)}; all are in `ranking.csv`.",
+        *ema_length_section(results.sweep, results.ranked_by, str(results.best["guidance_method"])),
         *([] if results.at_equal_scale is None else section(results.at_equal_scale, results.ranked_by)),
         "## Figures",
         # A label-set file's name may hold a blank or a bracket.

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from experiments.play.configuration import Play
-from experiments.sampling import weaker_checkpoint
+from experiments.weaker import weaker_checkpoint
 from lab.errors import LabError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -23,6 +23,15 @@ def require_range(field: str, value: float, low: float, high: float = math.inf) 
     if not (low <= value <= min(high, sys.float_info.max) and math.isfinite(value)):
         allowed = f"finite and at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
         raise LabError(f"--{field.replace('_', '-')} is {value}; it must be {allowed}")
+
+
+def require_ema_lengths(field: str, lengths: Sequence[float]) -> None:
+    """Raise LabError unless power-function profiles have these lengths, each given once."""
+    for length in lengths:
+        # Longer than uniform averaging, 12^(-1/2), has no profile; one of 0.28 is almost uniform.
+        require_range(field, length, 0.005, 0.28)
+        if lengths.count(length) > 1:
+            raise LabError(f"--{field.replace('_', '-')} has {length:g} twice; give each length once")
 
 
 def require_name(flag: str, name: str) -> None:

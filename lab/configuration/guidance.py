@@ -15,10 +15,10 @@ class GuidanceConfig:
     with t. rescale (phi): rescaled guidance. projected (eta, momentum, largest_norm): APG. zero_star: CFG-Zero*.
     tangential: TCFG. magnitude (damping): MAMBO-G. plus_plus: CFG++, for DDIM and w from -1 to 0, without clamping.
     feedback (pi, start, full, largest): FBG. annealed (clean, noisy, noise, rescaled): CADS. independent: ICG, and
-    timestep (spread, power): TSG, which need no null condition. auto: autoguidance with the run's first checkpoint.
-    composed (avoid, avoided_scale): one term for each class of a label set. classifier (scale, by, gradient, joint,
-    marginal, softplus, likelihood): the gradient of a classifier. A method may occur several times with different
-    settings."""
+    timestep (spread, power): TSG, which need no null condition. auto: autoguidance, by the run's first checkpoint
+    or --weak-checkpoint. composed (avoid, avoided_scale): one term for each class of a label set. classifier (scale,
+    by, gradient, joint, marginal, softplus, likelihood): the gradient of a classifier. A method may occur several times
+    with different settings."""
 
     def __post_init__(self) -> None:
         if not self.method:

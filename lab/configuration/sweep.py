@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lab.configuration.checks import require_range
+from lab.configuration.checks import require_ema_lengths, require_range
 from lab.errors import LabError
 
 
@@ -12,6 +12,9 @@ class SweepConfig:
 
     guidance_weights: tuple[float, ...] = (-1.0, 0.0, 0.5, 1.0, 2.0, 4.0)
     """w in eps = (1 + w) eps_conditional - w eps_unconditional: -1 unconditional, 0 conditional, above 0 guided."""
+    ema_lengths: tuple[float, ...] = ()
+    """Lengths (sigma_rel) of EMAs that are rebuilt at the end of the training and swept like checkpoints, like
+    0.03 0.05 0.1; by default none. They need --training.power-emas."""
     seeds: int = 5
     """Number of images for each label set, each from its own starting noise."""
     batch_size: int = 0
@@ -37,6 +40,7 @@ class SweepConfig:
             require_range("sweep.guidance_weights", weight, -1, 100)
             if self.guidance_weights.count(weight) > 1:
                 raise LabError(f"--sweep.guidance-weights has {weight:g} twice; give each weight once")
+        require_ema_lengths("sweep.ema_lengths", self.ema_lengths)
         require_range("sweep.seeds", self.seeds, 1, 10_000)
         require_range("sweep.batch_size", self.batch_size, 0)
         require_range("sweep.newest", self.newest, 0)

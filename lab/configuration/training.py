@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lab.configuration.checks import require_range, require_same_settings, require_types
+from lab.configuration.checks import require_ema_lengths, require_range, require_same_settings, require_types
 from lab.configuration.diffusion import require_current_cyclic_cosine
 from lab.errors import LabError
 
@@ -45,6 +45,9 @@ class TrainingConfig:
     """Mirror half of the images left to right, anew each time: right for scenes and photographs, wrong for digits."""
     ema_decay: float = 0.999
     """Decay of the EMA copy once warmed up; before that it is (1 + n) / (10 + n) after n updates. 0 for no EMA."""
+    power_emas: tuple[float, ...] = ()
+    """Lengths (sigma_rel) of power-function EMAs that are kept too, like 0.05 0.1, from which --sweep.ema-lengths
+    rebuilds others after the training; by default none. Their 16 snapshots lie beside the checkpoints."""
     checkpoints: int = 4
     """How many checkpoints are kept, evenly spaced, the last at the end; at most one an epoch."""
     score_every: int = 0
@@ -64,6 +67,7 @@ class TrainingConfig:
         require_range("training.max_gradient_norm", self.max_gradient_norm, 0)
         require_range("training.context_dropout", self.context_dropout, 0, 1)
         require_range("training.ema_decay", self.ema_decay, 0, 0.999999)
+        require_ema_lengths("training.power_emas", self.power_emas)
         require_range("training.checkpoints", self.checkpoints, 1)
         require_range("training.score_every", self.score_every, 0)
         if self.weighting == "as_predicted" and self.largest_weight != TrainingConfig.largest_weight:

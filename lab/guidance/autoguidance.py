@@ -2,8 +2,8 @@
 
     eps = (1 + w) eps_conditional - w eps_weak
 
-eps_weak is the conditional prediction of a network with less training. Both networks get the same condition, so
-guidance moves away from poor image quality, not from other classes. Neutral: w = 0.
+eps_weak is the conditional prediction of a network that is smaller or has less training. Both networks get the same
+condition, so guidance moves away from poor image quality, not from other classes. Neutral: w = 0.
 """
 
 from dataclasses import dataclass

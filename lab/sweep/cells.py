@@ -52,6 +52,7 @@ class SweepCell:
         weaker_checkpoint: name of the checkpoint that the method guides away from, or "" if it needs none.
         weaker_digest: digest of the weaker checkpoint's file, or "".
         guide_digest: digest of the file of the classifier that guides, or "" if none does.
+        ema_length: sigma_rel of the checkpoint, if it was rebuilt from power-function EMAs.
     """
 
     checkpoint: str
@@ -70,6 +71,7 @@ class SweepCell:
     weaker_checkpoint: str = ""
     weaker_digest: str = ""
     guide_digest: str = ""
+    ema_length: float | None = None
 
     @cached_property
     def key(self) -> str:

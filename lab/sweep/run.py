@@ -183,13 +183,11 @@ def _guided(
     return cell.method.guide(unguided, cell.guidance_weight)
 
 
-def _weak(
-    cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabulary, device: torch.device
-) -> NoisePredictor | None:
-    """Return the weaker noise predictor if the cell's method needs one, else None."""
+def _weak(cell: SweepCell, path: Path, vocabulary: ClassVocabulary, device: torch.device) -> NoisePredictor | None:
+    """Return the weaker noise predictor of a file if the cell's method needs one, else None."""
     if not cell.weaker_checkpoint:
         return None
-    weaker = load_checkpoint(checkpoints / f"{cell.weaker_checkpoint}.pt", vocabulary)
+    weaker = load_checkpoint(path, vocabulary)
     return weaker.noise_predictor(Computation(device, cell.precision))
 
 
@@ -237,10 +235,13 @@ class Bench:
         checkpoints: the folder of the checkpoints.
         vocabulary: the vocabulary of the label sets; the checkpoints must have the same one.
         engine: where and how to compute.
+        weaker: the file of the weaker checkpoint; by default the one of the checkpoints that a cell names.
     """
 
-    def __init__(self, checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine) -> None:
-        self.checkpoints, self.vocabulary, self.engine = checkpoints, vocabulary, engine
+    def __init__(
+        self, checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine, weaker: Path | None = None
+    ) -> None:
+        self.checkpoints, self.vocabulary, self.engine, self.weaker = checkpoints, vocabulary, engine, weaker
         self._loaded: LoadedCheckpoint | None = None
         self._weak: NoisePredictor | None = None
         self._loaded_for: tuple[str | int, ...] = ()
@@ -262,13 +263,19 @@ class Bench:
             loaded = self.loaded(cell, pack.batch_size)
             key = (cell.weaker_checkpoint, cell.weaker_digest, cell.precision)
             if self._weak_for != key:
-                self._weak = _weak(cell, self.checkpoints, self.vocabulary, self.engine.device)
+                path = self.weaker or self.checkpoints / f"{cell.weaker_checkpoint}.pt"
+                self._weak = _weak(cell, path, self.vocabulary, self.engine.device)
                 self._weak_for = key
             return run_cells(pack.cells, pack.wanted, loaded, self._weak, self.engine)
 
 
 def run_sweep(
-    cells: Iterable[SweepCell], checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine, folder: Path
+    cells: Iterable[SweepCell],
+    checkpoints: Path,
+    vocabulary: ClassVocabulary,
+    engine: Engine,
+    folder: Path,
+    weaker: Path | None = None,
 ) -> Iterator[CellResult]:
     """Yield the result of every cell in order, and run the cells that have no result yet.
 
@@ -279,11 +286,12 @@ def run_sweep(
         vocabulary: the vocabulary of the label sets; the checkpoints must have the same one.
         engine: where and how to compute.
         folder: the folder of the cells' files.
+        weaker: the file of the weaker checkpoint; by default the one of the checkpoints that a cell names.
 
     Raises:
         LabError: a checkpoint or cell is damaged, an image is not finite, or a file cannot be written.
     """
-    bench = Bench(checkpoints, vocabulary, engine)
+    bench = Bench(checkpoints, vocabulary, engine, weaker)
     for pack, finished in packs(cells, folder):
         if pack.wanted:
             results = bench.results(pack)
@@ -300,6 +308,7 @@ def denoising_strip(
     device: torch.device,
     checkpoints: Path,
     classifiers: Mapping[str, ImageClassifier] | None = None,
+    weaker: Path | None = None,
 ) -> list[PixelImages]:
     """Return the first images of a cell at every moment from starting noise to finished image.
 
@@ -310,11 +319,13 @@ def denoising_strip(
         device: the device to compute on.
         checkpoints: the folder of the checkpoints, which holds the weaker checkpoint of autoguidance.
         classifiers: those that may guide, by name, on the device; none if the cell's method needs none.
+        weaker: the file of the weaker checkpoint, if it is not in that folder.
 
     Returns:
         sampling_steps + 1 batches of `count` images.
     """
-    weak = _weak(cell, checkpoints, checkpoint.vocabulary, device)
+    path = weaker or checkpoints / f"{cell.weaker_checkpoint}.pt"
+    weak = _weak(cell, path, checkpoint.vocabulary, device)
     schedule, network = (
         noise_schedule(checkpoint.schedule),
         checkpoint.noise_predictor(Computation(device, cell.precision)),

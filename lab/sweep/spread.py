@@ -42,6 +42,7 @@ class SweepWork:
         compiled: whether torch compiles the networks.
         threads: CPU threads of each worker. Another number may round differently.
         torch_version: the version of torch that the workers must have.
+        weaker: the file of the weaker checkpoint; by default the one of the checkpoints that a cell names.
     """
 
     checkpoints: Path
@@ -53,12 +54,15 @@ class SweepWork:
     compiled: bool
     threads: int
     torch_version: str = torch.__version__
+    weaker: Path | None = None
 
     def files(self, pack: Pack) -> Sequence[Path]:
         """Return the classifiers and the checkpoints of a pack."""
         cell = pack.cells[0]
-        names = filter(None, (cell.checkpoint, cell.weaker_checkpoint))
-        return [*self.classifiers, *(self.checkpoints / f"{name}.pt" for name in names)]
+        files = [*self.classifiers, self.checkpoints / f"{cell.checkpoint}.pt"]
+        if cell.weaker_checkpoint:
+            files.append(self.weaker or self.checkpoints / f"{cell.weaker_checkpoint}.pt")
+        return files
 
     def name(self, pack: Pack) -> str:
         """Return the key of the pack's first wanted cell, and the number of the others."""
@@ -81,7 +85,8 @@ class SweepWork:
             files = [worker.local(file.parent) / file.name for file in self.classifiers]
             judge, guides = self.load_classifiers(files, self.vocabulary, device)
             engine = Engine(judge, device, self.compiled, classifiers=guides, threads=self.threads)
-            _benches[key] = Bench(worker.local(self.checkpoints), self.vocabulary, engine)
+            weaker = None if self.weaker is None else worker.local(self.weaker.parent) / self.weaker.name
+            _benches[key] = Bench(worker.local(self.checkpoints), self.vocabulary, engine, weaker)
         return _benches[key]
 
 

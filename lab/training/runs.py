@@ -20,6 +20,7 @@ from lab.machine.files import load_tensors, require_format, save_tensors
 from lab.machine.interrupts import Interrupts
 from lab.machine.ranks import present_ranks
 from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, versions
+from lab.training.power_ema import remove_snapshots, save_snapshot, snapshot_steps
 from lab.training.recipe import Recipe
 from lab.training.trainer import EpochLog, Step, Trainer, steps_per_epoch
 
@@ -34,11 +35,18 @@ def kept_name(epoch: int) -> str:
 
 @dataclass(frozen=True)
 class KeptCheckpoint:
-    """Where a training keeps a checkpoint, and what it will hold there."""
+    """Where a training keeps a checkpoint, and what it will hold there.
+
+    Args:
+        path: its file.
+        epoch, step: when it is kept.
+        ema_length: sigma_rel, if it was rebuilt from power-function EMAs.
+    """
 
     path: Path
     epoch: int
     step: int
+    ema_length: float | None = None
 
 
 def trainer_from(
@@ -147,6 +155,7 @@ class TrainingRun:
         """Train to the end from where the run stopped, yielding each step.
 
         A checkpoint is kept before its step is yielded; the state is saved with every checkpoint and twice a minute.
+        Snapshots of power-function EMAs are saved before the state, so that a resumed training lacks none.
 
         Ctrl-C is taken between two steps: the state is saved, then KeyboardInterrupt is raised.
 
@@ -171,12 +180,18 @@ class TrainingRun:
         present_ranks().call(take_part, *begun)
         keep_at = {checkpoint.step: checkpoint for checkpoint in self.kept}
         kept_epochs = self.kept_so_far
+        snapshot_at = snapshot_steps(self.total_steps) if self.config.power_emas else set()
+        if self.steps_so_far == 0:
+            remove_snapshots(self.folder)
         saved_at = time.monotonic()
         with Interrupts() as interrupts, closing(trainer.steps()) as steps:
             for step in steps:
                 if step.step in keep_at:
                     save_checkpoint(keep_at[step.step].path, self.checkpoint())
                     kept_epochs.append(step.epoch)
+                if step.step in snapshot_at:
+                    averages = [average.module.state_dict() for average in trainer.power_emas]
+                    save_snapshot(self.folder, step.step, averages)
                 waited = time.monotonic() - saved_at > SECONDS_BETWEEN_STATES
                 if step.step in keep_at or interrupts.noted or waited:
                     self.state = trainer.state_dict() | {"kept_epochs": list(kept_epochs)}

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from lab.configuration.training import TrainingConfig
 from lab.data.labelled_images import LabelledImages, mirrored_at_random, to_float
@@ -28,7 +27,9 @@ from lab.machine.precision import InPrecision, as_compiled
 from lab.machine.ranks import Ranks
 from lab.networks.registry import build_denoiser
 from lab.training.checkpoints import Checkpoint
+from lab.training.ema import ema, ema_update, power_update
 from lab.training.optimizers import OPTIMIZERS
+from lab.training.power_ema import gamma_of
 from lab.training.recipe import Recipe
 from lab.training.start import starting_weights
 from lab.types import Conditions
@@ -81,27 +82,6 @@ DECAYS: dict[str, Callable[[float], float]] = {
     "linear": lambda progress: 1 - progress,
     "none": lambda progress: 1.0,
 }
-
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-def ema_update(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """Return torch's multi_avg_fn for an EMA whose decay is warmed up: min(decay, (1 + n) / (10 + n)).
-
-    Without the warm-up the copy is mostly its random initialisation for the first 1 / (1 - decay) updates.
-    """
-
-    @torch.no_grad()
-    def update(averages: Tensors, currents: Tensors, updates: Tensor | int) -> None:
-        warm = min(decay, (1 + int(updates)) / (10 + int(updates)))
-        for average, current in zip(averages, currents, strict=True):
-            if average.is_floating_point():
-                average.lerp_(current, 1 - warm)
-            else:
-                average.copy_(current)
-
-    return update
 
 
 @dataclass(frozen=True)
@@ -173,7 +153,7 @@ class EpochLog:
 
 
 class Trainer:
-    """A denoiser in training: the network, its EMA copy, its optimizer and the number of steps done.
+    """A denoiser in training: the network, its EMA copies, its optimizer and the number of steps done.
 
     Args:
         recipe: what to train, and how.
@@ -206,7 +186,8 @@ class Trainer:
         self.denoiser = network.to(computation.device)
         compiled = as_compiled(self.denoiser) if computation.compiled else self.denoiser
         self.computed = InPrecision(compiled, computation.precision)
-        self.ema = AveragedModel(self.denoiser, multi_avg_fn=ema_update(self.config.ema_decay), use_buffers=True)
+        self.ema = ema(self.denoiser, ema_update(self.config.ema_decay))
+        self.power_emas = [ema(self.denoiser, power_update(gamma_of(length))) for length in self.config.power_emas]
         self.ranks = ranks or Ranks()
         compute_over_ranks(self.denoiser, self.ranks)
         self.optimizers = OPTIMIZERS[self.config.optimizer](self.denoiser, self.config)
@@ -253,7 +234,7 @@ class Trainer:
         return steps_per_epoch(self.dataset, self.config)
 
     def steps(self) -> Generator[Step, None, None]:
-        """Train from the step reached so far to the end, yielding after the optimizer and the EMA have stepped.
+        """Train from the step reached so far to the end, yielding after the optimizer and the EMAs have stepped.
 
         Of several ranks, the first decides how far: where its steps are no longer called for, all leave the training.
 
@@ -274,7 +255,8 @@ class Trainer:
                 learning_rate = self.config.learning_rate * factor
                 started = time.perf_counter()
                 loss, gradient_norm = self._optimize(chosen, learning_rate, device)
-                self.ema.update_parameters(self.denoiser)
+                for average in (self.ema, *self.power_emas):
+                    average.update_parameters(self.denoiser)
                 self.step += 1
                 done = Step(
                     step=self.step,
@@ -334,6 +316,7 @@ class Trainer:
             "step": self.step,
             "denoiser": self.denoiser.state_dict(),
             "ema": self.ema.state_dict(),
+            "power_emas": [average.state_dict() for average in self.power_emas],
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "log": asdict(self.log),
         }
@@ -342,6 +325,9 @@ class Trainer:
         """Go on from a state that `state_dict` returned for the same configuration."""
         self.denoiser.load_state_dict(state["denoiser"])
         self.ema.load_state_dict(state["ema"])
+        # States from before there were such EMAs have none.
+        for average, saved in zip(self.power_emas, state.get("power_emas", ()), strict=True):
+            average.load_state_dict(saved)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step = int(state["step"])
