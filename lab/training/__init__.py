@@ -1,10 +1,11 @@
 """Training of a denoiser and its files.
 
-recipe       what decides a training besides its images
-start        the weights that a new training starts from
-trainer      training as a generator of steps
-optimizers   the optimizers by name, and which weights each of them steps
-muon         Muon, an optimizer for matrices
-checkpoints  a checkpoint's file
-runs         a training in a folder: begun, stopped, resumed, finished
+recipe        what decides a training besides its images
+distillation  the guided prediction of a checkpoint as a student's target
+start         the weights that a new training starts from
+trainer       training as a generator of steps
+optimizers    the optimizers by name, and which weights each of them steps
+muon          Muon, an optimizer for matrices
+checkpoints   a checkpoint's file
+runs          a training in a folder: begun, stopped, resumed, finished
 """
