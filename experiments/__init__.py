@@ -3,6 +3,7 @@
 command_line      presets and commands by name
 configuration     everything that decides an experiment
 presets           experiments with names
+distillation      a teacher and its student in one sweep
 choices           kinds on the command line and in ablations
 stages            evaluator, training, sweep, report
 evaluators        the evaluator that ranks, an optional second one, and a classifier that guides

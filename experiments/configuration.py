@@ -17,8 +17,9 @@ from lab.configuration.diffusion import (
     SamplerChoice,
     ScheduleChoice,
 )
+from lab.configuration.distillation import DistillationConfig
 from lab.configuration.guidance import GuidanceConfig
-from lab.configuration.networks import ContextUnetConfig, DenoiserChoice, ImportedUNet2DConfig
+from lab.configuration.networks import ContextUnetConfig, DenoiserChoice, DistilledUnetConfig, ImportedUNet2DConfig
 from lab.configuration.pictures import PicturesConfig
 from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
@@ -65,9 +66,10 @@ class Experiment:
     evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
     second_evaluator: SecondEvaluatorConfig = field(default_factory=SecondEvaluatorConfig)
     guide: GuideConfig = field(default_factory=GuideConfig)
-    denoiser: DenoiserChoice | ImportedUNet2DConfig = field(default_factory=ContextUnetConfig)
+    denoiser: DenoiserChoice | ImportedUNet2DConfig | DistilledUnetConfig = field(default_factory=ContextUnetConfig)
     schedule: ScheduleChoice | BetasScheduleConfig = field(default_factory=CosineScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     sampler: SamplerChoice = field(default_factory=DPMSolverConfig)
     sweep: SweepConfig = field(default_factory=SweepConfig)
@@ -94,6 +96,9 @@ class Experiment:
                 f"--training.score-every is {self.training.score_every}, but an unconditional denoiser has no "
                 f"accuracy; set it to 0"
             )
+        if self.distillation.teacher is not None and (self.training.start_from is not None or not self.training.epochs):
+            given = "--training.start-from" if self.training.epochs else "--training.epochs 0"
+            raise LabError(f"--distillation.teacher starts a training from the teacher's weights; remove {given}")
         self.pictures.require_steps(self.sampler.sampling_steps)
         if self.sweep.ema_lengths and not self.training.power_emas:
             raise LabError(

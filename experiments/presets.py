@@ -13,6 +13,7 @@ from experiments.ablation import Ablation
 from experiments.configuration import Experiment
 from lab.configuration.data import DataConfig
 from lab.configuration.diffusion import AncestralConfig, DDIMConfig, DPMSolverConfig, LinearScheduleConfig
+from lab.configuration.distillation import DistillationConfig
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.pictures import PicturesConfig
@@ -112,6 +113,18 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             guidance=GuidanceConfig(EVERY_METHOD),
             sampler=DDIMConfig(sampling_steps=10),
             sweep=SweepConfig(guidance_weights=(-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 4.0), newest=1),
+        ),
+    ),
+    "digits-distilled": (
+        "after digits: its checkpoint distilled into a student that takes w as an input, half the evaluations a step",
+        replace(
+            DIGITS,
+            name="digits-distilled",
+            distillation=DistillationConfig(teacher=Path("checkpoints/digits/epoch0075.pt")),
+            second_evaluator=SecondEvaluatorConfig(share=0.4),
+            training=replace(DIGITS.training, learning_rate=1e-3, context_dropout=0.0, checkpoints=1),
+            guidance=GuidanceConfig(("plain", "distilled")),
+            sweep=SweepConfig(guidance_weights=(0.0, 0.5, 1.0, 2.0, 4.0)),
         ),
     ),
     "mnist5k": (

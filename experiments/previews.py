@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
+from lab.configuration.networks import student_weights
 
 if TYPE_CHECKING:
     from lab.data.labels import LabelSet
@@ -64,6 +65,8 @@ def write_preview(
     predictor = checkpoint.noise_predictor(computation)
     methods = named_methods(experiment.guidance.method)
     methods = [named for named in methods if not named.method.facts.needs_weaker or weak is not None]
+    is_student = student_weights(checkpoint.denoiser) is not None
+    methods = [named for named in methods if named.method.facts.for_students == is_student]
     if not methods:
         return None
     weaker = predictor

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
+from experiments.distillation import TEACHER
 from experiments.judged_cells import guidance_problems, judged
 from lab.configuration.checks import as_primitives
 from lab.configuration.training import require_same_training
@@ -201,7 +202,8 @@ def report(evidence: Evidence) -> pd.DataFrame:
         held_out.vocabulary,
     )
     training = pd.DataFrame(evidence.training_log)
-    by_epoch = accuracy_by_epoch(pd.concat([kept_rows(results.sweep), measured]), training)
+    of_training = pd.concat([kept_rows(results.sweep), measured])
+    by_epoch = accuracy_by_epoch(of_training[of_training["checkpoint"] != TEACHER], training)
     shown = images_shown(experiment.pictures)
     moments = denoising_strip(
         checkpoint,
@@ -232,7 +234,9 @@ def report(evidence: Evidence) -> pd.DataFrame:
             *split_warnings(experiment, splits),
             *quality_warnings(experiment, {cell.cell.label_set_file: cell.cell.label_sets for cell in evidence.cells}),
         ],
-        start=None if experiment.training.start_from is None else str(experiment.training.start_from),
+        start=None
+        if (start := experiment.training.start_from or experiment.distillation.teacher) is None
+        else str(start),
         printed=evidence.printed,
     )
     write_report(folder, contents)
@@ -345,7 +349,7 @@ def link_by_accuracy(experiment: Experiment, ranked: pd.DataFrame) -> None:
         experiment: whose checkpoints.
         ranked: the ranking; a checkpoint's accuracies are those of its first row, on every label-set file.
     """
-    named = ranked.drop_duplicates("checkpoint")
+    named = ranked[ranked["checkpoint"] != TEACHER].drop_duplicates("checkpoint")
     kept = {_short(checkpoint) for checkpoint in named["checkpoint"]}
     for old in (experiment.checkpoints / BY_ACCURACY).glob("*epoch*_*.pt"):
         if old.name.partition("_")[0] not in kept:

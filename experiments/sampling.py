@@ -116,7 +116,7 @@ def sample_pictures(sampling: Sampling) -> None:
     from lab.machine.files import require_new_folder, whole_folder
     from lab.pipelines import import_pipeline
     from lab.sweep.cells import noise_seeds_of
-    from lab.sweep.fit import guidance_problems, require_fit
+    from lab.sweep.fit import guidance_problems, require_fit, require_student_fit
     from lab.training.checkpoints import read_checkpoint
 
     sampling.require_one_source()
@@ -134,6 +134,7 @@ def sample_pictures(sampling: Sampling) -> None:
     name, label_sets = _label_sets(sampling, checkpoint)
     schedule, vocabulary = noise_schedule(checkpoint.schedule), checkpoint.vocabulary
     require_fit(sampling.sampler, [named], schedule, vocabulary)
+    require_student_fit(checkpoint.denoiser, named, [sampling.guidance_weight])
     require_new_folder(sampling.out)
     weights, training = [sampling.guidance_weight], checkpoint.settings.get("training", {})
     problems = guidance_problems(checkpoint.denoiser, training, named, weights, sampling.sampler, schedule, vocabulary)

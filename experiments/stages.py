@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
+from experiments.distillation import of_student, require_guidance_of_students, teacher_of
 from experiments.ema_lengths import rebuilt_checkpoints
 from experiments.evaluators import guiding_classifier, trained_evaluators
 from experiments.previews import remove_previews, write_preview
@@ -86,7 +87,7 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
     label_set_files = [experiment.root / path for path in experiment.data.label_sets]
     require_column_names(experiment.data.label_set_names)
     vocabulary = class_vocabulary(experiment)
-    experiment = starting_from_imported(with_imported_network(experiment, vocabulary))
+    experiment = of_student(starting_from_imported(with_imported_network(experiment, vocabulary)))
     label_sets = {
         name: load_label_sets(path, vocabulary)
         for name, path in zip(experiment.data.label_set_names, label_set_files, strict=True)
@@ -160,6 +161,7 @@ def require_guidance(
     methods = named_methods(experiment.guidance.method)
     schedule = noise_schedule(experiment.schedule)
     require_fit(experiment.sampler, methods, schedule, vocabulary)
+    require_guidance_of_students(experiment, methods)
     require_known_conditions(
         experiment.denoiser,
         methods,
@@ -254,7 +256,7 @@ def training_run(experiment: Experiment, dataset: LabelledImages, computation: C
 
     start = experiment.training.start_from
     training = replace(experiment.training, start_from=None if start is None else experiment.root / start)
-    recipe = Recipe(experiment.denoiser, experiment.schedule, training, experiment.seed)
+    recipe = Recipe(experiment.denoiser, experiment.schedule, training, experiment.seed, teacher_of(experiment))
     return TrainingRun(experiment.swept_checkpoints, dataset, recipe, experiment.generator_settings(), computation)
 
 

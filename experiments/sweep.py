@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
+from experiments.distillation import TEACHER, swept_teacher
 from experiments.reporting import CELLS
 from experiments.weaker import weaker_name
+from lab.configuration.networks import student_weights
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +88,8 @@ class Sweep:
 
         Args:
             checkpoints: the checkpoints.
-            methods: methods of guidance. Those that need a weaker checkpoint have no cells of the weakest itself.
+            methods: methods of guidance. Those that need a weaker checkpoint have no cells of the weakest itself. Those
+                for students have none of the teacher, and the others none of its student.
             weights: guidance weights.
             weakest: the file of the checkpoint that such methods guide away from.
         """
@@ -96,6 +99,7 @@ class Sweep:
         weaker_digest = "" if weakest is None else digest(weakest)
         weaker = {} if weakest is None else {"weaker_checkpoint": weaker_name(self.experiment, weakest)}
         weaker |= {"weaker_digest": weaker_digest} if weaker else {}
+        has_student = student_weights(self.experiment.denoiser) is not None
         return [
             SweepCell(
                 checkpoint=kept.path.stem,
@@ -119,15 +123,16 @@ class Sweep:
             for named, guide_digest in [(named, self._guide_digest(named)) for named in methods]
             # Guided by itself, a checkpoint is unguided at twice the cost.
             if not (named.method.facts.needs_weaker and checkpoint_digest == weaker_digest)
+            if named.method.facts.for_students == (has_student and kept.path.stem != TEACHER)
             for weight in weights
             for name, sets in self.label_sets.items()
         ]
 
     def unguided_cells(self, kept: KeptCheckpoint) -> list[SweepCell]:
-        """Return a checkpoint's cells of plain guidance at w = 0, as the whole sweep has them."""
+        """Return a checkpoint's cells at w = 0, as the whole sweep has them: a student's own, or of plain guidance."""
         from lab.guidance.methods import named_methods
 
-        return self.cells([kept], named_methods(["plain"]), [0.0])
+        return self.cells([kept], named_methods(["plain", "distilled"]), [0.0])
 
     def run(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
         """Yield the result of every cell in order, running in this process those that have none yet."""
@@ -212,6 +217,8 @@ class Sweep:
                 f"auto: {weakest.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
                 file=sys.stderr,
             )
+        if (teacher := swept_teacher(experiment, methods)) is not None:
+            swept_checkpoints = [teacher, *swept_checkpoints]
         weights = experiment.sweep.guidance_weights
         needs_weaker = any(named.method.facts.needs_weaker for named in methods)
         cells = self.cells(swept_checkpoints, methods, weights, weakest if needs_weaker else None)

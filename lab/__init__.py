@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from lab.data.image_folders import class_folders, image_folder, scene_folder
     from lab.library import bring_back, sample, sample_with, train
     from lab.training.checkpoints import read_checkpoint, save_checkpoint
+    from lab.training.distillation import distilled_recipe
     from lab.training.recipe import Recipe
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "bring_back",
     "class_folders",
     "digits",
+    "distilled_recipe",
     "image_folder",
     "mnist5k",
     "read_checkpoint",
@@ -63,6 +65,7 @@ _ROOMS = {
     "lab.data.image_folders": ("class_folders", "image_folder", "scene_folder"),
     "lab.library": ("bring_back", "sample", "sample_with", "train"),
     "lab.training.checkpoints": ("read_checkpoint", "save_checkpoint"),
+    "lab.training.distillation": ("distilled_recipe",),
     "lab.training.recipe": ("Recipe",),
 }
 

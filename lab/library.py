@@ -27,7 +27,7 @@ from lab.guidance.methods import named_method
 from lab.machine.computation import chosen_computation
 from lab.machine.memory import images_that_fit
 from lab.sweep.cells import noise_seeds_of
-from lab.sweep.fit import require_conditions_of_any_numbers, require_fit
+from lab.sweep.fit import require_conditions_of_any_numbers, require_fit, require_student_fit
 from lab.training.checkpoints import Checkpoint, load_checkpoint
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
@@ -160,6 +160,8 @@ def sample_moments(
     methods = [] if named is None else [named]
     require_fit(sampler, methods, schedule, vocabulary)
     require_conditions_of_any_numbers(checkpoint.denoiser, methods)
+    for each in methods:
+        require_student_fit(checkpoint.denoiser, each, [guidance_weight])
     network = checkpoint.noise_predictor(computation)
     if named is not None and named.method.facts.needs_weaker != (weaker is not None):
         raise LabError(

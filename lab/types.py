@@ -24,6 +24,9 @@ PixelMoments = UInt8[Tensor, "batch moment channel height width"]
 Conditions = Float[Tensor, "batch class"]
 """A multi-hot row for each image: 1 at the classes of its label set. A row of zeros is the null condition."""
 
+WeightedConditions = Float[Tensor, "batch class_and_weight"]
+"""Conditions with w as one more column, the last, for networks that take it as an input."""
+
 Timesteps = Int64[Tensor, "batch"]
 """Timesteps 0 to T - 1, from the least noisy to the noisiest.
 

@@ -35,7 +35,7 @@ from lab.types import ClassLogits, Conditions, Images, Timesteps
 
 def predictor(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
     """A noise predictor that any of its inputs changes."""
-    asked = (conditions @ torch.arange(1.0, 4)).view(-1, 1, 1, 1)
+    asked = (conditions @ torch.arange(1.0, conditions.shape[1] + 1)).view(-1, 1, 1, 1)
     return torch.sin(3 * x_t + timesteps.view(-1, 1, 1, 1)) * (1 + asked / 4) + torch.sin(asked)
 
 
@@ -93,6 +93,7 @@ NEUTRAL_WEIGHT = {
     "tangential": 0.0,
     "independent": 0.0,
     "timestep": 0.0,
+    "distilled": 0.0,
 }
 """The weight at which the others are."""
 

@@ -17,7 +17,7 @@ from tests.command import PROJECT, TINY, Mistake, command, run
 @pytest.mark.parametrize(
     ("told", "arguments"),
     [
-        ("unknown preset 'digit'; choose from digits, digits-guidance, mnist5k", "digit"),
+        ("unknown preset 'digit'; choose from digits, digits-guidance, digits-distilled, mnist5k", "digit"),
         ("render-scenes, export-pipeline, import-pipeline; did you mean 'digits'?", "digit"),
         ("--schedule.timesteps is 0; it must be from 2 to 100000", "--schedule.timesteps 0"),
         ("--sweep.guidance-weights is nan; it must be from -1 to 100", "--sweep.guidance-weights nan"),
@@ -45,7 +45,7 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--sampler.eta is 1.5; it must be from 0 to 1", "--sampler.kind ddim --sampler.eta 1.5"),
         (
             "no method 'plian'; choose from plain, interval, schedule, rescale, projected, zero_star, tangential, "
-            "magnitude, plus_plus, feedback, annealed, independent, timestep, auto, composed, classifier; "
+            "magnitude, plus_plus, feedback, annealed, independent, timestep, auto, composed, classifier, distilled; "
             "did you mean 'plain'?",
             "--guidance.method plian",
         ),

@@ -150,7 +150,7 @@ def test_there_and_back_a_kind_is_what_it_was(data: st.DataObject) -> None:
 
 
 def test_every_kind_of_the_command_line_can_be_made_and_read() -> None:
-    unoffered = {"schedule": {"betas"}, "denoiser": {"imported_unet2d"}}
+    unoffered = {"schedule": {"betas"}, "denoiser": {"imported_unet2d", "distilled_unet"}}
     for section, registry in (("schedule", SCHEDULES), ("sampler", SAMPLERS), ("denoiser", NETWORKS)):
         offered = {kind: one for kind, one in by_kind(registry).items() if kind not in unoffered.get(section, ())}
         assert by_kind(CHOICES[section]) == offered

@@ -250,7 +250,7 @@ def _write_figures(folder: Path, report: Report) -> None:
     if len(results.methods) > 1:
         figures.accuracy_of_methods(
             folder / "accuracy_by_method.png",
-            sweep[(sweep["checkpoint"] == best["checkpoint"]) & (sweep["label_set"] == results.ranked_by)],
+            results.of_best_checkpoint(sweep[sweep["label_set"] == results.ranked_by]),
             f"{title}, {results.ranked_by}.json",
         )
         figures.image_grid(

@@ -185,9 +185,30 @@ class Results:
         ]
 
     @cached_property
+    def checkpoint_of(self) -> dict[str, str]:
+        """The checkpoint that stands for each method of guidance: the best row's, where it has rows of the method.
+
+        Of other methods, it is their own best checkpoint: a student and its teacher are compared so.
+        """
+        best = self.best["checkpoint"]
+        of_best = self.ranking[self.ranking["checkpoint"] == best]["guidance_method"]
+        ranked = self.ranking.drop_duplicates("guidance_method")
+        own = dict(zip(ranked["guidance_method"], ranked["checkpoint"], strict=True))
+        return own | dict.fromkeys(of_best, best)
+
+    def of_best_checkpoint(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of a table that are of the checkpoint that stands for their method, `checkpoint_of`."""
+        return table[table["checkpoint"] == table["guidance_method"].map(self.checkpoint_of)]
+
+    @cached_property
     def cells_of_best_checkpoint(self) -> list[JudgedCell]:
-        """The cells of the best row's checkpoint, in order."""
-        return [cell for cell in self.cells if cell.settings["checkpoint"] == self.best["checkpoint"]]
+        """The cells of the checkpoints of `checkpoint_of`, in order: most often those of the best row's checkpoint."""
+        checkpoint_of = self.checkpoint_of
+        return [
+            cell
+            for cell in self.cells
+            if cell.settings["checkpoint"] == checkpoint_of[cell.settings["guidance_method"]]
+        ]
 
     @cached_property
     def methods(self) -> list[str]:
@@ -195,7 +216,7 @@ class Results:
         return list(dict.fromkeys(cell.settings["guidance_method"] for cell in self.cells))
 
     def cells_of(self, method: str) -> list[JudgedCell]:
-        """Return the cells of the best row's checkpoint that were guided by this method, in order."""
+        """Return the cells of `cells_of_best_checkpoint` that were guided by this method, in order."""
         return [cell for cell in self.cells_of_best_checkpoint if cell.settings["guidance_method"] == method]
 
     @cached_property
@@ -210,8 +231,8 @@ class Results:
 
     @cached_property
     def best_of_methods(self) -> list[JudgedCell]:
-        """For each method, its best cell of the best row's checkpoint on the file that ranks."""
-        ranked = self.ranking[self.ranking["checkpoint"] == self.best["checkpoint"]]
+        """For each method, its best cell in `cells_of_best_checkpoint` on the file that ranks."""
+        ranked = self.of_best_checkpoint(self.ranking)
         best = ranked.drop_duplicates("guidance_method").set_index("guidance_method")["guidance_weight"]
         return [
             cell

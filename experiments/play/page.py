@@ -74,7 +74,8 @@ def contents(session: Session, source: Path) -> Mapping[str, Any]:
         "methods": [
             {"name": name, "settings": _settings(method), "given": "by=judge" if guided_by(method()) else ""}
             for name, method in METHODS.items()
-            if (session.has_weaker or not method.facts.needs_weaker)
+            if method.facts.for_students == session.is_student
+            and (session.has_weaker or not method.facts.needs_weaker)
             and (session.evaluator is not None or not guided_by(method()))
         ],
         "samplers": [

@@ -9,6 +9,7 @@ import torch
 from evaluator.classifiers.networks import logits_in_batches
 from evaluator.classifiers.weights import Evaluator
 from experiments.play.image_request import ImageRequest
+from lab.configuration.networks import student_weights
 from lab.data.labelled_images import to_pixels
 from lab.diffusion.denoising import Denoising, timestep_grid
 from lab.diffusion.noise_source import NoiseSource, StepRandomness
@@ -20,7 +21,7 @@ from lab.guidance.method import Unguided, guided_by
 from lab.guidance.observed_step import ObservedStep
 from lab.machine.computation import Computation
 from lab.sweep.cells import noise_seeds_of
-from lab.sweep.fit import guidance_problems, require_fit
+from lab.sweep.fit import guidance_problems, require_fit, require_student_fit
 from lab.training.checkpoints import Checkpoint
 from lab.types import Conditions, Images, NoisePredictor, PixelImage, PixelImages, Timesteps
 
@@ -83,6 +84,11 @@ class Session:
         self._weaker = self._network if weaker is None else weaker.noise_predictor(computation)
 
     @property
+    def is_student(self) -> bool:
+        """Whether the network takes w as an input."""
+        return student_weights(self.checkpoint.denoiser) is not None
+
+    @property
     def has_null_condition(self) -> bool:
         """Whether the network predicts without a condition as well as with one."""
         return self.checkpoint.denoiser.conditional and 0 in self.checkpoint.denoiser.label_set_sizes
@@ -96,6 +102,7 @@ class Session:
     def require_fit(self, wanted: ImageRequest) -> None:
         """Raise LabError unless the sampler, the method of guidance and the checkpoint go together."""
         require_fit(wanted.sampler, [wanted.guidance], self._schedule, self.checkpoint.vocabulary)
+        require_student_fit(self.checkpoint.denoiser, wanted.guidance, [wanted.guidance_weight])
         if guided_by(wanted.guidance.method) == "guide" or (guided_by(wanted.guidance.method) and not self.evaluator):
             raise LabError("`play` guides by its evaluator alone; set by=judge, and give it one")
         if wanted.guidance.method.facts.needs_weaker and not self.has_weaker:

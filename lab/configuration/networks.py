@@ -19,7 +19,8 @@ ANY_SIZE = range(sys.maxsize)
 class DenoiserConfig(Protocol):
     """Settings of a denoiser, of any kind.
 
-    One whose network takes conditions of 0 and 1 alone also has a property `binary_conditions`, which is True.
+    One whose network takes conditions of 0 and 1 alone also has a property `binary_conditions`, which is True. A
+    student's also has `guidance_weights`, the lowest and the highest w that it takes.
     """
 
     @property
@@ -124,6 +125,40 @@ class ContextUnetConfig:
     def binary_conditions(self) -> bool:
         """Whether conditions must be of 0 and 1: attention over objects has a token for each class above 0."""
         return self.attention == "objects"
+
+
+@dataclass(frozen=True)
+class DistilledUnetConfig(ContextUnetConfig):
+    """A ContextUnet that takes w as an input, a student of one that does not.
+
+    Args:
+        guidance_weights: the lowest and the highest w that it learns.
+    """
+
+    kind: Literal["distilled_unet"] = "distilled_unet"  # type: ignore[assignment]  # each class has its own kind
+    guidance_weights: tuple[float, float] = (0.0, 4.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_student_range(self.guidance_weights)
+
+
+def require_student_range(guidance_weights: tuple[float, float]) -> None:
+    """Raise LabError unless these can be the lowest and the highest w of a student."""
+    low, high = guidance_weights
+    for weight in guidance_weights:
+        require_range("distillation.guidance_weights", weight, -1, 100)
+    if not low <= 0 <= high or low == high:
+        raise LabError(
+            f"--distillation.guidance-weights is {low:g} {high:g}; give the lowest and the highest, with 0 between or "
+            f"at one of them"
+        )
+
+
+def student_weights(denoiser: DenoiserConfig) -> tuple[float, float] | None:
+    """Return the lowest and the highest w of a network that takes w as an input, or None for any other."""
+    weights: tuple[float, float] | None = getattr(denoiser, "guidance_weights", None)
+    return weights
 
 
 @dataclass(frozen=True)

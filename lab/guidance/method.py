@@ -46,6 +46,7 @@ class Facts:
         without_clamping: whether it is exact only if predicted clean images are not clamped.
         unconditional_at: the w at which the condition has no effect, or None.
         needs_weaker: whether it needs a weaker noise predictor.
+        for_students: whether it is for students, which take w as an input; all others are for other networks.
         noises_conditions: whether it gives the network conditions of other numbers than 0 and 1.
         cost_depends_on_label_sets: whether the number of network evaluations depends on the size of the label sets.
     """
@@ -55,6 +56,7 @@ class Facts:
     without_clamping: bool = False
     unconditional_at: float | None = None
     needs_weaker: bool = False
+    for_students: bool = False
     noises_conditions: bool = False
     cost_depends_on_label_sets: bool = False
 

@@ -17,6 +17,7 @@ from lab.guidance.autoguidance import AutoMethod
 from lab.guidance.classifier import ClassifierMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
+from lab.guidance.distilled import DistilledMethod
 from lab.guidance.feedback import FeedbackMethod
 from lab.guidance.independent import IndependentMethod
 from lab.guidance.limited_interval import IntervalMethod
@@ -47,6 +48,7 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "auto": AutoMethod,
     "composed": ComposedMethod,
     "classifier": ClassifierMethod,
+    "distilled": DistilledMethod,
 }
 """The settings class of each method."""
 

@@ -43,7 +43,8 @@ class ObservedStep:
     def note(self, x_t: Images, timesteps: Timesteps, conditions: Conditions, predicted: Images) -> None:
         """Note the halves among the rows of one evaluation, and mark the images of which it evaluates anything else."""
         images = len(self.x_t)
-        if len(x_t) % images:
+        # A student is given w as well, and predicts neither half.
+        if len(x_t) % images or conditions.shape[1] != self.conditions.shape[1]:
             self.note_other()
             return
         blocks = zip(*(torch.split(rows, images) for rows in (x_t, timesteps, conditions, predicted)), strict=True)

@@ -20,6 +20,8 @@ from lab.networks.class_words import ClassWords
 from lab.types import ClassNames, Conditions, Images, Timesteps
 
 TIME_FEATURES = 32
+Embedded = list[tuple[Tensor, Tensor]]
+"""The embedded condition and the embedded time at every scale, (B, E) each."""
 
 
 class ConditionEmbedding(nn.Module):
@@ -111,8 +113,14 @@ class ContextUnet(nn.Module):
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Predict the noise in x_t; shapes (B, C, H, W), (B,), (B, K) to (B, C, H, W)."""
         conditions = conditions.to(x_t.dtype)
+        return self._predicted(x_t, self._embedded(x_t, timesteps, conditions), conditions)
+
+    def _embedded(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Embedded:
+        """Return the embedded condition and the embedded time at every scale, (B, E) each."""
         time = self._time_features(timesteps.to(x_t.device, non_blocking=True)).to(x_t.dtype)
-        embedded = [embed(time, conditions) for embed in self.embeddings]
+        return [embed(time, conditions) for embed in self.embeddings]
+
+    def _predicted(self, x_t: Images, embedded: Embedded, conditions: Conditions) -> Images:
         # The embeddings enter every block, or (below) only the start of each upsampling block.
         in_blocks = nn.functional.silu(torch.add(*embedded[0])) if self.config.conditioning == "blocks" else None
 

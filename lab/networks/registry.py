@@ -14,6 +14,7 @@ from lab.configuration.networks import (
     BasicUNetConfig,
     ContextUnetConfig,
     DenoiserConfig,
+    DistilledUnetConfig,
     ImportedUNet2DConfig,
     UNet2DConfig,
 )
@@ -21,10 +22,12 @@ from lab.errors import LabError
 from lab.networks.basic_unet import BasicUNet
 from lab.networks.context_unet import ContextUnet
 from lab.networks.diffusers_unet import DiffusersUNet, ImportedUNet
+from lab.networks.distilled_unet import DistilledUnet
 from lab.types import ClassNames
 
 NETWORKS: dict[type, Callable[[Any, tuple[int, int, int], ClassNames, int], nn.Module]] = {
     ContextUnetConfig: ContextUnet,
+    DistilledUnetConfig: DistilledUnet,
     BasicUNetConfig: lambda config, image_shape, classes, timesteps: BasicUNet(config, image_shape),
     UNet2DConfig: lambda config, image_shape, classes, timesteps: DiffusersUNet(config, image_shape, len(classes)),
     ImportedUNet2DConfig: lambda config, image_shape, classes, timesteps: ImportedUNet(

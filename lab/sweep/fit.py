@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lab.configuration.diffusion import SamplerConfig
-from lab.configuration.networks import ANY_SIZE, DenoiserConfig
+from lab.configuration.networks import ANY_SIZE, DenoiserConfig, student_weights
 from lab.data.labels import ClassVocabulary, LabelSet
 from lab.diffusion.denoising import timestep_grid
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
@@ -99,6 +99,28 @@ def require_conditions_of_any_numbers(denoiser: DenoiserConfig, methods: Sequenc
             )
 
 
+def require_student_fit(denoiser: DenoiserConfig, named: NamedMethod, weights: Sequence[float]) -> None:
+    """Raise LabError unless a method for students has a student, another method another network, and w is in range."""
+    taken = student_weights(denoiser)
+    if not named.method.facts.for_students:
+        if taken is not None:
+            raise LabError(
+                f"this checkpoint is a student, which takes w as an input; use --guidance.method distilled, not "
+                f"{named.name}"
+            )
+        return
+    if taken is None:
+        raise LabError(
+            f"--guidance.method {named.name} needs a student, a checkpoint that takes w as an input; train one with "
+            f"--distillation.teacher, or choose plain"
+        )
+    low, high = taken
+    if beyond := [weight for weight in weights if not low <= weight <= high]:
+        raise LabError(
+            f"w = {beyond[0]:g} is not among those that the student learned; choose from {low:g} to {high:g}"
+        )
+
+
 def sizes_given(
     named: NamedMethod,
     weight: float,
@@ -172,6 +194,8 @@ def null_condition_problem(
         named, weights, sampler, schedule, vocabulary: as of `require_known_conditions`.
     """
     if not denoiser.conditional or training.get("context_dropout") != 0 or training.get("start_from") is not None:
+        return ""
+    if student_weights(denoiser) is not None:  # it takes w instead, and its teacher knows the null condition
         return ""
     one_class = [(name,) for name in vocabulary.names[:1]]
     using = [

@@ -3,6 +3,7 @@
 The files are tensors and primitives only.
 """
 
+import hashlib
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,15 @@ class Checkpoint:
     def parameters(self) -> int:
         """The number of the network's parameters."""
         return sum(parameter.numel() for parameter in self.network(torch.device("cpu")).parameters())
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all weights with their names, as 16 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, weights in self.weights.items():
+            digest.update(name.encode())
+            digest.update(weights.contiguous().cpu().numpy().data)
+        return digest.hexdigest()[:16]
 
     def network(self, device: torch.device) -> nn.Module:
         """Return the network with these weights, on this device."""

@@ -104,7 +104,8 @@ class TrainingRun:
     ) -> None:
         self.folder, self.dataset, self.recipe, self.computation = folder, dataset, recipe, computation
         self.config = recipe.training
-        self.settings = settings | {"images": dataset.digest}
+        teacher = {} if recipe.teacher is None else {"teacher": recipe.teacher.digest}
+        self.settings = settings | {"images": dataset.digest} | teacher
         # Builds the network, and so refuses images that do not fit it.
         self.untrained = Trainer(recipe, dataset).checkpoint(as_primitives(self.settings))
         self.state: dict[str, Any] | None = None

@@ -27,6 +27,7 @@ from lab.machine.precision import InPrecision, as_compiled
 from lab.machine.ranks import Ranks
 from lab.networks.registry import build_denoiser
 from lab.training.checkpoints import Checkpoint
+from lab.training.distillation import load_teacher, require_student, teacher_of
 from lab.training.ema import ema, ema_update, power_update
 from lab.training.optimizers import OPTIMIZERS
 from lab.training.power_ema import gamma_of
@@ -176,18 +177,22 @@ class Trainer:
         ranks: Ranks | None = None,
     ) -> None:
         computation = computation or Computation()
+        require_student(recipe, dataset)
         if network is None:
             network = build_denoiser(
                 recipe.denoiser, dataset.image_shape, dataset.vocabulary.names, recipe.schedule, recipe.seed
             )
             if recipe.training.start_from is not None:
                 network.load_state_dict(starting_weights(recipe.training.start_from, recipe, dataset))
+            if recipe.teacher is not None:
+                load_teacher(network, recipe.teacher)
         self.recipe, self.config, self.seed = recipe, recipe.training, recipe.seed
         self.denoiser = network.to(computation.device)
         compiled = as_compiled(self.denoiser) if computation.compiled else self.denoiser
         self.computed = InPrecision(compiled, computation.precision)
         self.ema = ema(self.denoiser, ema_update(self.config.ema_decay))
         self.power_emas = [ema(self.denoiser, power_update(gamma_of(length))) for length in self.config.power_emas]
+        self.teacher = teacher_of(recipe, computation)
         self.ranks = ranks or Ranks()
         compute_over_ranks(self.denoiser, self.ranks)
         self.optimizers = OPTIMIZERS[self.config.optimizer](self.denoiser, self.config)
@@ -282,10 +287,16 @@ class Trainer:
         noise = self.schedule.noise(x_0.shape, generator)
         timesteps = torch.randint(self.schedule.timesteps, (len(chosen),), generator=generator)
         conditions = drop_context(self.dataset.conditions[chosen], self.config.context_dropout, generator)
+        if self.teacher is not None:
+            conditions = self.teacher.with_drawn_weights(conditions, generator)
         share = self.ranks.shared(len(chosen))
         x_0, noise, timesteps, conditions = (each[share.rows] for each in (x_0, noise, timesteps, conditions))
         x_t = self.schedule.noised(x_0, timesteps, noise)
-        wanted = target(self.prediction, x_0, noise, timesteps, self.schedule)
+        wanted = (
+            target(self.prediction, x_0, noise, timesteps, self.schedule)
+            if self.teacher is None
+            else self.teacher.target(x_t.to(device), timesteps.to(device), conditions.to(device))
+        )
         weights = loss_weights(
             self.prediction, self.config.weighting, self.config.largest_weight, timesteps, self.schedule
         )
