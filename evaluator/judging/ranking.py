@@ -11,7 +11,7 @@ import pandas as pd
 
 from evaluator.judging.cells import NOT_TO_BE_BELIEVED
 from evaluator.judging.scoring import ScoredImages
-from evaluator.judging.selection import selection
+from evaluator.judging.selection import behind_best, selection
 from lab.errors import LabError
 
 CANDIDATE = ["checkpoint", "epoch", "step", "guidance_method", "guidance_weight", "guidance_scale"]
@@ -85,7 +85,7 @@ def ranking(table: pd.DataFrame, ranked_by: str, scored: Sequence[ScoredImages])
     correct = np.stack([scored[row].correct_labels for row in ordered.index], axis=1)
     believed, labels = int((~doubtful).sum()) or len(table), scored[0].labels
     compared = selection(correct[:, :believed], labels, best=0)
-    behind = selection(correct, labels, best=0).behind
+    behind = behind_best(correct, labels, best=0)
     ordered = ordered.reset_index(drop=True)
     ranks = np.arange(1, len(ordered) + 1)
     ordered.insert(0, "rank", ranks)

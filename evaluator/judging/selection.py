@@ -39,6 +39,23 @@ class Selection:
         return np.asarray(self.behind[:, 1] <= 0)
 
 
+def behind_best(correct: np.ndarray, asked: np.ndarray, best: int) -> np.ndarray:
+    """Return the distance of each candidate to the best one with its interval, as `Selection.behind` has it.
+
+    Args:
+        correct: (images, candidates), number of correct labels.
+        asked: (images,), number of requested labels, each above 0.
+        best: column of the best candidate.
+    """
+    correct, asked = np.asarray(correct, dtype=np.float64), np.asarray(asked, dtype=np.float64)
+    images, total = len(asked), asked.sum()
+    ahead = correct[:, [best]] - correct
+    behind = ahead.sum(axis=0) / total
+    residual = ahead - behind * asked[:, None]
+    deviation = np.sqrt(images / max(images - 1, 1) * (residual**2).sum(axis=0)) / total
+    return np.stack((behind, behind - Z * deviation, behind + Z * deviation), axis=1)
+
+
 def selection(correct: np.ndarray, asked: np.ndarray, best: int, seed: int = 0) -> Selection:
     """Compare all candidates with the best one, pair by pair.
 
@@ -50,12 +67,7 @@ def selection(correct: np.ndarray, asked: np.ndarray, best: int, seed: int = 0) 
     """
     correct, asked = np.asarray(correct, dtype=np.float64), np.asarray(asked, dtype=np.float64)
     images, total = len(asked), asked.sum()
-    ahead = correct[:, [best]] - correct
-    behind = ahead.sum(axis=0) / total
-    residual = ahead - behind * asked[:, None]
-    deviation = np.sqrt(images / max(images - 1, 1) * (residual**2).sum(axis=0)) / total
-    intervals = np.stack((behind, behind - Z * deviation, behind + Z * deviation), axis=1)
-
+    intervals = behind_best(correct, asked, best)
     generator = np.random.default_rng(seed)
     draws = generator.multinomial(images, np.full(images, 1 / images), size=RESAMPLES).astype(np.float64)
     resampled = (draws @ correct) / (draws @ asked)[:, None]

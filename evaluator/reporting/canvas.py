@@ -11,6 +11,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from evaluator.reporting.drawing import Figure, FigureCanvasAgg, Text, matplotlib
 from evaluator.reporting.fonts import characters_to_draw, covering
 from lab.machine.files import whole_file
@@ -29,9 +32,7 @@ SETTINGS["text.parse_math"] = False
 def canvas(height: float, width: float = WIDTH) -> Iterator[Figure]:
     """Yield an empty figure of this height and width in inches. Draw on it and save it within the block."""
     with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def png(figure: Figure) -> bytes:
@@ -44,12 +45,18 @@ def png(figure: Figure) -> bytes:
     families, _ = covering(characters_to_draw(text.get_text() for text in texts))
     for text in texts:
         text.set_fontfamily(families)
-    content = BytesIO()
+    figure.set_dpi(DPI)
+    agg: Any = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", r"Glyph \d+ .* missing from|Matplotlib currently does not support", UserWarning
         )
-        figure.savefig(content, dpi=DPI, format="png", metadata={"Software": None})
+        # `savefig` would draw twice, the first time for the layout alone, which `draw` makes too.
+        agg.draw()
+    content = BytesIO()
+    # The figure's white face leaves no pixel transparent.
+    opaque = np.asarray(agg.buffer_rgba())[..., :3]
+    Image.fromarray(np.ascontiguousarray(opaque)).save(content, format="PNG", dpi=(DPI, DPI))
     return content.getvalue()
 
 

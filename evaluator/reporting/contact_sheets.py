@@ -16,7 +16,7 @@ from PIL import Image
 from evaluator.judging.cells import JudgedCell
 from evaluator.judging.scoring import ScoredImages
 from evaluator.reporting.canvas import DPI, saved_figure
-from evaluator.reporting.drawing import Figure, FigureCanvasAgg, FontProperties, Rectangle
+from evaluator.reporting.drawing import Artist, Figure, FigureCanvasAgg, FontProperties, Line2D, Rectangle
 from evaluator.reporting.figures import COLOURS
 from evaluator.reporting.picture_folders import write_pictures
 from evaluator.reporting.results import Results
@@ -156,15 +156,32 @@ def write_contact_sheet(path: Path, title: str, sheet: ContactSheet) -> None:
         figure.set_size_inches(width / DPI, height / DPI)
         axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         axis.set_axis_off()
-        paper = np.full((height, width, 3), 255, dtype=np.uint8)
+        paper = np.full((height, width, 4), 255, dtype=np.uint8)
         _write_lines(axis, MARGIN, MARGIN, [(line, False) for line in heading], TITLE_LINE, TITLE_SIZE, "left")
         for number, image in enumerate(drawn):
             row, column = divmod(number, columns)
             left, upper = MARGIN + column * pitch + (pitch - GAP - wide) // 2, top + row * row_height
-            paper[upper : upper + high, left : left + wide] = image
+            paper[upper : upper + high, left : left + wide, :3] = image
             _frame(axis, left, upper, wide, high, wrong=bool(sheet.missed[number]))
             _write_lines(axis, left + wide / 2, upper + high + 6, labels[number], LINE, FONT_SIZE, "center")
-        axis.imshow(paper, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
+        figure.add_artist(_Paper(paper))
+
+
+class _Paper(Artist):
+    """Pixels that cover the figure one to one, below all else; `imshow` would resample them.
+
+    Args:
+        pixels: (height, width, 4), 8 bits, as large as the figure.
+    """
+
+    zorder = -1
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def draw(self, renderer: Any) -> None:
+        renderer.draw_image(renderer.new_gc(), 0, 0, self.pixels[::-1])
 
 
 def _frame(axis: "Axes", left: float, upper: float, wide: float, high: float, wrong: bool) -> None:
@@ -172,13 +189,14 @@ def _frame(axis: "Axes", left: float, upper: float, wide: float, high: float, wr
     line, colour = (3.0, WRONG) if wrong else (0.75, "0.6")
     frame = Rectangle((left - 1, upper - 1), wide + 2, high + 2, fill=False, edgecolor=colour)
     frame.set_linewidth(line * 72 / DPI)
-    axis.add_patch(frame)
+    # `add_patch` and `plot` would keep account of the limits of the data, which are fixed here.
+    axis.add_artist(frame)
     if wrong:
-        axis.add_patch(Rectangle((left + wide - BADGE, upper), BADGE, BADGE, facecolor=WRONG, edgecolor="none"))
+        axis.add_artist(Rectangle((left + wide - BADGE, upper), BADGE, BADGE, facecolor=WRONG, edgecolor="none"))
         inner = [BADGE * share for share in (0.25, 0.75)]
         for ends in (inner, inner[::-1]):
             across = [left + wide - BADGE + end for end in ends]
-            axis.plot(across, [upper + end for end in inner], color="white", linewidth=3 * 72 / DPI)
+            axis.add_artist(Line2D(across, [upper + end for end in inner], color="white", linewidth=3 * 72 / DPI))
 
 
 def _write_lines(

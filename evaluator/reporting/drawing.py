@@ -15,19 +15,23 @@ finally:
         os.environ["MPLBACKEND"] = _backend
 
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.ft2font import FT2Font
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 __all__ = [
+    "Artist",
     "FT2Font",
     "Figure",
     "FigureCanvasAgg",
     "FontProperties",
+    "Line2D",
     "MaxNLocator",
     "Rectangle",
     "Text",

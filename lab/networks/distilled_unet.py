@@ -51,7 +51,7 @@ class DistilledUnet(ContextUnet):
         lengths = [embed.context[-1].out_features for embed in self.embeddings]  # type: ignore[index, union-attr]  # a Sequential
         self.weights = nn.ModuleList([embedding(WEIGHT_FEATURES, 2 * length, config) for length in lengths])
         for weights in self.weights:
-            for parameter in weights[-1].parameters():  # type: ignore[index, union-attr]  # a Sequential
+            for parameter in weights[-1].parameters():  # type: ignore[index]  # a Sequential
                 nn.init.zeros_(parameter)
 
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:

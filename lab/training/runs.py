@@ -22,7 +22,7 @@ from lab.machine.ranks import present_ranks
 from lab.training.checkpoints import FORMAT, Checkpoint, load_checkpoint, save_checkpoint, versions
 from lab.training.power_ema import remove_snapshots, save_snapshot, snapshot_steps
 from lab.training.recipe import Recipe
-from lab.training.trainer import EpochLog, Step, Trainer, steps_per_epoch
+from lab.training.trainer import EpochLog, Step, Trainer, steps_per_epoch, untrained_network
 
 SECONDS_BETWEEN_STATES = 30
 """After so long, the next step is saved: about what a killed training loses."""
@@ -106,8 +106,19 @@ class TrainingRun:
         self.config = recipe.training
         teacher = {} if recipe.teacher is None else {"teacher": recipe.teacher.digest}
         self.settings = settings | {"images": dataset.digest} | teacher
-        # Builds the network, and so refuses images that do not fit it.
-        self.untrained = Trainer(recipe, dataset).checkpoint(as_primitives(self.settings))
+        steps_per_epoch(dataset, self.config)  # refuses images that do not fill a batch
+        # Builds the network, and so refuses images that do not fit it. A trainer would build its optimizer too, whose
+        # import takes seconds, and a finished training needs none.
+        self.untrained = Checkpoint(
+            denoiser=recipe.denoiser,
+            schedule=recipe.schedule,
+            image_shape=dataset.image_shape,
+            vocabulary=dataset.vocabulary,
+            epoch=0,
+            step=0,
+            settings=as_primitives(self.settings),
+            weights=untrained_network(recipe, dataset).state_dict(),
+        )
         self.state: dict[str, Any] | None = None
         self.state = self._state_so_far()
         self._trainer: Trainer | None = None

@@ -153,6 +153,23 @@ class EpochLog:
             self.loss_sum, self.images, self.seconds = 0.0, 0, 0.0
 
 
+def untrained_network(recipe: Recipe, dataset: LabelledImages) -> nn.Module:
+    """Return the network that a recipe describes, fresh or with the weights of its teacher or its start.
+
+    Raises:
+        LabError: the network does not fit the images, or it and the teacher do not go together.
+    """
+    require_student(recipe, dataset)
+    network = build_denoiser(
+        recipe.denoiser, dataset.image_shape, dataset.vocabulary.names, recipe.schedule, recipe.seed
+    )
+    if recipe.training.start_from is not None:
+        network.load_state_dict(starting_weights(recipe.training.start_from, recipe, dataset))
+    if recipe.teacher is not None:
+        load_teacher(network, recipe.teacher)
+    return network
+
+
 class Trainer:
     """A denoiser in training: the network, its EMA copies, its optimizer and the number of steps done.
 
@@ -160,8 +177,7 @@ class Trainer:
         recipe: what to train, and how.
         dataset: the generator's split.
         computation: where and how.
-        network: the network to train, in place; by default the one that the recipe describes, fresh or with the weights
-            that it starts from.
+        network: the network to train, in place; by default `untrained_network`.
         ranks: the processes that train it together, each of which has such a trainer; by default this one alone.
 
     Raises:
@@ -177,15 +193,7 @@ class Trainer:
         ranks: Ranks | None = None,
     ) -> None:
         computation = computation or Computation()
-        require_student(recipe, dataset)
-        if network is None:
-            network = build_denoiser(
-                recipe.denoiser, dataset.image_shape, dataset.vocabulary.names, recipe.schedule, recipe.seed
-            )
-            if recipe.training.start_from is not None:
-                network.load_state_dict(starting_weights(recipe.training.start_from, recipe, dataset))
-            if recipe.teacher is not None:
-                load_teacher(network, recipe.teacher)
+        network = untrained_network(recipe, dataset) if network is None else network
         self.recipe, self.config, self.seed = recipe, recipe.training, recipe.seed
         self.denoiser = network.to(computation.device)
         compiled = as_compiled(self.denoiser) if computation.compiled else self.denoiser
