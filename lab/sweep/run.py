@@ -25,7 +25,7 @@ from lab.guidance.evaluation_counter import ClassifierCounter, EvaluationCounter
 from lab.guidance.method import Unguided
 from lab.machine.computation import Computation
 from lab.machine.memory import blank_inputs, images_that_fit
-from lab.sweep.cells import CellResult, SweepCell, load_result, save_result
+from lab.sweep.cells import CellResult, StoredResult, SweepCell, load_result, save_result
 from lab.training.checkpoints import Checkpoint, load_checkpoint
 from lab.types import ClassLogits, ImageClassifier, Images, NoisePredictor, PixelImages
 
@@ -213,7 +213,7 @@ class Pack:
     batch_size: int = 0
 
 
-def packs(cells: Iterable[SweepCell], folder: Path) -> Iterator[tuple[Pack, dict[str, CellResult]]]:
+def packs(cells: Iterable[SweepCell], folder: Path) -> Iterator[tuple[Pack, dict[str, StoredResult]]]:
     """Yield cells in packs, each with the results that its other cells have already, by key.
 
     Args:
@@ -265,7 +265,7 @@ class Bench:
 
 def run_sweep(
     cells: Iterable[SweepCell], checkpoints: Path, vocabulary: ClassVocabulary, engine: Engine, folder: Path
-) -> Iterator[CellResult]:
+) -> Iterator[StoredResult]:
     """Yield the result of every cell in order, and run the cells that have no result yet.
 
     Args:
@@ -282,10 +282,7 @@ def run_sweep(
     bench = Bench(checkpoints, vocabulary, engine)
     for pack, finished in packs(cells, folder):
         if pack.wanted:
-            results = bench.results(pack)
-            for result in results:
-                save_result(folder, result)
-            finished |= {result.cell.key: result for result in results}
+            finished |= {result.cell.key: save_result(folder, result) for result in bench.results(pack)}
         yield from (finished[cell.key] for cell in pack.cells)
 
 
