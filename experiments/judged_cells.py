@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lab.configuration.diffusion import SamplerConfig
     from lab.data.labels import ClassVocabulary
     from lab.guidance.methods import NamedMethod
-    from lab.sweep.cells import CellResult, SweepCell
+    from lab.sweep.cells import StoredResult, SweepCell
 
 
 def settings_in_words(cell: SweepCell) -> str:
@@ -45,7 +45,7 @@ def _problems(experiment: Experiment, cell: SweepCell, vocabulary: ClassVocabula
     return "; ".join([*([NOT_TO_BE_BELIEVED] if cell.guided_by_judge else []), *([beyond] if beyond else [])])
 
 
-def judged(experiment: Experiment, result: CellResult, vocabulary: ClassVocabulary) -> JudgedCell:
+def judged(experiment: Experiment, result: StoredResult, vocabulary: ClassVocabulary) -> JudgedCell:
     """Return a finished cell as the evaluator's tables want it: the columns of `sweep.csv`, images and logits."""
     from evaluator.judging.cells import JudgedCell
 
@@ -81,7 +81,7 @@ def judged(experiment: Experiment, result: CellResult, vocabulary: ClassVocabula
             "guide_evaluations": result.guide_evaluations,
         },
         label_sets=cell.asked,
-        pixels=result.pixels,
+        pixels=lambda: result.pixels,
         logits=result.logits,
         unconditional=cell.guidance_weight == cell.method.facts.unconditional_at,
         guided_by_classifier=cell.guide_digest != "",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lab.data.labelled_images import LabelledImages
     from lab.data.labels import ClassVocabulary, LabelSet
     from lab.machine.computation import Computation
-    from lab.sweep.cells import CellResult
+    from lab.sweep.cells import StoredResult
 
 CONFIG_FILE = "config.json"
 CELLS = "cells"
@@ -138,9 +138,9 @@ class Evidence:
     evaluators: Evaluators
     training_log: list[dict[str, Any]]
     losses: list[float]
-    cells: list[CellResult]
-    earlier: list[CellResult]
-    measured: list[CellResult] = field(default_factory=list)
+    cells: list[StoredResult]
+    earlier: list[StoredResult]
+    measured: list[StoredResult] = field(default_factory=list)
     printed: Sequence[PrintedResult] = ()
 
 
@@ -337,7 +337,7 @@ def quality(second: Evaluator, splits: Splits, results: Results) -> pd.DataFrame
     from evaluator.quality.measures import QualityMeasures, sample_size
 
     cells = results.cells_of_best_checkpoint
-    images = sample_size([len(cell.pixels) for cell in cells], len(splits.held_out))
+    images = sample_size([len(cell.logits) for cell in cells], len(splits.held_out))
     measures = QualityMeasures(second.classifier, splits.generator, splits.held_out, images)
     return measures.table(tqdm(cells, desc="quality", unit="cell"))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.sweep import Sweep
-    from lab.sweep.cells import CellResult
+    from lab.sweep.cells import StoredResult
     from lab.training.runs import KeptCheckpoint, TrainingRun
 
 
@@ -48,7 +48,7 @@ class RunningAccuracy:
 
     sweep: Sweep
     training: TrainingRun
-    results: list[CellResult] = field(default_factory=list)
+    results: list[StoredResult] = field(default_factory=list)
     _tables: list[pd.DataFrame] = field(default_factory=list)
 
     @property

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from evaluator.reporting.results import Results
     from experiments.reporting import Evidence
-    from lab.sweep.cells import CellResult
+    from lab.sweep.cells import StoredResult
 
 LIFTS = "lifts"
 
@@ -48,7 +48,7 @@ def best_of(evidence: Evidence, results: Results) -> pd.DataFrame | None:
     for cell, scored, result in tqdm(chosen, desc="selection", unit="cell"):
         if second is not None:
             conditions = results.vocabulary.conditions(cell.label_sets)
-            likelihood = log_likelihood(logits_in_batches(second.classifier, cell.pixels), conditions)
+            likelihood = log_likelihood(logits_in_batches(second.classifier, cell.pixels()), conditions)
             rows += best_of_rows(cell, scored, "second evaluator", likelihood)
         if draws:
             lift = measured_lifts(evidence, result, draws)
@@ -57,7 +57,7 @@ def best_of(evidence: Evidence, results: Results) -> pd.DataFrame | None:
     return pd.DataFrame(rows).astype({"n": "Int64"})
 
 
-def measured_lifts(evidence: Evidence, result: CellResult, draws: int) -> np.ndarray:
+def measured_lifts(evidence: Evidence, result: StoredResult, draws: int) -> np.ndarray:
     """Return the lift of each image of a cell, from its file if it was measured before."""
     import numpy as np
 
@@ -74,7 +74,7 @@ def measured_lifts(evidence: Evidence, result: CellResult, draws: int) -> np.nda
     return lifts
 
 
-def _lifts(evidence: Evidence, result: CellResult, draws: int) -> np.ndarray:
+def _lifts(evidence: Evidence, result: StoredResult, draws: int) -> np.ndarray:
     from lab.diffusion.schedules import noise_schedule
     from lab.sweep.lift import lifts
     from lab.training.checkpoints import load_checkpoint

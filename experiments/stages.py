@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from lab.data.labelled_images import LabelledImages
     from lab.data.labels import ClassVocabulary, LabelSet
     from lab.machine.computation import Computation
-    from lab.sweep.cells import CellResult
+    from lab.sweep.cells import StoredResult
     from lab.training.checkpoints import Checkpoint
     from lab.training.runs import TrainingRun
 
@@ -309,7 +309,7 @@ def sharing_evaluator(experiment: Experiment, splits: Splits, device: torch.devi
     return replace(experiment, evaluator_of=experiment.evaluator_of or experiment.name)
 
 
-def train(experiment: Experiment, run: TrainingRun, sweep: Sweep) -> list[CellResult]:
+def train(experiment: Experiment, run: TrainingRun, sweep: Sweep) -> list[StoredResult]:
     """Train to the end, from where an earlier run stopped, with previews and accuracies where they are wanted.
 
     Returns:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lab.data.labels import ClassVocabulary, LabelSet
     from lab.guidance.methods import NamedMethod
     from lab.machine.computation import Computation
-    from lab.sweep.cells import CellResult, SweepCell
+    from lab.sweep.cells import StoredResult, SweepCell
     from lab.sweep.run import Engine, Judge
     from lab.training.runs import KeptCheckpoint
     from lab.types import ImageClassifier
@@ -134,7 +134,7 @@ class Sweep:
 
         return self.cells([kept], named_methods(["plain", "distilled"]), [0.0])
 
-    def run(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
+    def run(self, cells: Sequence[SweepCell]) -> Iterator[StoredResult]:
         """Yield the result of every cell in order, running in this process those that have none yet."""
         from lab.sweep.run import run_sweep
 
@@ -156,7 +156,7 @@ class Sweep:
             self.experiment.sweep.threads,
         )
 
-    def run_spread(self, cells: Sequence[SweepCell]) -> Iterator[CellResult]:
+    def run_spread(self, cells: Sequence[SweepCell]) -> Iterator[StoredResult]:
         """Yield the result of every cell, having workers run those that have none yet, if the settings say so.
 
         With workers, results come in the order of completion.
@@ -194,7 +194,7 @@ class Sweep:
 
     def run_all(
         self, checkpoints: list[KeptCheckpoint], rebuilt: Sequence[KeptCheckpoint] = ()
-    ) -> tuple[list[CellResult], list[CellResult]]:
+    ) -> tuple[list[StoredResult], list[StoredResult]]:
         """Return the result of every cell of the sweep, and the results of earlier sweeps' other cells.
 
         Args:

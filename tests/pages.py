@@ -76,7 +76,7 @@ def a_page(
                             },
                             {},
                             sets * seeds,
-                            pixels.contiguous(),
+                            pixels.contiguous,
                             logits,
                             unconditional=weight == -1,
                         )
@@ -90,7 +90,7 @@ def a_page(
         for cell in results.cells_of_best_checkpoint
     ]
     real = {"coverage": 0.9, "coverage_low": 0.85, "coverage_high": 0.95}
-    moments = [torch.full((5, *cells[0].pixels.shape[1:]), 50 * step, dtype=torch.uint8) for step in range(4)]
+    moments = [torch.full((5, *cells[0].pixels().shape[1:]), 50 * step, dtype=torch.uint8) for step in range(4)]
     return Page(
         name,
         results,

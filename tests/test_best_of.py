@@ -16,7 +16,8 @@ SETS: list[LabelSet] = [("cube",), ("sphere", "cone")]
 def cell(logits: torch.Tensor, seeds: int) -> JudgedCell:
     settings = {"checkpoint": "epoch0001", "epoch": 1, "label_set": "test", "guidance_method": "plain"}
     settings |= {"guidance_weight": 1.0, "network_evaluations": 20, "seeds": seeds}
-    return JudgedCell(settings, {}, SETS * seeds, torch.zeros(len(logits), 1, 2, 2, dtype=torch.uint8), logits)
+    pixels = torch.zeros(len(logits), 1, 2, 2, dtype=torch.uint8)
+    return JudgedCell(settings, {}, SETS * seeds, lambda: pixels, logits)
 
 
 def test_a_group_is_of_one_label_set_and_of_seeds_in_a_row() -> None:

@@ -47,7 +47,7 @@ def test_a_sheet_is_the_first_seeds_and_knows_which_labels_are_missed() -> None:
     seen: list[LabelSet] = [("blue cube",), ("blue cube", "red cube"), *asked[2:]]
     pixels = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 1, 8, 8)
     logits = COLOURS.conditions(seen) * 2 - 1
-    cell = JudgedCell({"label_set": "test", "seeds": 3}, {}, asked, pixels, logits)
+    cell = JudgedCell({"label_set": "test", "seeds": 3}, {}, asked, lambda: pixels, logits)
     found = ContactSheet.of(cell, score(logits, COLOURS.conditions(asked)), COLOURS.names)
     assert torch.equal(found.pixels, pixels[:2])
     assert found.label_sets == asked[:2]

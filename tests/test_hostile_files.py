@@ -240,7 +240,18 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SweepCell]:
     folder = tmp_path_factory.mktemp("cells")
     cell = a_cell()
     pixels, logits = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.randn(2, 3)
-    save_result(folder, CellResult(cell, pixels, logits, 2, 1.0, 0.0, "cpu"))
+    save_result(
+        folder,
+        CellResult(
+            cell=cell,
+            pixels=pixels,
+            logits=logits,
+            network_evaluations=2,
+            seconds=1.0,
+            warm_up_seconds=0.0,
+            device="cpu",
+        ),
+    )
     return folder, cell
 
 

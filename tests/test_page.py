@@ -95,7 +95,7 @@ def test_images_are_left_out_evenly_and_the_page_says_so(tmp_path: Path) -> None
     # Numbers are of all images, and images of the seeds that are named.
     assert all(len(decoded(cell["correct"])) == 120 for cell in part["cells"])
     sheet = np.asarray(Image.open(BytesIO(decoded(part["cells"][0]["sheet"]))))
-    second = page.results.cells[0].pixels[3 * seeds[1]].permute(1, 2, 0).numpy()
+    second = page.results.cells[0].pixels()[3 * seeds[1]].permute(1, 2, 0).numpy()
     columns = sheet.shape[1] // 16
     row, column = divmod(3, columns)
     np.testing.assert_array_equal(sheet[16 * row : 16 * row + 16, 16 * column : 16 * column + 16], second)
@@ -155,7 +155,7 @@ def test_the_page_has_every_file_of_its_room() -> None:
 
 
 def test_a_sheet_is_about_square() -> None:
-    pixels = a_page(seeds=40, side=8, noise=True).results.cells[0].pixels
+    pixels = a_page(seeds=40, side=8, noise=True).results.cells[0].pixels()
     assert Image.open(BytesIO(sprite_sheet(pixels))).size == (11 * 8, 11 * 8)
     assert RESERVED < MEBIBYTE
 

@@ -33,7 +33,7 @@ def cell(pixels: PixelImages, weight: float = 1.0) -> JudgedCell:
     label_sets: list[LabelSet] = [(str(i % 10),) for i in range(len(pixels))]
     settings = {"checkpoint": "epoch0001", "epoch": 1, "label_set": "test", "guidance_method": "plain"}
     settings |= {"guidance_weight": weight, "network_evaluations": 16}
-    return JudgedCell(settings, {}, label_sets, pixels, torch.zeros(len(pixels), 10))
+    return JudgedCell(settings, {}, label_sets, lambda: pixels, torch.zeros(len(pixels), 10))
 
 
 def table(measures: QualityMeasures, pixels: PixelImages) -> dict[Hashable, float]:

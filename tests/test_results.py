@@ -18,7 +18,7 @@ def results(label_sets: list[LabelSet], seen: list[LabelSet], trained: list[Labe
     pixels = torch.zeros(len(label_sets), 1, 4, 4, dtype=torch.uint8)
     return Results(
         vocabulary=VOCABULARY,
-        cells=[JudgedCell(settings, {}, label_sets, pixels, logits)],
+        cells=[JudgedCell(settings, {}, label_sets, lambda: pixels, logits)],
         earlier=[],
         held_out_logits=logits,
         held_out_conditions=VOCABULARY.conditions(label_sets),

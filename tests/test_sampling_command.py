@@ -21,7 +21,7 @@ from lab.data.labels import ClassVocabulary
 from lab.machine import memory
 from lab.networks.registry import build_denoiser
 from lab.pipelines import export_pipeline
-from lab.sweep.cells import CellResult, load_result, read_cell
+from lab.sweep.cells import StoredResult, load_result, read_cell
 from lab.sweep.run import Engine, run_sweep
 from lab.training.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 from lab.types import PixelImages
@@ -48,7 +48,7 @@ def pixels_of(folder: Path, count: int, channels: int = 1) -> PixelImages:
     return numbered_pictures(folder, count, (channels, 8, 8))
 
 
-def finished_cell(root: Path, weight: str) -> CellResult:
+def finished_cell(root: Path, weight: str) -> StoredResult:
     """Return the finished cell of the last checkpoint on test.json at a weight."""
     folder = checkpoint_of(root).parent / "cells"
     (path,) = folder.glob(f"epoch0002-test-w{weight}-*")

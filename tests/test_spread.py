@@ -18,7 +18,7 @@ import torch
 from lab.data.labels import ClassVocabulary
 from lab.machine.files import digest
 from lab.machine.processes import on_processes
-from lab.sweep.cells import CellResult, SweepCell
+from lab.sweep.cells import StoredResult, SweepCell
 from lab.sweep.run import Bench, Judge
 from lab.sweep.spread import SweepWork, spread_sweep
 from lab.types import ImageClassifier
@@ -48,7 +48,7 @@ def work(folder: Path) -> SweepWork:
     return SweepWork(folder, VOCABULARY, (file,), (digest(file),), load_classifiers, "cpu", False, threads)
 
 
-def spread(folder: Path, of: list[SweepCell], kept_in: str, batch_size: int = 0) -> dict[str, CellResult]:
+def spread(folder: Path, of: list[SweepCell], kept_in: str, batch_size: int = 0) -> dict[str, StoredResult]:
     bench = Bench(folder, VOCABULARY, engine(batch_size))
     compute = partial(on_processes, workers=2)
     results = list(spread_sweep(of, work(folder), bench, folder / kept_in, compute))

@@ -18,8 +18,8 @@ from lab.guidance.composed import ComposedMethod
 from lab.networks.registry import build_denoiser
 from lab.sweep import cells as sweep_cells
 from lab.sweep import run as sweep
-from lab.sweep.cells import CellResult, SweepCell, earlier_results, load_result
-from lab.sweep.run import Engine, run_sweep
+from lab.sweep.cells import StoredResult, SweepCell, earlier_results, load_result, save_result
+from lab.sweep.run import Bench, Engine, packs, run_sweep
 from lab.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from lab.types import ClassLogits, PixelImages
 from tests.classes import some_classes
@@ -73,7 +73,7 @@ def cells(seeds: int = 2, weights: tuple[float, ...] = (0.0, 2.0)) -> list[Sweep
     ]
 
 
-def swept(folder: Path, of: list[SweepCell], kept_in: str = "cells", batch_size: int = 0) -> list[CellResult]:
+def swept(folder: Path, of: list[SweepCell], kept_in: str = "cells", batch_size: int = 0) -> list[StoredResult]:
     return list(run_sweep(of, folder, VOCABULARY, engine(batch_size), folder / kept_in))
 
 
@@ -152,17 +152,38 @@ def test_only_batches_with_a_wanted_image_are_sampled(folder: Path, monkeypatch:
     whole = swept(folder, cells(), batch_size=6)
     sampled = note_batches(monkeypatch)
     # Of the first pack's six and four images the file test.json has the first six.
+    pixels = whole[0].pixels
     (folder / "cells" / f"{whole[0].cell.key}.npz").unlink()
-    assert torch.equal(swept(folder, cells(), batch_size=6)[0].pixels, whole[0].pixels)
+    assert torch.equal(swept(folder, cells(), batch_size=6)[0].pixels, pixels)
     assert sampled == [6]
 
 
 def test_a_result_is_read_as_it_was_written(folder: Path) -> None:
-    for result in swept(folder, cells()):
-        found = load_result(folder / "cells", result.cell)
-        assert found is not None
-        assert torch.equal(found.pixels, result.pixels)
-        assert replace(found, pixels=result.pixels, logits=result.logits) == result
+    bench = Bench(folder, VOCABULARY, engine())
+    for pack, _ in packs(cells(), folder / "cells"):
+        for result in bench.results(pack):
+            stored = save_result(folder / "cells", result)
+            found = load_result(folder / "cells", result.cell)
+            assert found is not None
+            assert torch.equal(found.pixels, result.pixels)
+            assert torch.equal(found.logits, result.logits)
+            assert replace(found, logits=stored.logits) == stored
+
+
+def test_the_images_of_a_sweep_are_not_kept(folder: Path) -> None:
+    for result in (*swept(folder, cells()), *swept(folder, cells())):
+        held = [value for value in vars(result).values() if isinstance(value, torch.Tensor)]
+        assert [tuple(tensor.shape) for tensor in held] == [tuple(result.logits.shape)]
+
+
+def test_images_whose_file_was_damaged_since_are_an_error(folder: Path) -> None:
+    first, second, *_ = swept(folder, cells())
+    paths = [folder / "cells" / f"{result.cell.key}.npz" for result in (first, second)]
+    paths[0].unlink()
+    paths[1].write_bytes(paths[1].read_bytes()[:-30])
+    for path, result in zip(paths, (first, second), strict=True):
+        with pytest.raises(LabError, match=f"{path.name}.*delete it to run it again"):
+            _ = result.pixels
 
 
 def test_what_composed_guidance_costs_is_told_for_each_file(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Judged cells: a sweep cell's images and the evaluator's logits, the input of every table."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ class JudgedCell:
         settings: the cell's settings, the first columns of `sweep.csv`; they include the columns in `CELL`.
         cost: the cell's run time and other costs, the last columns of `sweep.csv`.
         label_sets: the label set of each image.
-        pixels: the images, (N, C, H, W).
+        pixels: returns the images, (N, C, H, W). They may be read from a file each time, so that no report holds those
+            of all cells at once.
         logits: the evaluator's logits, (N, K).
         unconditional: whether the guidance method at this weight ignores the label sets.
         guided_by_classifier: whether a classifier guided the images.
@@ -30,7 +31,7 @@ class JudgedCell:
     settings: dict[str, Any]
     cost: dict[str, Any]
     label_sets: Sequence[LabelSet]
-    pixels: PixelImages
+    pixels: Callable[[], PixelImages]
     logits: ClassLogits
     unconditional: bool = False
     guided_by_classifier: bool = False

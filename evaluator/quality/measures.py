@@ -100,7 +100,7 @@ class QualityMeasures:
         rows = [{"of": "real held-out images"} | self.row(self.held_out.pixels, self.held_out.conditions)]
         for cell in cells:
             named = {column: cell.settings[column] for column in CELL_WITH_COST}
-            measures = self.row(cell.pixels, self.held_out.vocabulary.conditions(cell.label_sets))
+            measures = self.row(cell.pixels(), self.held_out.vocabulary.conditions(cell.label_sets))
             rows.append({"of": "generated images"} | named | measures)
         table = pd.DataFrame(rows)
         first = ["of", *CELL_WITH_COST]

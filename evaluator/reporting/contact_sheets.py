@@ -79,7 +79,7 @@ class ContactSheet:
         first = slice(len(cell.label_sets) // seeds)
         missed = [frozenset(names[int(k)] for k in np.flatnonzero(row)) for row in (scored.asked & ~scored.seen)[first]]
         label_sets = list(cell.label_sets)[first]
-        return cls(str(cell.settings["label_set"]), cell.pixels[first], label_sets, missed, seeds)
+        return cls(str(cell.settings["label_set"]), cell.pixels()[first], label_sets, missed, seeds)
 
     @property
     def file(self) -> str:

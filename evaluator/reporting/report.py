@@ -209,7 +209,7 @@ def _write_figures(folder: Path, report: Report) -> None:
     names = ["\n".join(label_set) for label_set in rows[0].label_sets[:SHOWN]]
     figures.image_grid(
         folder / "samples.png",
-        np.stack([cell.pixels[:SHOWN].numpy() for cell in rows]),
+        np.stack([cell.pixels()[:SHOWN].numpy() for cell in rows]),
         [figures.weight_name(cell.settings["guidance_weight"]) for cell in rows],
         names,
         f"{title}, {method} guidance: a weight a row, the same noise down a column",
@@ -255,7 +255,7 @@ def _write_figures(folder: Path, report: Report) -> None:
         )
         figures.image_grid(
             folder / "samples_by_method.png",
-            np.stack([cell.pixels[:SHOWN].numpy() for cell in results.best_of_methods]),
+            np.stack([cell.pixels()[:SHOWN].numpy() for cell in results.best_of_methods]),
             [
                 f"{cell.settings['guidance_method']}\nw = {cell.settings['guidance_weight']:g}"
                 for cell in results.best_of_methods

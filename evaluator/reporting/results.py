@@ -17,7 +17,7 @@ from evaluator.judging.equal_scale import EqualScale, FileRows, can_compare, equ
 from evaluator.judging.intervals import Interval, interval_columns, ratio_interval
 from evaluator.judging.ranking import accuracy_by_checkpoint, ranking
 from evaluator.judging.scoring import MEASURES, ScoredImages, chance, score
-from lab.data.labels import ClassVocabulary
+from lab.data.labels import ClassVocabulary, LabelSet
 from lab.types import ClassLogits, Conditions
 
 
@@ -67,13 +67,28 @@ class Results:
         return [self._scored(cell) for cell in self.cells]
 
     def _scored(self, cell: JudgedCell) -> ScoredImages:
-        return score(cell.logits, self.vocabulary.conditions(cell.label_sets))
+        return score(cell.logits, self.conditions(cell))
+
+    def conditions(self, cell: JudgedCell) -> Conditions:
+        """Return the conditions of a cell's images; cells with the same label sets share them."""
+        asked = tuple(cell.label_sets)
+        if asked not in self._conditions:
+            self._conditions[asked] = self.vocabulary.conditions(asked)
+        return self._conditions[asked]
+
+    @cached_property
+    def _conditions(self) -> dict[tuple[LabelSet, ...], Conditions]:
+        return {}
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of `sweep.csv` that belong to this sweep, one for each cell."""
+        return [_row(cell, images) for cell, images in zip(self.cells, self.scored, strict=True)]
 
     @property
     def sweep_with_earlier(self) -> pd.DataFrame:
         """All rows of `sweep.csv`: this sweep's, and those that earlier ones with other settings left, in order."""
-        pairs = [*zip(self.cells, self.scored, strict=True), *((cell, self._scored(cell)) for cell in self.earlier)]
-        rows = [_row(cell, images) for cell, images in pairs]
+        rows = [*self.rows, *(_row(cell, self._scored(cell)) for cell in self.earlier)]
         files = list(dict.fromkeys(row["label_set"] for row in rows))
         settings = ("sampler", "sampling_steps", "seeds", "guidance_method", "guidance_settings", "guidance_weight")
         rows.sort(key=lambda row: (row["step"], files.index(row["label_set"]), *(row[name] for name in settings)))
@@ -87,7 +102,7 @@ class Results:
     @cached_property
     def sweep(self) -> pd.DataFrame:
         """The rows of `sweep.csv` that belong to this sweep."""
-        return pd.DataFrame(_row(cell, images) for cell, images in zip(self.cells, self.scored, strict=True))
+        return pd.DataFrame(self.rows)
 
     @cached_property
     def per_class(self) -> pd.DataFrame:
@@ -112,7 +127,7 @@ class Results:
         rows = []
         trained = torch.unique(self.trained_conditions, dim=0)
         for cell, images in zip(self.cells, self.scored, strict=True):
-            asked = self.vocabulary.conditions(cell.label_sets)
+            asked = self.conditions(cell)
             seen = (asked @ trained.T == asked.sum(dim=1, keepdim=True)).any(dim=1).numpy()
             for size, together in sorted({*zip(images.labels.tolist(), seen.tolist(), strict=True)}):
                 chosen = (images.labels == size) & (seen == together)
@@ -167,9 +182,9 @@ class Results:
     @property
     def chance(self) -> float:
         """The accuracy of guessing at the label-set file that ranks."""
-        return chance(self.vocabulary.conditions(self.cells[0].label_sets))
+        return chance(self.conditions(self.cells[0]))
 
-    @property
+    @cached_property
     def best(self) -> "pd.Series[Any]":
         """The first row of the ranking."""
         return self.ranking.iloc[0]
@@ -245,17 +260,13 @@ class Results:
     def baselines(self) -> pd.DataFrame:
         """The rows of `baselines.csv`; the ceiling first, then the floors, of the best row's checkpoint."""
         rows = [baseline_row("real held-out images", "held out", self.held_out_logits, self.held_out_conditions)]
-        cells = [
-            (cell.settings, cell.logits, self.vocabulary.conditions(cell.label_sets))
-            for cell in self.cells_of_best_checkpoint
-        ]
+        cells = [(cell.settings, cell.logits, self.conditions(cell)) for cell in self.cells_of_best_checkpoint]
         # Several methods may be unconditional at some weight; the first one's images do for all.
         unconditional = {
             cell.settings["label_set"]: cell for cell in reversed(self.cells_of_best_checkpoint) if cell.unconditional
         }
         for label_set, cell in reversed(unconditional.items()):
-            conditions = self.vocabulary.conditions(cell.label_sets)
-            rows.append(baseline_row("unconditional", label_set, cell.logits, conditions))
+            rows.append(baseline_row("unconditional", label_set, cell.logits, self.conditions(cell)))
         for settings, logits, conditions in cells:
             if all(settings[name] == self.best[name] for name in ("guidance_method", "guidance_weight")):
                 rows.append(shuffled_row(settings["label_set"], logits, conditions))

@@ -77,7 +77,7 @@ def _run_tutorial(tutorial: Tutorial, comparison: Comparison) -> None:
 
     any_step = next(iter(finished.values()))
     classifier = any_step.evidence.evaluators.first.classifier
-    sizes = [len(cell.pixels) for step in finished.values() for cell in step.evidence.cells]
+    sizes = [len(cell.logits) for step in finished.values() for cell in step.evidence.cells]
     images = sample_size(sizes, len(splits.held_out))
     measures = QualityMeasures(classifier, splits.generator, splits.held_out, images)
     rows = pd.DataFrame(

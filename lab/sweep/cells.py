@@ -8,7 +8,7 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -145,13 +145,12 @@ def noise_seeds_of(label_set_file: str, seed: int, label_sets: int) -> list[tupl
     return [(file, seed, place) for place in range(label_sets)]
 
 
-@dataclass(frozen=True)
-class CellResult:
-    """The result of a finished cell.
+@dataclass(frozen=True, kw_only=True)
+class CellRecord:
+    """What is known of a finished cell beside its images.
 
     Args:
         cell: the cell.
-        pixels: its images as 8-bit pixels, (N, C, H, W).
         logits: the evaluator's logits, (N, K).
         network_evaluations: network evaluations per image; the mean if images differ.
         seconds: time spent sampling and judging; the cell's share if cells share batches.
@@ -159,11 +158,10 @@ class CellResult:
         device: the device that computed it.
         effective_guidance_scale: see `lab.guidance.effective_scale`; None if it is undefined, or if the cell was run
             before the lab measured it.
-        guide_evaluations: evaluations per image of the classifier that guides, each with its gradient.
+        guide_evaluations: evaluations per image of the classifier that guides, each with its gradient if it takes one.
     """
 
     cell: SweepCell
-    pixels: PixelImages
     logits: ClassLogits
     network_evaluations: float
     seconds: float
@@ -171,6 +169,41 @@ class CellResult:
     device: str
     effective_guidance_scale: float | None = None
     guide_evaluations: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult(CellRecord):
+    """The result of a cell that has just been run.
+
+    Args:
+        pixels: its images as 8-bit pixels, (N, C, H, W).
+    """
+
+    pixels: PixelImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredResult(CellRecord):
+    """The result of a cell in its file. The images are read when they are needed, so that a sweep may have any number.
+
+    Args:
+        path: the file.
+    """
+
+    path: Path
+
+    @property
+    def pixels(self) -> PixelImages:
+        """The cell's images as 8-bit pixels, (N, C, H, W).
+
+        Raises:
+            LabError: the file is missing or damaged.
+        """
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                return torch.from_numpy(arrays["pixels"])
+        except Exception as error:  # zipfile and numpy raise many types of error for a damaged archive
+            raise _unreadable(self.path, str(error)) from None
 
 
 def file_content(result: CellResult) -> bytes:
@@ -197,16 +230,18 @@ def write_file(folder: Path, cell: SweepCell, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def save_result(folder: Path, result: CellResult) -> None:
-    """Write the file of a finished cell atomically.
+def save_result(folder: Path, result: CellResult) -> StoredResult:
+    """Write the file of a finished cell atomically, and return the result as the file has it.
 
     Raises:
         LabError: the file cannot be written.
     """
     write_file(folder, result.cell, file_content(result))
+    record = {field.name: getattr(result, field.name) for field in fields(CellRecord)}
+    return StoredResult(path=folder / f"{result.cell.key}.npz", **record)
 
 
-def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
+def load_result(folder: Path, cell: SweepCell) -> StoredResult | None:
     """Return a cell's result from its file, or None if the cell has not been run."""
     path = folder / f"{cell.key}.npz"
     if not path.exists():
@@ -217,16 +252,17 @@ def load_result(folder: Path, cell: SweepCell) -> CellResult | None:
     return result
 
 
-def _load(path: Path) -> CellResult:
+def _load(path: Path) -> StoredResult:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             record: dict[str, Any] = json.loads(str(arrays["told"]))
             require_format(path, record.pop("format", None), FORMAT)
-            pixels, logits = torch.from_numpy(arrays["pixels"]), torch.from_numpy(arrays["logits"])
+            # Read for their checksum, so that damage is reported before a report begins.
+            images, logits = len(arrays["pixels"]), torch.from_numpy(arrays["logits"])
         cell = read_cell(record.pop("cell"))
-        if not len(pixels) == len(logits) == len(cell.asked):
+        if not images == len(logits) == len(cell.asked):
             raise ValueError("the number of images does not match the label sets")
-        return CellResult(cell=cell, pixels=pixels, logits=logits, **record)
+        return StoredResult(cell=cell, logits=logits, path=path, **record)
     except Exception as error:  # zipfile, numpy and json raise many types of error for a damaged archive
         raise _unreadable(path, str(error)) from None
 
@@ -238,7 +274,7 @@ def _unreadable(path: Path, reason: str) -> LabError:
     )
 
 
-def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> tuple[list[CellResult], list[Path]]:
+def earlier_results(folder: Path, cells: Sequence[SweepCell]) -> tuple[list[StoredResult], list[Path]]:
     """Return the other finished cells in a folder, with the same checkpoints and evaluator but other settings.
 
     Cells of a label-set file whose content has changed are not returned.

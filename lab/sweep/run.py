@@ -26,7 +26,7 @@ from lab.guidance.method import Unguided
 from lab.machine.computation import Computation
 from lab.machine.memory import blank_inputs, images_that_fit
 from lab.machine.threads import cpu_threads
-from lab.sweep.cells import CellResult, SweepCell, load_result, save_result
+from lab.sweep.cells import CellResult, StoredResult, SweepCell, load_result, save_result
 from lab.training.checkpoints import Checkpoint, load_checkpoint
 from lab.types import ClassLogits, ImageClassifier, Images, NoisePredictor, PixelImages
 
@@ -214,7 +214,7 @@ class Pack:
     batch_size: int = 0
 
 
-def packs(cells: Iterable[SweepCell], folder: Path) -> Iterator[tuple[Pack, dict[str, CellResult]]]:
+def packs(cells: Iterable[SweepCell], folder: Path) -> Iterator[tuple[Pack, dict[str, StoredResult]]]:
     """Yield cells in packs, each with the results that its other cells have already, by key.
 
     Args:
@@ -276,7 +276,7 @@ def run_sweep(
     engine: Engine,
     folder: Path,
     weaker: Path | None = None,
-) -> Iterator[CellResult]:
+) -> Iterator[StoredResult]:
     """Yield the result of every cell in order, and run the cells that have no result yet.
 
     Args:
@@ -294,10 +294,7 @@ def run_sweep(
     bench = Bench(checkpoints, vocabulary, engine, weaker)
     for pack, finished in packs(cells, folder):
         if pack.wanted:
-            results = bench.results(pack)
-            for result in results:
-                save_result(folder, result)
-            finished |= {result.cell.key: result for result in results}
+            finished |= {result.cell.key: save_result(folder, result) for result in bench.results(pack)}
         yield from (finished[cell.key] for cell in pack.cells)
 
 

@@ -16,7 +16,7 @@ from lab.errors import LabError
 from lab.machine.devices import chosen_devices, dealt
 from lab.machine.workers import Engine as WorkerEngine
 from lab.machine.workers import Worker
-from lab.sweep.cells import CellResult, SweepCell, file_content, load_result, write_file
+from lab.sweep.cells import StoredResult, SweepCell, file_content, load_result, write_file
 from lab.sweep.run import Bench, Engine, Judge, Pack, packs
 from lab.types import ImageClassifier
 
@@ -92,7 +92,7 @@ class SweepWork:
 
 def spread_sweep(
     cells: Iterable[SweepCell], work: SweepWork, bench: Bench, folder: Path, compute: WorkerEngine
-) -> Iterator[CellResult]:
+) -> Iterator[StoredResult]:
     """Yield the result of every cell as it is completed, and have workers run the cells that have no result yet.
 
     Args:

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from evaluator.judging.cells import CELL, JudgedCell
-from evaluator.judging.scoring import ScoredImages, chance
+from evaluator.judging.scoring import chance
 from evaluator.reporting.denoising import PAGE_IMAGES, DenoisingMoments
 from evaluator.reporting.page.selection import Selection, Sweep, evenly
 from evaluator.reporting.page.sprites import base64, sprite_columns, sprite_sheet
@@ -102,10 +102,11 @@ def contents(page: Page, room: int = LARGEST) -> dict[str, Any]:
     numbers = _numbers_of(page, axes)
     room -= len(json.dumps(numbers)) + 1000
     sweep, a_image = axes.sweep(page.results), _bytes_of_an_image(page.results)
+    classes = _classes_shown(page.results)
     images = int(room / a_image)
     while True:
         selection = sweep.select(images)
-        shown = [_images_of(page.results, place, axes, selection) for place in range(len(page.results.cells))]
+        shown = [_images_of(cell, axes, selection, classes) for cell in page.results.cells]
         needed = sum(len(text) for cell in shown for text in cell.values())
         smallest = selection == sweep.select(1)
         if needed <= room or smallest:
@@ -127,7 +128,7 @@ def _numbers_of(page: Page, axes: _Axes) -> dict[str, Any]:
     files, checkpoints = list(axes.files), list(axes.epochs)
     best = results.best
     covered = {} if page.quality is None else _coverage(page.quality)
-    channels, height, width = results.cells[0].pixels.shape[1:]
+    channels, height, width = results.cells[0].pixels().shape[1:]
     return {
         "format": FORMAT,
         "name": page.name,
@@ -160,11 +161,11 @@ def _numbers_of(page: Page, axes: _Axes) -> dict[str, Any]:
                 "weight": float(cell.settings["guidance_weight"]),
                 "settings": str(cell.settings.get("guidance_settings", "")),
                 "evaluations": cell.settings.get("network_evaluations"),
-                **_measures(scored),
+                **_measures(row),
                 "coverage": covered.get(tuple(cell.settings[column] for column in CELL)),
                 "correct": base64(np.minimum(scored.correct_labels, 255).astype(np.uint8).tobytes()),
             }
-            for cell, scored in zip(results.cells, results.scored, strict=True)
+            for cell, scored, row in zip(results.cells, results.scored, results.rows, strict=True)
         ],
         "best": {
             "checkpoint": checkpoints.index(str(best["checkpoint"])),
@@ -190,10 +191,9 @@ def _label_sets(cell: JudgedCell) -> Sequence[LabelSet]:
     return cell.label_sets[: len(cell.label_sets) // _seeds(cell)]
 
 
-def _measures(scored: ScoredImages) -> dict[str, list[float]]:
-    columns = scored.columns()
+def _measures(row: Mapping[str, Any]) -> dict[str, list[float]]:
     return {
-        measure: [columns[measure], columns[f"{measure}_low"], columns[f"{measure}_high"]]
+        measure: [row[measure], row[f"{measure}_low"], row[f"{measure}_high"]]
         for measure in ("accuracy", "exact_match", "unasked_rate")
     }
 
@@ -238,23 +238,29 @@ def _classes_shown(results: Results) -> int:
 def _bytes_of_an_image(results: Results) -> float:
     """Return about how many bytes of JSON an image needs."""
     cells = [results.cells[place] for place in evenly(len(results.cells), SAMPLED_CELLS)]
-    samples = [cell.pixels[:SAMPLED_IMAGES] for cell in cells]
+    samples = [cell.pixels()[:SAMPLED_IMAGES] for cell in cells]
     encoded = sum(len(sprite_sheet(sample)) for sample in samples) / sum(map(len, samples))
     return 4 / 3 * (encoded + 2 * _classes_shown(results) * (1 if len(results.vocabulary) <= 256 else 1.5))
 
 
-def _images_of(results: Results, place: int, axes: _Axes, selection: Selection) -> dict[str, str]:
-    """Return the images of a cell that are shown, and what the evaluator saw in them; nothing if none is shown."""
-    cell = results.cells[place]
+def _images_of(cell: JudgedCell, axes: _Axes, selection: Selection, classes: int) -> dict[str, str]:
+    """Return the images of a cell that are shown, and what the evaluator saw in them; nothing if none is shown.
+
+    Args:
+        cell: the cell.
+        axes: what the cells differ in.
+        selection: which images are shown.
+        classes: how many of an image's classes are shown.
+    """
     if list(axes.epochs).index(str(cell.settings["checkpoint"])) not in selection.checkpoints:
         return {}
     chosen = selection.of(str(cell.settings["label_set"]), len(_label_sets(cell)))
     logits = cell.logits[chosen]
-    order = logits.argsort(dim=1, descending=True, stable=True)[:, : _classes_shown(results)]
+    order = logits.argsort(dim=1, descending=True, stable=True)[:, :classes]
     probabilities = (logits.gather(1, order).sigmoid() * 255).round()
-    index_type = np.uint8 if len(results.vocabulary) <= 256 else "<u2"
+    index_type = np.uint8 if cell.logits.shape[1] <= 256 else "<u2"
     return {
-        "sheet": base64(sprite_sheet(cell.pixels[chosen])),
+        "sheet": base64(sprite_sheet(cell.pixels()[chosen])),
         "seen": base64(order.numpy().astype(index_type).tobytes()),
         "probabilities": base64(probabilities.numpy().astype(np.uint8).tobytes()),
     }
