@@ -101,6 +101,16 @@ EVERY_METHOD = (
     "feedback", "annealed", "independent", "timestep", "auto", "composed", "classifier",
 )  # fmt: skip
 
+ICLEVR_SMALL = Experiment(
+    name="iclevr-small",
+    data=replace(ICLEVR_DATA, image_size=32),
+    evaluator=replace(ICLEVR_EVALUATOR, epochs=40, lighting=0.15, blur=0.3, noise=0.03),
+    denoiser=replace(STRONG_DENOISER, n_feat=48),
+    training=replace(STRONG_TRAINING, epochs=40, checkpoints=2),
+    sampler=DPMSolverConfig(sampling_steps=12),
+    sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=10, newest=1),
+)
+
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": ("1,797 real 8x8 digits, no download; 1 to 3 minutes on 2 cores, 0.998 on both files at w = 2", DIGITS),
     "digits-guidance": (
@@ -168,14 +178,19 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
     ),
     "iclevr-small": (
         "the same at 32x32, after render-scenes; 77 minutes on one core with bf16 units, 0.969 and 0.963 at w = 2",
-        Experiment(
-            name="iclevr-small",
-            data=replace(ICLEVR_DATA, image_size=32),
-            evaluator=replace(ICLEVR_EVALUATOR, epochs=40, lighting=0.15, blur=0.3, noise=0.03),
-            denoiser=replace(STRONG_DENOISER, n_feat=48),
-            training=replace(STRONG_TRAINING, epochs=40, checkpoints=2),
-            sampler=DPMSolverConfig(sampling_steps=12),
-            sweep=SweepConfig(guidance_weights=(-1.0, 0.0, 1.0, 2.0, 3.0, 4.0), seeds=10, newest=1),
+        ICLEVR_SMALL,
+    ),
+    "iclevr-guidance": (
+        "methods of guidance on the checkpoint of iclevr-small, over label sets of one to four objects; not run",
+        replace(
+            ICLEVR_SMALL,
+            name="iclevr-guidance",
+            checkpoints_of="iclevr-small",
+            second_evaluator=SecondEvaluatorConfig(share=0.4, kind="conv"),
+            # annealed needs a network without attention over objects.
+            guidance=GuidanceConfig(tuple(name for name in EVERY_METHOD if name != "annealed")),
+            sampler=DDIMConfig(sampling_steps=16),
+            sweep=replace(ICLEVR_SMALL.sweep, seeds=3),
         ),
     ),
     "iclevr-coursework": (

@@ -12,10 +12,14 @@ from hypothesis import strategies as st
 from experiments.choices import CHOICES, with_chosen_kinds
 from experiments.configuration import Experiment
 from experiments.presets import PRESETS
+from experiments.stages import require_guidance
 from lab.configuration.checks import as_primitives, require_same_settings
 from lab.configuration.diffusion import CosineScheduleConfig, DDIMConfig, DPMSolverConfig, LinearScheduleConfig
+from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.kinds import by_kind, changed_kind, read_kind, read_settings
+from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
+from lab.data.labels import load_label_sets, load_vocabulary
 from lab.diffusion.samplers import SAMPLERS
 from lab.diffusion.schedules import SCHEDULES
 from lab.errors import LabError
@@ -85,6 +89,19 @@ def test_the_settings_of_every_preset_are_read_back_as_they_were(preset: str) ->
     assert read_kind(NETWORKS, stored["denoiser"], "denoiser") == experiment.denoiser
     assert read_kind(SCHEDULES, stored["schedule"], "schedule") == experiment.schedule
     assert read_kind(SAMPLERS, stored["sampler"], "sampler") == experiment.sampler
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "digits-distilled"])
+def test_every_preset_guides_by_methods_that_fit_its_network_sampler_and_label_sets(preset: str) -> None:
+    experiment = PRESETS[preset][1]
+    vocabulary = load_vocabulary(Path("data", experiment.data.dataset, "objects.json"))
+    label_sets = {path.stem: load_label_sets(path, vocabulary) for path in experiment.data.label_sets}
+    require_guidance(experiment, vocabulary, label_sets)
+    misfit = replace(
+        experiment, denoiser=ContextUnetConfig(attention="objects"), guidance=GuidanceConfig(("annealed",))
+    )
+    with pytest.raises(LabError, match="annealed"):
+        require_guidance(misfit, vocabulary, label_sets)
 
 
 def test_where_the_images_lie_and_what_is_asked_decide_no_network() -> None:
