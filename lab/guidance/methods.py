@@ -17,6 +17,7 @@ from lab.guidance.autoguidance import AutoMethod
 from lab.guidance.classifier import ClassifierMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
+from lab.guidance.dynamic import DynamicMethod
 from lab.guidance.feedback import FeedbackMethod
 from lab.guidance.independent import IndependentMethod
 from lab.guidance.limited_interval import IntervalMethod
@@ -47,6 +48,7 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "auto": AutoMethod,
     "composed": ComposedMethod,
     "classifier": ClassifierMethod,
+    "dynamic": DynamicMethod,
 }
 """The settings class of each method."""
 
@@ -121,7 +123,8 @@ def named_method(text: str) -> NamedMethod:
             try:
                 values[key] = hints[key](value)
             except ValueError:
-                raise LabError(f"{flag}: {key} is {value!r}; it must be a number") from None
+                kind = "whole " if hints[key] is int else ""
+                raise LabError(f"{flag}: {key} is {value!r}; it must be a {kind}number") from None
     return NamedMethod(name, METHODS[name](**values))
 
 
