@@ -98,7 +98,7 @@ MNIST = Experiment(
 
 EVERY_METHOD = (
     "plain", "interval", "schedule", "rescale", "projected", "zero_star", "tangential", "magnitude", "plus_plus",
-    "feedback", "annealed", "independent", "timestep", "auto", "composed", "classifier",
+    "feedback", "annealed", "independent", "timestep", "auto", "composed", "classifier", "dynamic",
 )  # fmt: skip
 
 ICLEVR_SMALL = Experiment(

@@ -51,7 +51,7 @@ class Sampling:
     weak_checkpoint: Path | None = None
     """The weaker checkpoint of --guidance.method auto, such as an earlier one of the same training."""
     guide: Path | None = None
-    """The classifier of --guidance.method classifier, like checkpoints/digits/guide.pt."""
+    """The classifier of --guidance.method classifier or dynamic, like checkpoints/digits/guide.pt."""
     sampler: SamplerChoice = field(default_factory=DPMSolverConfig)
     seed: int = 0
     """Decides the starting noise. The images of seed s are those that the sweep samples for its seed s."""
@@ -125,9 +125,12 @@ def sample_pictures(sampling: Sampling) -> None:
         raise LabError("--guidance.method auto and --weak-checkpoint belong together; give both or neither")
     guide_needed = guided_by(named.method)
     if guide_needed == "judge":
-        raise LabError("--guidance.method classifier has by=judge, and sample has no judge; use --guide and by=guide")
+        raise LabError(
+            f"--guidance.method {named.name} has by=judge, and sample has no judge; use --guide and by=guide"
+        )
     if bool(guide_needed) != (sampling.guide is not None):
-        raise LabError("--guidance.method classifier and --guide belong together; give both or neither")
+        method = named.name if guide_needed else "classifier or dynamic"
+        raise LabError(f"--guidance.method {method} and --guide belong together; give both or neither")
     checkpoint = (read_checkpoint if sampling.pipeline is None else import_pipeline)(sampling.source)
     channels, height, width = checkpoint.image_shape
     require_drawable(channels)

@@ -103,7 +103,7 @@ def sample(
         guidance_weight: w in eps = (1 + w) eps_conditional - w eps_unconditional.
         guidance: a method by name, like "interval:low=0.1,high=2", or a function of a noise predictor and w.
         weaker: the weaker checkpoint of "auto".
-        guide: the classifier of "classifier", on the same device.
+        guide: the classifier of "classifier" and "dynamic", on the same device.
         sampler: settings of the sampler; DPM-Solver++(2M) with 8 steps if not given.
         seed: of the starting noise.
         device: "auto", "cpu", "cuda", ...

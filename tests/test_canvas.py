@@ -121,7 +121,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, installed: tuple[Font, ...], tick: st
     covering.cache_clear()
     with canvas.canvas(height=1) as figure:
         figure.subplots().set_xticks([0.5], [tick])
-        return canvas.png(figure)
+        return canvas.png(canvas.drawn(figure))
 
 
 def test_a_character_is_drawn_in_the_font_that_has_it_and_never_warned_of(

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 GUIDED = shlex.split(
     "digits --name guided --second-evaluator.share 0.4 --sweep.newest 1 --data.label-sets data/digits/test.json "
-    "--guidance.method plain classifier:by=judge,scale=0 classifier classifier:by=judge classifier:gradient=x_t"
+    "--guidance.method plain classifier:by=judge,scale=0 classifier classifier:by=judge classifier:gradient=x_t dynamic"
 )
 TWO_WEIGHTS = [*TINY, "--sweep.guidance-weights", "0", "2"]
 
@@ -58,7 +58,7 @@ def test_rows_guided_by_their_judge_are_marked_everywhere_and_no_others(root: Pa
     page = (root / "reports" / "guided" / "report.md").read_text(encoding="utf-8")
     section = page[page.index("## Two judges") : page.index("## Quality")]
     # A row for each method and weight, and the one of real images.
-    assert section.count("\n| ") == 1 + 1 + 5 * 2
+    assert section.count("\n| ") == 1 + 1 + 6 * 2
     assert section.count(NOT_TO_BE_BELIEVED) == 2
 
 
@@ -69,6 +69,11 @@ def test_both_judges_and_the_cost_stand_in_the_tables(root: Path) -> None:
         rows = sweep[sweep["guidance_method"] == method].set_index("guidance_weight")
         assert rows["network_evaluations"].to_dict() == {0.0: 3 * back, 2.0: 6 * back}
         assert (rows["guide_evaluations"] == guide).all()
+    dynamic = sweep[sweep["guidance_method"] == "dynamic"].set_index("guidance_weight")
+    assert dynamic["network_evaluations"].to_dict() == {0.0: 3, 2.0: 6}
+    # Five candidates at each of three steps; at w = 0 there is nothing to choose.
+    assert dynamic["guide_evaluations"].to_dict() == {0.0: 0, 2.0: 15}
+    assert dynamic["effective_guidance_scale"].between(1, 3).all()
     assert sweep.loc[sweep["guidance_method"] == "classifier", "effective_guidance_scale"].isna().all()
 
 
@@ -82,7 +87,7 @@ def test_at_scale_0_it_is_plain_guidance_to_the_bit(root: Path) -> None:
     pixels = {path.stem: np.load(path)["pixels"] for path in files}
     of_plain = next(each for name, each in pixels.items() if "-plain-" in name)
     assert [np.array_equal(each, of_plain) for each in pixels.values()].count(True) == 2
-    assert len(files) == 5
+    assert len(files) == 6
 
 
 def test_a_guide_of_other_settings_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,7 +123,7 @@ def test_sample_takes_the_guide_and_makes_the_images_of_the_sweep(root: Path, tm
     ("message", "arguments"),
     [
         ("--guidance.method classifier and --guide belong together", "--guidance.method classifier"),
-        ("--guidance.method classifier and --guide belong together", "--guide GUIDE"),
+        ("--guidance.method classifier or dynamic and --guide belong together", "--guide GUIDE"),
         ("has by=judge, and sample has no judge", "--guidance.method classifier:by=judge --guide GUIDE"),
     ],
 )

@@ -20,6 +20,7 @@ from lab.guidance.annealed import AnnealedMethod
 from lab.guidance.classifier import ClassifierMethod
 from lab.guidance.classifier_free import ClassifierFreeGuidance, PlainMethod
 from lab.guidance.composed import Composed, ComposedMethod
+from lab.guidance.dynamic import DynamicMethod
 from lab.guidance.evaluation_counter import EvaluationCounter
 from lab.guidance.feedback import FeedbackMethod
 from lab.guidance.limited_interval import IntervalMethod, LimitedInterval
@@ -84,6 +85,7 @@ NEUTRAL: dict[str, GuidanceMethod] = {
     "annealed": AnnealedMethod(clean=1.0),
     "composed": ComposedMethod(avoid=(), avoided_scale=-1.0),
     "classifier": ClassifierMethod(scale=0.0),
+    "dynamic": DynamicMethod(candidates=1),
 }
 """Settings at which a method is plain guidance at every weight."""
 NEUTRAL_WEIGHT = {
@@ -248,7 +250,7 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
     ("text", "told"),
     [
         ("rescail", "no method 'rescail'; choose from plain, interval"),
-        ("rescail", "composed, classifier; did you mean 'rescale'?"),
+        ("rescail", "composed, classifier, dynamic; did you mean 'rescale'?"),
         ("rescale:ph=0.2", "no setting 'ph=0.2'; choose from phi=...; did you mean 'phi'?"),
         ("rescale:phi", "no setting 'phi'"),
         ("rescale:phi=much", "phi is 'much'; it must be a number"),
@@ -272,6 +274,10 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
         ("classifier:by=jugde", "has by=jugde; choose from guide, judge; did you mean 'judge'?"),
         ("classifier:gradient=x", "has gradient=x; choose from x_0, x_t"),
         ("classifier:likelihood=softplus", "choose from sigmoid, softmax"),
+        ("dynamic:candidates=0", "--guidance.method dynamic:candidates is 0; it must be from 1 to 100"),
+        ("dynamic:candidates=2.5", "candidates is '2.5'; it must be a whole number"),
+        ("dynamic:by=guid", "has by=guid; choose from guide, judge; did you mean 'guide'?"),
+        ("dynamic:likelihood=clip", "has likelihood=clip; choose from sigmoid, softmax"),
         ("projected:momentum=-1", "--guidance.method projected:momentum is -1"),
     ],
 )

@@ -45,7 +45,8 @@ from tests.command import PROJECT, TINY, Mistake, command, run
         ("--sampler.eta is 1.5; it must be from 0 to 1", "--sampler.kind ddim --sampler.eta 1.5"),
         (
             "no method 'plian'; choose from plain, interval, schedule, rescale, projected, zero_star, tangential, "
-            "magnitude, plus_plus, feedback, annealed, independent, timestep, auto, composed, classifier, distilled; "
+            "magnitude, plus_plus, feedback, annealed, independent, timestep, auto, composed, classifier, dynamic, "
+            "distilled; "
             "did you mean 'plain'?",
             "--guidance.method plian",
         ),

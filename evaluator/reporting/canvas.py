@@ -35,8 +35,8 @@ def canvas(height: float, width: float = WIDTH) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file, with every text in fonts that have its characters.
+def drawn(figure: Figure) -> np.ndarray:
+    """Return the pixels of a figure, (height, width, 3), 8 bits, with every text in fonts that have its characters.
 
     Characters missing from all installed fonts become boxes; `evaluator.reporting.rehearsal` warns of them once for all
     figures.
@@ -53,11 +53,21 @@ def png(figure: Figure) -> bytes:
         )
         # `savefig` would draw twice, the first time for the layout alone, which `draw` makes too.
         agg.draw()
-    content = BytesIO()
     # The figure's white face leaves no pixel transparent.
-    opaque = np.asarray(agg.buffer_rgba())[..., :3]
-    Image.fromarray(np.ascontiguousarray(opaque)).save(content, format="PNG", dpi=(DPI, DPI))
+    return np.ascontiguousarray(np.asarray(agg.buffer_rgba())[..., :3])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Return the pixels of a figure as a PNG file."""
+    content = BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG", dpi=(DPI, DPI))
     return content.getvalue()
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write the pixels of a figure as a PNG file, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(png(pixels))
 
 
 @contextmanager
@@ -65,6 +75,5 @@ def saved_figure(path: Path, height: float, width: float = WIDTH) -> Iterator[Fi
     """Yield an empty figure of this height and width in inches, then save it as a PNG file."""
     with canvas(height, width) as figure:
         yield figure
-        content = png(figure)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(content)
+        pixels = drawn(figure)
+    write_png(path, pixels)

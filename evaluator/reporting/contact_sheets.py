@@ -15,7 +15,7 @@ from PIL import Image
 
 from evaluator.judging.cells import JudgedCell
 from evaluator.judging.scoring import ScoredImages
-from evaluator.reporting.canvas import DPI, saved_figure
+from evaluator.reporting.canvas import DPI, canvas, drawn, write_png
 from evaluator.reporting.drawing import Artist, Figure, FigureCanvasAgg, FontProperties, Line2D, Rectangle
 from evaluator.reporting.figures import COLOURS
 from evaluator.reporting.picture_folders import write_pictures
@@ -139,12 +139,13 @@ def write_contact_sheet(path: Path, title: str, sheet: ContactSheet) -> None:
     most = 8 if count <= 64 else 10
     columns = min(most, max(count, 4))
     across = ACROSS // most - GAP
-    drawn = [resized(image, across) for image in sheet.pixels[:SHOWN].permute(0, 2, 3, 1).numpy()]
-    high, wide, _ = drawn[0].shape
+    images = [resized(image, across) for image in sheet.pixels[:SHOWN].permute(0, 2, 3, 1).numpy()]
+    high, wide, _ = images[0].shape
     pitch = max(wide, across) + GAP
+    inset = (pitch - GAP - wide) // 2
     width = 2 * MARGIN + columns * pitch - GAP
     # The height depends on the number of lines of text, which needs a figure to measure.
-    with saved_figure(path, height=1) as figure:
+    with canvas(height=1) as figure:
         figure.set_dpi(DPI)
         figure.set_layout_engine("none")
         heading = broken(title, width - 2 * MARGIN, measure_of(figure, TITLE_SIZE))
@@ -158,13 +159,29 @@ def write_contact_sheet(path: Path, title: str, sheet: ContactSheet) -> None:
         axis.set_axis_off()
         paper = np.full((height, width, 4), 255, dtype=np.uint8)
         _write_lines(axis, MARGIN, MARGIN, [(line, False) for line in heading], TITLE_LINE, TITLE_SIZE, "left")
-        for number, image in enumerate(drawn):
-            row, column = divmod(number, columns)
-            left, upper = MARGIN + column * pitch + (pitch - GAP - wide) // 2, top + row * row_height
-            paper[upper : upper + high, left : left + wide, :3] = image
-            _frame(axis, left, upper, wide, high, wrong=bool(sheet.missed[number]))
-            _write_lines(axis, left + wide / 2, upper + high + 6, labels[number], LINE, FONT_SIZE, "center")
+        places = [
+            (MARGIN + column * pitch + inset, top + row * row_height)
+            for row, column in (divmod(number, columns) for number in range(count))
+        ]
+        like: dict[tuple[Line, ...], int] = {}
+        for number, (left, upper) in enumerate(places):
+            wrong = bool(sheet.missed[number])
+            paper[upper : upper + high, left : left + wide, :3] = images[number]
+            if wrong or like.setdefault(tuple(labels[number]), number) == number:
+                _frame(axis, left, upper, wide, high, wrong)
+                _write_lines(axis, left + wide / 2, upper + high + 6, labels[number], LINE, FONT_SIZE, "center")
         figure.add_artist(_Paper(paper))
+        picture = drawn(figure)
+    # A right image has the frame and the labels of the first one with these labels: drawing text takes long.
+    for number, (left, upper) in enumerate(places):
+        if not sheet.missed[number]:
+            of_this, of_first = (
+                picture[y - 2 : y - 2 + row_height, x - inset - GAP // 2 :][:, :pitch]
+                for x, y in ((left, upper), places[like[tuple(labels[number])]])
+            )
+            of_this[:] = of_first
+            picture[upper : upper + high, left : left + wide] = images[number]
+    write_png(path, picture)
 
 
 class _Paper(Artist):

@@ -53,7 +53,7 @@ def _rehearsed(classes: Sequence[str], label_sets: Sequence[str]) -> str:
     import pandas as pd
 
     from evaluator.reporting import ablation, report, tutorial  # noqa: F401  # tests that the import works
-    from evaluator.reporting.canvas import canvas, png
+    from evaluator.reporting.canvas import canvas, drawn, png
     from evaluator.reporting.fonts import characters_to_draw, covering
     from evaluator.reporting.page.document import document
     from evaluator.tables import csv, latex, markdown
@@ -66,5 +66,5 @@ def _rehearsed(classes: Sequence[str], label_sets: Sequence[str]) -> str:
     with canvas(height=2) as figure:
         figure.subplots().plot([0, 1])
         figure.text(0, 0, "\n".join([*classes, *label_sets]))
-        png(figure)
+        png(drawn(figure))
     return covering(characters_to_draw([*classes, *label_sets]))[1]

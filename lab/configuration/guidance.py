@@ -17,7 +17,8 @@ class GuidanceConfig:
     feedback (pi, start, full, largest): FBG. annealed (clean, noisy, noise, rescaled): CADS. independent: ICG, and
     timestep (spread, power): TSG, which need no null condition. auto: autoguidance, by the run's first checkpoint
     or --weak-checkpoint. composed (avoid, avoided_scale): one term for each class of a label set. classifier (scale,
-    by, gradient, joint, marginal, softplus, likelihood): the gradient of a classifier. distilled: a student of
+    by, gradient, joint, marginal, softplus, likelihood): the gradient of a classifier. dynamic (candidates, by,
+    likelihood): a weight that a classifier chooses for each image and step. distilled: a student of
     --distillation.teacher. A method may occur several times with different settings."""
 
     def __post_init__(self) -> None:

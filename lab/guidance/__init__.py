@@ -20,6 +20,7 @@ Every method has a weight w. At its neutral settings it equals plain classifier-
     timestep            timestep: TSG, away from the network's prediction at a wrong timestep
     composed            composed: one term for each class of a label set
     classifier          classifier: by the gradient of a classifier, on top of plain guidance
+    dynamic             dynamic: a weight that a classifier chooses for each image and step
     distilled           distilled: a student that takes w as an input, in one evaluation a step
     evaluation_counter  the cost of a method in evaluations of the denoiser and of a classifier
     observed_step       the conditional and the unconditional prediction of a step

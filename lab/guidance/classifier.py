@@ -28,7 +28,7 @@ the classifier as EluCD does: each ReLU becomes log(1 + exp(softplus x)) / softp
 An image without a label is not guided. Neutral: s = 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,6 +67,29 @@ LIKELIHOODS: dict[str, Callable[[ClassLogits, Conditions, float, float], LogLike
     "sigmoid": of_sigmoid,
     "softmax": of_softmax,
 }
+
+
+def require_choice(method: str, setting: str, value: str, choices: Collection[str]) -> None:
+    """Raise LabError unless a setting of a method has one of its values."""
+    if value not in choices:
+        raise LabError(
+            f"--guidance.method {method} has {setting}={value}; choose from {', '.join(choices)}"
+            f"{nearest(value, choices)}"
+        )
+
+
+def classifier_of(unguided: Unguided, method: str, by: str) -> ImageClassifier:
+    """Return the classifier of this name for a method.
+
+    Raises:
+        LabError: it is not among those of `unguided`.
+    """
+    if by not in unguided.classifiers:
+        raise LabError(
+            f"--guidance.method {method} has by={by}, and there is no {by} here; "
+            f"{'give one' if by == 'guide' else 'use by=guide'}"
+        )
+    return unguided.classifiers[by]
 
 
 class Smoothed(TorchFunctionMode):
@@ -111,12 +134,8 @@ class ClassifierMethod:
     def __post_init__(self) -> None:
         for name, high in (("scale", 1000), ("joint", 100), ("marginal", 100), ("softplus", 1000)):
             require_range(f"guidance.method classifier:{name}", getattr(self, name), 0, high)
-        for name, choices in (("by", CLASSIFIERS), ("gradient", GRADIENTS), ("likelihood", tuple(LIKELIHOODS))):
-            if (value := getattr(self, name)) not in choices:
-                raise LabError(
-                    f"--guidance.method classifier has {name}={value}; choose from {', '.join(choices)}"
-                    f"{nearest(value, choices)}"
-                )
+        for name, choices in (("by", CLASSIFIERS), ("gradient", GRADIENTS), ("likelihood", LIKELIHOODS)):
+            require_choice("classifier", name, getattr(self, name), choices)
 
     @property
     def guided_by(self) -> str:
@@ -132,12 +151,7 @@ class ClassifierMethod:
         plain = ClassifierFreeGuidance(unguided.predictor, weight)
         if not self.scale:
             return plain
-        if self.by not in unguided.classifiers:
-            raise LabError(
-                f"--guidance.method classifier has by={self.by}, and there is no {self.by} here; "
-                f"{'give one' if self.by == 'guide' else 'use by=guide'}"
-            )
-        return ClassifierGuidance(plain, unguided.classifiers[self.by], unguided.schedule, self)
+        return ClassifierGuidance(plain, classifier_of(unguided, "classifier", self.by), unguided.schedule, self)
 
 
 @dataclass(frozen=True)

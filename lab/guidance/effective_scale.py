@@ -10,8 +10,8 @@ method makes and adds none.
   (w = 0, or outside a limited interval), 0 for the unconditional half (w = -1).
 - A step does not count for an image whose halves are equal up to `RESOLUTION`, because it has no direction.
 - s is undefined if a step evaluates anything else, because its direction is not that of plain guidance: autoguidance
-  (another network), a classifier, composed guidance of several classes (each class alone), other conditions, wrong
-  timesteps. The exception is a step of autoguidance at w = 0.
+  (another network), the gradient of a classifier, composed guidance of several classes (each class alone), other
+  conditions, wrong timesteps. The exception is a step of autoguidance at w = 0.
 
 Source: Xie et al. 2026 (arXiv:2602.22570) calibrate methods to plain guidance by the mean over steps of
 |added prediction| / |eps_c - eps_u|. That counts what a method adds orthogonally to plain guidance as strength, and has
@@ -63,10 +63,13 @@ class EffectiveScale:
         return noting
 
     def classifying(self, classifier: ImageClassifier) -> ImageClassifier:
-        """Return the classifier such that a measured step that calls it has no effective scale."""
+        """Return the classifier such that a measured step that takes its gradient has no effective scale.
+
+        Without its gradient, a classifier may choose how far to go, and not in which direction.
+        """
 
         def noting(images: Images) -> ClassLogits:
-            if self._step is not None:
+            if self._step is not None and images.requires_grad:
                 self._step.note_other()
             return classifier(images)
 

@@ -32,7 +32,7 @@ class EvaluationCounter:
 class ClassifierCounter:
     """A classifier that counts the images it is called with, in `evaluations`.
 
-    Guidance follows each call with one way back to the images, which is part of the evaluation here.
+    Where guidance follows a call with one way back to the images, that is part of the evaluation here.
     """
 
     def __init__(self, classifier: ImageClassifier) -> None:

@@ -18,6 +18,7 @@ from lab.guidance.classifier import ClassifierMethod
 from lab.guidance.classifier_free import PlainMethod
 from lab.guidance.composed import ComposedMethod
 from lab.guidance.distilled import DistilledMethod
+from lab.guidance.dynamic import DynamicMethod
 from lab.guidance.feedback import FeedbackMethod
 from lab.guidance.independent import IndependentMethod
 from lab.guidance.limited_interval import IntervalMethod
@@ -48,6 +49,7 @@ METHODS: dict[str, type[GuidanceMethod]] = {
     "auto": AutoMethod,
     "composed": ComposedMethod,
     "classifier": ClassifierMethod,
+    "dynamic": DynamicMethod,
     "distilled": DistilledMethod,
 }
 """The settings class of each method."""
@@ -123,7 +125,8 @@ def named_method(text: str) -> NamedMethod:
             try:
                 values[key] = hints[key](value)
             except ValueError:
-                raise LabError(f"{flag}: {key} is {value!r}; it must be a number") from None
+                kind = "whole " if hints[key] is int else ""
+                raise LabError(f"{flag}: {key} is {value!r}; it must be a {kind}number") from None
     return NamedMethod(name, METHODS[name](**values))
 
 
