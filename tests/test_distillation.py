@@ -122,7 +122,7 @@ def test_after_a_step_w_has_its_part_and_no_w_is_w_of_0() -> None:
     assert not torch.allclose(at[1.0], at[4.0], atol=1e-4)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_training_brings_the_student_nearer_to_its_guided_teacher_on_images_that_it_has_not_seen() -> None:
     every = digits()
     images, unseen = every.subset(torch.arange(600)), every.subset(torch.arange(1500, 1700))
@@ -226,7 +226,7 @@ def test_what_cannot_be_distilled_is_refused() -> None:
         DistillationConfig(guidance_weights=(0.0, 2.0))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_command_trains_a_student_and_has_its_rows_beside_its_teacher_s(
     finished: Path, tmp_path: Path, mistake: Mistake, capsys: pytest.CaptureFixture[str]
 ) -> None:

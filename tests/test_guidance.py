@@ -250,7 +250,7 @@ def test_composed_guidance_adds_each_member_and_takes_away_the_avoided() -> None
     ("text", "told"),
     [
         ("rescail", "no method 'rescail'; choose from plain, interval"),
-        ("rescail", "composed, classifier, dynamic; did you mean 'rescale'?"),
+        ("rescail", "composed, classifier, dynamic, distilled; did you mean 'rescale'?"),
         ("rescale:ph=0.2", "no setting 'ph=0.2'; choose from phi=...; did you mean 'phi'?"),
         ("rescale:phi", "no setting 'phi'"),
         ("rescale:phi=much", "phi is 'much'; it must be a number"),
