@@ -2,6 +2,7 @@
 
 import json
 import re
+import weakref
 from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,14 +11,18 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from evaluator.judging.cells import JudgedCell
 from evaluator.reporting.page.comparison import joined
-from evaluator.reporting.page.contents import contents
+from evaluator.reporting.page.contents import SAMPLED_CELLS, contents
 from evaluator.reporting.page.document import RESERVED, SCRIPTS, document, write_page
 from evaluator.reporting.page.selection import Sweep, evenly
 from evaluator.reporting.page.sprites import sprite_sheet
+from lab.types import PixelImages
 from tests.pages import HOSTILE, WEIGHTS, a_page, level, levels_of
 
 MEBIBYTE = 2**20
@@ -106,6 +111,44 @@ def test_small_i_clevr_stays_below_8_mib(tmp_path: Path) -> None:
     write_page(tmp_path / "report.html", a_page(seeds=50, side=32, noise=True))
     size = (tmp_path / "report.html").stat().st_size
     assert 6 * MEBIBYTE < size <= 8 * MEBIBYTE
+
+
+def test_the_images_of_few_cells_are_in_memory_at_once() -> None:
+    held: list[int] = []
+    now = 0
+
+    def reading(cell: JudgedCell) -> JudgedCell:
+        def pixels() -> PixelImages:
+            nonlocal now
+            copied = cell.pixels().numpy().copy()
+            now += 1
+            held.append(now)
+            weakref.finalize(copied, gone)
+            return torch.from_numpy(copied)  # which keeps the array as long as it is used
+
+        return replace(cell, pixels=pixels)
+
+    def gone() -> None:
+        nonlocal now
+        now -= 1
+
+    page = a_page()
+    page = replace(page, results=replace(page.results, cells=[*map(reading, page.results.cells)]))
+    expected = contents(a_page())
+    assert contents(page) == expected
+    assert now == 0
+    assert len(held) >= len(page.results.cells) > max(held)
+    assert max(held) <= SAMPLED_CELLS
+
+
+def test_no_table_needs_images() -> None:
+    def nothing() -> PixelImages:
+        raise AssertionError("a table read the images of a cell")
+
+    whole = a_page().results
+    results = replace(whole, cells=[replace(cell, pixels=nothing) for cell in whole.cells])
+    for table in ("sweep", "ranking", "by_checkpoint", "per_class", "by_size", "baselines"):
+        pd.testing.assert_frame_equal(getattr(results, table), getattr(whole, table))
 
 
 @pytest.mark.parametrize(
