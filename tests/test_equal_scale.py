@@ -102,18 +102,21 @@ def test_a_methods_difference_is_the_mean_over_the_rows_that_count() -> None:
         file_rows(
             [
                 *PLAIN,
+                ("plain", -0.5, 0.5, 20, [*range(60)]),
                 ("mixed", 1.0, 2.0, 20, better),  # 0.8 against 0.7
                 ("mixed", 3.0, 4.0, 20, [*range(190)]),  # 0.95 against 0.9
                 ("mixed", 5.0, 6.0, 20, [*range(200)]),  # beyond the curve
                 ("mixed", 0.0, 2.0, 30, [*range(200)]),  # dearer than plain guidance there
                 ("mixed", 0.0, 1.0, 10, [*range(100)]),  # without guidance
+                ("mixed", -0.5, 0.5, 20, [*range(200)]),  # less than the condition alone
+                ("mixed", -0.5, float("nan"), 20, [*range(200)]),
                 ("mixed", 0.5, float("nan"), 20, [*range(200)]),  # without a scale
             ]
         )
     )
     row = methods.loc["mixed"]
     assert row["at_equal_scale"] == pytest.approx((0.1 + 0.05) / 2)
-    assert (row["rows_at_equal_scale"], row["rows_at_equal_weight"], row["rows"]) == (2, 3, 6)
+    assert (row["rows_at_equal_scale"], row["rows_at_equal_weight"], row["rows"]) == (2, 3, 8)
     assert row["at_equal_weight"] == pytest.approx((0.1 + 0.05 + 0.5) / 3, abs=1e-6)
     assert row["guidance_settings"] == "of=mixed"
 

@@ -67,8 +67,8 @@ def equal_scale(files: Sequence[FileRows], seed: int = 0) -> EqualScale:
 
     A method's own difference is the mean over its rows, over the images of all files. At equal scale, a row counts if
     its scale lies within plain guidance's, it costs no more than plain guidance there, and the method is defined for
-    it. At equal weight, a row counts if plain guidance has the same weight and the method is defined for it. Rows at a
-    scale of 0 or 1 do not guide, and count in neither.
+    it. At equal weight, a row counts if plain guidance has the same weight and the method is defined for it. Rows that
+    do not guide count in neither: those at a scale of 1 or below, or at a weight below 0 if they have no scale.
 
     Args:
         files: the rows of each label-set file; each has `can_compare`.
@@ -178,8 +178,10 @@ def _compared(file: FileRows, generator: np.random.Generator) -> tuple[pd.DataFr
 
 
 def _guides(rows: pd.DataFrame) -> np.ndarray:
-    """Return which rows guide, as the method is defined: scales of 0 and 1 are one half of plain guidance alone."""
-    return np.asarray((rows["guidance_warning"] == "") & ~rows["effective_guidance_scale"].isin([0, 1]))
+    """Return which rows guide as their method is defined: at a scale of 1, images are of the conditional prediction."""
+    scale = rows["effective_guidance_scale"]
+    beyond = (scale > 1) | (scale.isna() & (rows["guidance_weight"] >= 0))
+    return np.asarray((rows["guidance_warning"] == "") & beyond)
 
 
 def _counts(rows: pd.DataFrame) -> np.ndarray:

@@ -59,8 +59,8 @@ def section(compared: EqualScale, label_set: str) -> list[str]:
         "unconditional) on (conditional - unconditional), whose mean over steps and images is exactly 1 + w for plain "
         "guidance. It is missing if a method guides along another direction. At equal scale, plain guidance's curve is "
         "interpolated at the scale of the row, image by image from the same noise. A row counts if it lies on that "
-        "curve, costs no more network evaluations than plain guidance there, guides at all (a scale other than 0 and "
-        "1), and the method is defined for it. "
+        "curve, costs no more network evaluations than plain guidance there, guides (a scale above 1), and the "
+        "method is defined for it. "
         "Differences are in accuracy, averaged over a method's rows and the images of all label-set files, with 95 % "
         "intervals over images.",
         markdown(with_intervals(methods)),
@@ -98,14 +98,17 @@ def _names(methods: pd.DataFrame, chosen: pd.Series) -> str:
 
 
 def _single_rows(rows: pd.DataFrame) -> str:
-    """Say how many single rows lie outside plain guidance's curve, and how many would by chance."""
+    """Say how many single rows that guide lie outside plain guidance's curve, and how many would by chance."""
     single = rows[
-        (rows["guidance_method"] != PLAIN) & rows["at_equal_scale"].notna() & (rows["guidance_warning"] == "")
+        (rows["guidance_method"] != PLAIN)
+        & (rows["effective_guidance_scale"] > 1)
+        & rows["at_equal_scale"].notna()
+        & (rows["guidance_warning"] == "")
     ]
     # Rows with the images of plain guidance cannot differ.
     single = single[(single["at_equal_scale_low"] != 0) | (single["at_equal_scale_high"] != 0)]
     above, below = int((single["at_equal_scale_low"] > 0).sum()), int((single["at_equal_scale_high"] < 0).sum())
     return (
-        f"Of {len(single)} single rows that differ, {above} lie above plain guidance's curve and {below} below, each "
-        f"outside of its own interval; about {FALSE_ALARMS * len(single):.1f} on each side would be chance."
+        f"Of {len(single)} single rows that guide and differ, {above} lie above plain guidance's curve and {below} "
+        f"below, each outside of its own interval; about {FALSE_ALARMS * len(single):.1f} on each side would be chance."
     )
