@@ -15,7 +15,7 @@ from benchmarks.arithmetic import share_of_matrix_rate
 from benchmarks.contestants import Contestant, coursework, denoising_diffusion, diffusers_unet, this_lab
 from benchmarks.growth import growth
 from benchmarks.side_by_side import Row, side_by_side
-from benchmarks.time_to_accuracy import judged, learning_curve
+from benchmarks.time_to_accuracy import judged, until_reached
 from benchmarks.time_to_accuracy import this_lab as this_lab_on_images
 from evaluator.tables import write_csv
 from experiments.presets import DIGITS, ICLEVR_COURSEWORK
@@ -54,7 +54,7 @@ def contestants(denoiser: DenoiserConfig, plain: DenoiserConfig, side: int, batc
 def seconds_to_accuracy(name: str, wanted: float) -> Row:
     """Return this lab's seconds of training and sampling; `python -m benchmarks.time_to_accuracy` has the others'."""
     preset, images, accuracy = judged(name)
-    last = learning_curve(this_lab_on_images(preset, images), accuracy, wanted, float("inf"))[-1]
+    last = until_reached(this_lab_on_images(preset, images), accuracy, wanted)[-1]
     seconds = float(last["training_seconds"]) + float(last["sampling_seconds"])
     return {"benchmark": f"{name} to an accuracy of {wanted}", "of": f"{last['accuracy']:.3f}", "seconds": seconds}
 

@@ -129,6 +129,14 @@ def learning_curve(learner: Learner, accuracy: Accuracy, wanted: float, seconds:
             until = min(max(until * GROWTH, sampled), seconds)
 
 
+def until_reached(learner: Learner, accuracy: Accuracy, wanted: float) -> list[Row]:
+    """Return the learning curve of a contestant, and end the program if its training ends below the accuracy."""
+    rows = learning_curve(learner, accuracy, wanted, float("inf"))
+    if not rows[-1]["reached"]:
+        raise SystemExit(f"{learner.name}: the accuracy is {rows[-1]['accuracy']:.3f} at the end, below {wanted}")
+    return rows
+
+
 def judged(name: str) -> tuple[Experiment, LabelledImages, Accuracy]:
     """Return the preset of a dataset, the images to train on, and the accuracy under the preset's evaluator."""
     preset, load = DATASETS[name]
@@ -147,7 +155,7 @@ def time_to_accuracy(name: str, wanted: float, times: float) -> pd.DataFrame:
     """Return the learning curves of all contestants, with `seconds`: training so far and one sampling."""
     preset, images, accuracy = judged(name)
     assert isinstance(preset.denoiser, ContextUnetConfig)
-    rows = learning_curve(this_lab(preset, images), accuracy, wanted, float("inf"))
+    rows = until_reached(this_lab(preset, images), accuracy, wanted)
     seconds = times * float(rows[-1]["training_seconds"])
     side = images.image_shape[1]
     plain = ICLEVR_COURSEWORK.denoiser

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from evaluator.reporting.printed import PrintedResult
 from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
+from experiments.distillation import of_student
 from experiments.reporting import results_of, write_config
 from experiments.runs import run_each
 from experiments.stages import Comparison, sharing_evaluator, whole_comparison
@@ -69,6 +70,7 @@ def run_ablation(experiment: Experiment, ablation: Ablation) -> None:
     # Report a wrong variant before any time is spent on training.
     for changes in ablation.variants.values():
         changed(experiment, changes)
+    experiment = of_student(experiment)
     with whole_comparison(experiment) as comparison:
         _run_ablation(experiment, ablation, comparison)
 

@@ -26,6 +26,16 @@ from lab.configuration.training import TrainingConfig
 from lab.errors import LabError
 from lab.machine.files import digest
 
+
+def require_steps(sampling_steps: int, timesteps: int) -> None:
+    """Raise LabError if a sampler has more steps than its noise schedule has timesteps."""
+    if sampling_steps > timesteps:
+        raise LabError(
+            f"--sampler.sampling-steps is {sampling_steps}; "
+            f"it must be at most --schedule.timesteps, which is {timesteps}"
+        )
+
+
 Changes = dict[str, dict[str, Any]]
 """Values of fields by section of an experiment, like {"denoiser": {"activation": "relu"}}."""
 
@@ -85,12 +95,9 @@ class Experiment:
         require_range("seed", self.seed, 0, 1_000_000)
         require_range("preview_every", self.preview_every, 0, 1_000_000)
         self._require_seeds()
-        # If nothing is trained, the noise schedule is the imported checkpoint's, which is not known yet.
-        if self.training.epochs and self.sampler.sampling_steps > self.schedule.timesteps:
-            raise LabError(
-                f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "
-                f"it must be at most --schedule.timesteps, which is {self.schedule.timesteps}"
-            )
+        # If nothing is trained or a checkpoint is distilled, the noise schedule is that checkpoint's, not known yet.
+        if self.training.epochs and self.distillation.teacher is None:
+            require_steps(self.sampler.sampling_steps, self.schedule.timesteps)
         if self.training.score_every and not self.denoiser.conditional:
             raise LabError(
                 f"--training.score-every is {self.training.score_every}, but an unconditional denoiser has no "

@@ -10,7 +10,8 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from experiments.configuration import Experiment
+from experiments.configuration import Experiment, require_steps
+from lab.configuration.distillation import TEACHER
 from lab.configuration.networks import student_weights
 from lab.errors import LabError
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from lab.guidance.methods import NamedMethod
     from lab.training.checkpoints import Checkpoint
     from lab.training.runs import KeptCheckpoint
-
-TEACHER = "teacher"
-"""The teacher's name among the checkpoints of its student's sweep."""
 
 
 def teacher_of(experiment: Experiment) -> Checkpoint | None:
@@ -47,6 +45,7 @@ def of_student(experiment: Experiment) -> Experiment:
         f"are not used",
         file=sys.stderr,
     )
+    require_steps(experiment.sampler.sampling_steps, teacher.schedule.timesteps)
     return replace(experiment, denoiser=student, schedule=teacher.schedule)  # type: ignore[arg-type]  # a file may hold any kind
 
 
@@ -60,10 +59,10 @@ def require_guidance_of_students(experiment: Experiment, methods: list[NamedMeth
     for named in sampled_from_denoiser:
         require_student_fit(denoiser, named, weights)
     for named in methods:
-        if of_student and named.method.facts.needs_weaker:
+        if of_student and named.method.facts.needs_weaker and experiment.weak_checkpoint is None:
             raise LabError(
                 f"--guidance.method {named.name} guides by an earlier checkpoint of the same training, and a teacher "
-                f"has none beside it; remove it"
+                f"has none beside it; give --weak-checkpoint, or remove the method"
             )
 
 

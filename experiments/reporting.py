@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from experiments.distillation import TEACHER
 from experiments.judged_cells import guidance_problems, judged
 from lab.configuration.checks import as_primitives
+from lab.configuration.distillation import TEACHER
 from lab.configuration.training import require_same_training
 from lab.errors import LabError, listed
 from lab.machine.files import require_writable
@@ -202,8 +202,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
         held_out.vocabulary,
     )
     training = pd.DataFrame(evidence.training_log)
-    of_training = pd.concat([kept_rows(results.sweep), measured])
-    by_epoch = accuracy_by_epoch(of_training[of_training["checkpoint"] != TEACHER], training)
+    by_epoch = accuracy_by_epoch(pd.concat([kept_rows(results.sweep), measured]), training)
     shown = images_shown(experiment.pictures)
     moments = denoising_strip(
         checkpoint,

@@ -23,12 +23,13 @@ LIFTS = "lifts"
 def require_lift(experiment: Experiment) -> None:
     """Raise LabError if the lift is to be measured, and the denoiser has no null condition."""
     sizes = experiment.denoiser.label_set_sizes
-    if experiment.sweep.lift_draws and sizes != ANY_SIZE and 0 not in sizes:
+    untaught = experiment.distillation.teacher is not None and not experiment.training.context_dropout
+    if experiment.sweep.lift_draws and (untaught or (sizes != ANY_SIZE and 0 not in sizes)):
         raise LabError("--sweep.lift-draws needs a null condition, which the network does not have; set it to 0")
 
 
 def best_of(evidence: Evidence, results: Results) -> pd.DataFrame | None:
-    """Return the rows of `best_of_n.csv`, of the best row's checkpoint; None if there is nothing to choose by."""
+    """Return the rows of `best_of_n.csv`, of the checkpoint of each method; None if there is nothing to choose by."""
     import pandas as pd
     from tqdm import tqdm
 
@@ -42,7 +43,7 @@ def best_of(evidence: Evidence, results: Results) -> pd.DataFrame | None:
     chosen = [
         each
         for each in zip(results.cells, results.scored, evidence.cells, strict=True)
-        if each[0].settings["checkpoint"] == results.best["checkpoint"]
+        if each[0].settings["checkpoint"] == results.checkpoint_of[each[0].settings["guidance_method"]]
     ]
     rows: list[dict[str, Any]] = []
     for cell, scored, result in tqdm(chosen, desc="selection", unit="cell"):

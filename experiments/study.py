@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
+from experiments.distillation import of_student
 from experiments.reporting import results_of, write_config
 from experiments.runs import run_each
 from experiments.stages import Comparison, sharing_evaluator, whole_comparison
@@ -28,6 +29,7 @@ def run_study(experiment: Experiment) -> None:
 
     Finished runs are not repeated, so the same command resumes after a stop.
     """
+    experiment = of_student(experiment)
     with whole_comparison(experiment) as comparison:
         _run_study(experiment, comparison)
 

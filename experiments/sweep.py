@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
-from experiments.distillation import TEACHER, swept_teacher
+from experiments.distillation import swept_teacher
 from experiments.reporting import CELLS
 from experiments.weaker import weaker_name
+from lab.configuration.distillation import TEACHER
 from lab.configuration.networks import student_weights
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     import torch
@@ -204,6 +206,7 @@ class Sweep:
         from tqdm import tqdm
 
         from lab.guidance.methods import named_methods
+        from lab.machine.files import digest
         from lab.sweep.cells import earlier_results
 
         experiment = self.experiment
@@ -211,8 +214,8 @@ class Sweep:
         weakest = experiment.weak_file or checkpoints[0].path
         swept_checkpoints = [*checkpoints[-experiment.sweep.newest :], *rebuilt]
         methods = named_methods(experiment.guidance.method)
-        swept = {kept.path.resolve() for kept in swept_checkpoints}
-        if weakest.resolve() in swept and any(named.method.facts.needs_weaker for named in methods):
+        needs_weaker = any(named.method.facts.needs_weaker for named in methods)
+        if needs_weaker and digest(weakest) in {digest(kept.path) for kept in swept_checkpoints}:
             print(
                 f"auto: {weakest.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
                 file=sys.stderr,
@@ -220,8 +223,9 @@ class Sweep:
         if (teacher := swept_teacher(experiment, methods)) is not None:
             swept_checkpoints = [teacher, *swept_checkpoints]
         weights = experiment.sweep.guidance_weights
-        needs_weaker = any(named.method.facts.needs_weaker for named in methods)
         cells = self.cells(swept_checkpoints, methods, weights, weakest if needs_weaker else None)
+        if not cells:
+            raise LabError(f"--weak-checkpoint {weakest} is the only checkpoint that is swept; give a weaker one")
         results = tqdm(self.run_spread(cells), desc="sweep", total=len(cells), unit="cell")
         by_key = {result.cell.key: result for result in results}
         finished = [by_key[cell.key] for cell in cells]

@@ -46,8 +46,8 @@ def _fitting(
     weaker = load_checkpoint(path, vocabulary)
     if (weaker.schedule, weaker.image_shape) != (schedule, image_shape):
         raise LabError(
-            f"--weak-checkpoint {path} has another noise schedule or image size than {owner}; its network may be "
-            f"smaller or trained for less, but must denoise the same"
+            f"--weak-checkpoint {path} has another noise schedule or image size than {owner}; both must be the same, "
+            f"but its network may be smaller or trained for less"
         )
     return weaker
 
@@ -91,10 +91,14 @@ def require_weaker_fits(experiment: Experiment, training: TrainingRun) -> None:
 
     It may be one that the training has not kept yet.
     """
+    from lab.machine.files import digest
+
     if (path := experiment.weak_file) is None:
         return
     kept = [each.path.resolve() for each in training.kept]
-    if kept[-experiment.sweep.newest :] == [path.resolve()] and not experiment.sweep.ema_lengths:
+    # A copy is the same checkpoint, by_accuracy/ has some.
+    swept = {digest(each) if each.exists() and path.exists() else each for each in kept[-experiment.sweep.newest :]}
+    if swept == {digest(path) if path.exists() else path.resolve()} and not experiment.sweep.ema_lengths:
         raise LabError(f"--weak-checkpoint {path} is the only checkpoint that is swept; give a weaker one")
     if path.resolve() in kept and not path.exists():
         return

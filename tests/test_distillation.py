@@ -8,9 +8,15 @@ import pytest
 import torch
 
 import lab
+from experiments.configuration import Experiment
+from experiments.distillation import of_student
+from experiments.play.page import contents
+from experiments.play.session import Session
+from experiments.selection import require_lift
 from lab.configuration.diffusion import CosineScheduleConfig, DDIMConfig
 from lab.configuration.distillation import DistillationConfig
 from lab.configuration.networks import ContextUnetConfig, DistilledUnetConfig, Prediction, UNet2DConfig
+from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.datasets import digits
 from lab.data.labelled_images import to_float
@@ -29,7 +35,7 @@ from lab.guidance.method import Unguided
 from lab.machine.computation import Computation
 from lab.networks.distilled_unet import with_weight
 from lab.networks.registry import build_denoiser
-from lab.training.checkpoints import Checkpoint, read_checkpoint
+from lab.training.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 from lab.training.distillation import Teacher, distilled_recipe, student_of
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
@@ -192,10 +198,41 @@ def test_a_student_is_sampled_at_each_w_by_its_method_alone() -> None:
         with pytest.raises(LabError, match=f"a student, .* use --guidance.method distilled, not {method}"):
             lab.sample(student, [["7"]], 1.0, guidance=method, progress=False)
     for beyond in (-1.0, 3.5):
-        with pytest.raises(LabError, match=f"w = {beyond:g} is not among those .* choose from 0 to 3"):
+        with pytest.raises(LabError, match=f"w = {beyond:g} is outside the range .* choose from 0 to 3"):
             lab.sample(student, [["7"]], beyond, guidance="distilled", progress=False)
     with pytest.raises(LabError, match="--guidance.method distilled needs a student"):
         lab.sample(a_teacher(), [["7"]], 1.0, guidance="distilled", progress=False)
+
+
+def test_the_page_of_a_student_begins_at_a_w_that_it_has_learned() -> None:
+    for high, first in ((1.0, 1.0), (3.0, 2.0)):
+        student = Trainer(distilled_recipe(a_teacher(), (0.0, high), CONFIG), IMAGES).checkpoint()
+        known = contents(Session(student, Computation()), Path("epoch0002.pt"))
+        assert [method["name"] for method in known["methods"]] == ["distilled"]
+        assert known["first"]["guidance_weight"] == first
+
+
+def test_a_student_without_context_dropout_has_no_null_condition_to_show() -> None:
+    recipe = distilled_recipe(a_teacher(), training=replace(CONFIG, context_dropout=0.0))
+    student = Trainer(recipe, IMAGES).checkpoint({"training": {"context_dropout": 0.0}})
+    assert not Session(student, Computation()).has_null_condition
+    untaught = Experiment(
+        training=replace(CONFIG, context_dropout=0.0),
+        distillation=DistillationConfig(Path("teacher.pt")),
+        sweep=SweepConfig(lift_draws=1),
+    )
+    with pytest.raises(LabError, match="--sweep.lift-draws needs a null condition"):
+        require_lift(untaught)
+    require_lift(replace(untaught, training=replace(CONFIG, context_dropout=0.1)))
+
+
+def test_a_student_may_take_as_many_steps_as_its_teacher_has_timesteps(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "teacher.pt", replace(a_teacher(), schedule=CosineScheduleConfig(timesteps=1000)))
+    distillation = DistillationConfig(Path("teacher.pt"))
+    experiment = Experiment(root=tmp_path, distillation=distillation, sampler=DDIMConfig(sampling_steps=500))
+    assert of_student(experiment).schedule.timesteps == 1000
+    with pytest.raises(LabError, match="it must be at most --schedule.timesteps, which is 1000"):
+        of_student(replace(experiment, sampler=DDIMConfig(sampling_steps=1001)))
 
 
 def test_what_cannot_be_distilled_is_refused() -> None:
@@ -222,7 +259,7 @@ def test_what_cannot_be_distilled_is_refused() -> None:
     ):
         with pytest.raises(LabError, match=told):
             Trainer(other, IMAGES)
-    with pytest.raises(LabError, match="--distillation.guidance-weights is of a student"):
+    with pytest.raises(LabError, match="--distillation.guidance-weights needs --distillation.teacher"):
         DistillationConfig(guidance_weights=(0.0, 2.0))
 
 
@@ -237,7 +274,7 @@ def test_the_command_trains_a_student_and_has_its_rows_beside_its_teacher_s(
     arguments = ["digits-distilled", *TINY, "--training.score-every", "1"]
     arguments += ["--distillation.teacher", "checkpoints/digits/epoch0002.pt"]
     arguments += ["--sweep.guidance-weights", "0", "2", "--sweep.newest", "1"]
-    mistake(root, "w = 5 is not among those that the student learned", *arguments, "--sweep.guidance-weights", "5")
+    mistake(root, "w = 5 is outside the range that the student learned", *arguments, "--sweep.guidance-weights", "5")
     mistake(root, "use --guidance.method distilled, not plain", *arguments, "--guidance.method", "plain")
     mistake(root, "a teacher has none beside it", *arguments, "--guidance.method", "distilled", "auto")
     mistake(root, "no such checkpoint", *arguments, "--distillation.teacher", "checkpoints/digits/epoch9.pt")

@@ -221,7 +221,7 @@ def test_snapshots_that_are_missing_or_damaged_are_refused(
     with pytest.raises(LabError, match="step0000021.pt: this snapshot is damaged"):
         rebuilt(folder, checkpoint, [0.07])
     save_snapshot(folder, 21, [{"other": torch.zeros(3)}] * 2)
-    with pytest.raises(LabError, match="this snapshot is not of the network of its checkpoints"):
+    with pytest.raises(LabError, match="this snapshot does not match the network of the checkpoints"):
         rebuilt(folder, checkpoint, [0.07])
     last.unlink()
     with pytest.raises(LabError, match="step0000021.pt: no such snapshot; restore it, or delete"):
@@ -251,7 +251,8 @@ def test_training_from_python_needs_a_folder() -> None:
 def test_the_page_has_a_row_for_each_length_and_a_column_for_each_weight() -> None:
     rows = [
         {
-            "label_set": file, "guidance_method": method, "step": step, "ema_length": length, "guidance_weight": weight,
+            "checkpoint": "epoch", "label_set": file,
+            "guidance_method": method, "step": step, "ema_length": length, "guidance_weight": weight,
             "accuracy": value, "accuracy_low": value - 0.1, "accuracy_high": value + 0.1,
         }
         for file, method, step, length, weight, value in (
@@ -274,6 +275,11 @@ def test_the_page_has_a_row_for_each_length_and_a_column_for_each_weight() -> No
     assert table["w = 0"].isna().to_list() == [False, False, True]
     assert len(kept_rows(sweep)) == 3
     assert ema_length_section(kept_rows(sweep), "test", "plain") == []
+    # A student's teacher, which may be the best row's checkpoint, is not of the training and has no lengths.
+    of_teacher = sweep[sweep["ema_length"].isna()].assign(checkpoint="teacher", guidance_method="interval")
+    with_teacher = pd.concat([of_teacher, sweep])
+    assert len(kept_rows(with_teacher)) == 3
+    assert ema_length_section(with_teacher, "test", "interval") == ema_length_section(sweep, "test", "plain")
 
 
 LENGTHS_OF_SWEEP = ["--training.power-emas", "0.05", "0.1", "--sweep.ema-lengths", "0.07", "0.1"]

@@ -97,6 +97,8 @@ def test_what_does_not_fit_is_refused(root: Path, mistake: Mistake) -> None:
     mistake(root, "epoch0003.pt: no such checkpoint", *auto, "checkpoints/digits/epoch0003.pt")
     newest = ["checkpoints/digits/epoch0002.pt", "--sweep.newest", "1"]
     mistake(root, "epoch0002.pt is the only checkpoint that is swept; give a weaker one", *auto, *newest)
+    shutil.copyfile(root / newest[0], root / "copy.pt")
+    mistake(root, "copy.pt is the only checkpoint that is swept; give a weaker one", *auto, "copy.pt", *newest[1:])
     checkpoint = read_checkpoint(root / path)
     save_checkpoint(root / path, replace(checkpoint, schedule=LinearScheduleConfig()))
     mistake(root, "has another noise schedule or image size than --name digits", *auto, str(path))

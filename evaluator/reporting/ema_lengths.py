@@ -6,11 +6,13 @@ The best length may depend on the guidance weight, so each weight has a column.
 import pandas as pd
 
 from evaluator.tables import escape_markdown, markdown, with_intervals
+from lab.configuration.distillation import TEACHER
 
 
 def kept_rows(sweep: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `sweep.csv` without those of rebuilt checkpoints, which are no later epoch."""
-    return sweep[sweep["ema_length"].isna()] if "ema_length" in sweep else sweep
+    """Return the rows of `sweep.csv` of a training's own checkpoints: none that is rebuilt, and no teacher."""
+    own = sweep[sweep["checkpoint"] != TEACHER]
+    return own[own["ema_length"].isna()] if "ema_length" in own else own
 
 
 def by_length(sweep: pd.DataFrame, label_set: str, method: str) -> pd.DataFrame:
@@ -21,7 +23,7 @@ def by_length(sweep: pd.DataFrame, label_set: str, method: str) -> pd.DataFrame:
     Args:
         sweep: rows of `sweep.csv`.
         label_set: the label-set file.
-        method: the method of guidance.
+        method: the method of guidance, one that rebuilt checkpoints have.
     """
     rows = sweep[(sweep["label_set"] == label_set) & (sweep["guidance_method"] == method)]
     rebuilt = rows[rows["ema_length"].notna()]
@@ -40,6 +42,8 @@ def ema_length_section(sweep: pd.DataFrame, label_set: str, method: str) -> list
     """Return the page's section on EMA lengths, as of `by_length`; nothing if none was rebuilt."""
     if "ema_length" not in sweep or sweep["ema_length"].isna().all():
         return []
+    rebuilt = sweep.loc[sweep["ema_length"].notna(), "guidance_method"]
+    method = method if method in set(rebuilt) else str(rebuilt.iloc[0])
     return [
         "## EMA length",
         markdown(by_length(sweep, label_set, method)),

@@ -223,10 +223,15 @@ def _write_figures(folder: Path, report: Report) -> None:
         chance=results.chance,
         title=f"{title}, {method} guidance",
     )
+    by_epoch = kept_rows(sweep[sweep["label_set"] == results.ranked_by])
+    # If the best row is the teacher's, its student may have no row of that method.
+    of_training = [method, *results.methods]
+    shown = next(each for each in of_training if (by_epoch["guidance_method"] == each).any())
+    by_epoch = by_epoch[by_epoch["guidance_method"] == shown]
     figures.accuracy_against_epoch(
         folder / "accuracy_vs_epoch.png",
-        kept_rows(sweep[(sweep["label_set"] == results.ranked_by) & (sweep["guidance_method"] == method)]),
-        f"{name}, {results.ranked_by}.json, {method} guidance",
+        by_epoch,
+        f"{name}, {results.ranked_by}.json, {shown} guidance",
         minutes_of_training(training, report.splits["generator"]),
     )
     classes = (results.per_class["checkpoint"] == best["checkpoint"]) & (results.per_class["guidance_method"] == method)

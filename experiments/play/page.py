@@ -10,6 +10,7 @@ from evaluator.reporting.page.document import asset, json_in_html, one_script, p
 from experiments.play.image_request import MOST_STEPS
 from experiments.play.session import Session
 from lab.configuration.diffusion import DPMSolverConfig
+from lab.configuration.networks import student_weights
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS
 from lab.diffusion.samplers import SAMPLERS
 from lab.guidance.method import guided_by
@@ -89,11 +90,18 @@ def contents(session: Session, source: Path) -> Mapping[str, Any]:
         ],
         "most_steps": most_steps,
         "first": {
-            "guidance_weight": FIRST_WEIGHT if session.has_null_condition else 0.0,
+            "guidance_weight": _first_weight(session),
             "sampler": DPMSolverConfig().kind,
             "sampling_steps": min(FIRST_STEPS, most_steps),
         },
     }
+
+
+def _first_weight(session: Session) -> float:
+    """Return the w to begin with: `FIRST_WEIGHT`, or the nearest that the network can be guided at."""
+    if (learned := student_weights(session.checkpoint.denoiser)) is not None:
+        return min(max(FIRST_WEIGHT, learned[0]), learned[1])
+    return FIRST_WEIGHT if session.has_null_condition else 0.0
 
 
 def _settings(method: type) -> str:

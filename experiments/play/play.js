@@ -208,7 +208,7 @@ function chooseSeveral() {
 }
 
 layClasses();
-setOptions(method, known.methods.map(({ name }) => [name, name]), "plain");
+setOptions(method, known.methods.map(({ name }) => [name, name]), known.methods[0].name);
 setOptions(sampler, known.samplers.map(({ kind }) => [kind, kind]), known.first.sampler);
 steps.value = known.first.sampling_steps;
 slider.value = weight.value = known.first.guidance_weight;

@@ -91,7 +91,9 @@ class Session:
     @property
     def has_null_condition(self) -> bool:
         """Whether the network predicts without a condition as well as with one."""
-        return self.checkpoint.denoiser.conditional and 0 in self.checkpoint.denoiser.label_set_sizes
+        denoiser, training = self.checkpoint.denoiser, self.checkpoint.settings.get("training", {})
+        untaught = self.is_student and training.get("context_dropout") == 0
+        return denoiser.conditional and 0 in denoiser.label_set_sizes and not untaught
 
     @property
     def most_classes(self) -> int:

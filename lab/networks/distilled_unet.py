@@ -56,10 +56,9 @@ class DistilledUnet(ContextUnet):
 
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Predict as the guided teacher at w; shapes (B, C, H, W), (B,), (B, K + 1) or (B, K) to (B, C, H, W)."""
-        conditions = conditions.to(x_t.dtype)
-        asked = conditions[:, : self.classes].contiguous()
+        asked = conditions[:, : self.classes].to(x_t.dtype).contiguous()
         weight = conditions[:, self.classes :] if conditions.shape[1] > self.classes else torch.zeros_like(asked[:, :1])
-        features = self._weight_features(weight)
+        features = self._weight_features(weight.float()).to(x_t.dtype)
         embedded = [
             (context + of_context, time + of_time)
             for (context, time), weights in zip(self._embedded(x_t, timesteps, asked), self.weights, strict=True)

@@ -117,7 +117,7 @@ def require_student_fit(denoiser: DenoiserConfig, named: NamedMethod, weights: S
     low, high = taken
     if beyond := [weight for weight in weights if not low <= weight <= high]:
         raise LabError(
-            f"w = {beyond[0]:g} is not among those that the student learned; choose from {low:g} to {high:g}"
+            f"w = {beyond[0]:g} is outside the range that the student learned; choose from {low:g} to {high:g}"
         )
 
 
@@ -195,8 +195,8 @@ def null_condition_problem(
     """
     if not denoiser.conditional or training.get("context_dropout") != 0 or training.get("start_from") is not None:
         return ""
-    if student_weights(denoiser) is not None:  # it takes w instead, and its teacher knows the null condition
-        return ""
+    if student_weights(denoiser) is not None and not named.method.facts.for_students:
+        return ""  # sampled from its teacher, which knows the null condition
     one_class = [(name,) for name in vocabulary.names[:1]]
     using = [
         f"w = {weight:g}"

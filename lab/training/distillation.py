@@ -55,9 +55,7 @@ def require_student(recipe: Recipe, dataset: LabelledImages) -> None:
             raise LabError(f"a {recipe.denoiser.kind} is a student and needs a teacher; give one, or a context_unet")
         return
     if weights is None or (recipe.denoiser, recipe.schedule) != (student_of(teacher, weights), teacher.schedule):
-        raise LabError(
-            "the network or noise schedule is not of the teacher's student; take those of `distilled_recipe`"
-        )
+        raise LabError("the network or the noise schedule does not match the teacher; use `lab.distilled_recipe`")
     if recipe.training.start_from is not None:
         raise LabError("--training.start-from and a teacher both give the weights to start from; remove one of them")
     teacher.vocabulary.require_same(dataset.vocabulary, Path("the teacher"))

@@ -183,5 +183,5 @@ def _averages(folder: Path, step: int, checkpoint: Checkpoint, count: int) -> li
     except (AttributeError, TypeError):
         fits = False
     if not fits:
-        raise LabError(f"{path}: this snapshot is not of the network of its checkpoints; {remedy}")
+        raise LabError(f"{path}: this snapshot does not match the network of the checkpoints; {remedy}")
     return list(averages)

@@ -180,8 +180,10 @@ function weightPlot(report, settings, file, positions, enlarged) {
 
 // The plot of accuracy against epoch, of the slider's weight.
 function epochPlot(report, settings, file, enlarged) {
-  const points = pointsOf(report, settings, ["weight"], file, (cell) => [report.checkpoints[cell.checkpoint].epoch]);
-  const epochs = report.checkpoints.map(({ epoch }) => epoch), ends = points.flatMap((point) => point.y).concat(report.ceiling ?? []);
+  // A teacher and rebuilt EMAs are no epochs of this training.
+  const epochOf = ({ epoch, of_training }) => (of_training ? [epoch] : null);
+  const points = pointsOf(report, settings, ["weight"], file, (cell) => epochOf(report.checkpoints[cell.checkpoint]));
+  const epochs = report.checkpoints.flatMap((each) => epochOf(each) ?? []), ends = points.flatMap((point) => point.y).concat(report.ceiling ?? []);
   return {
     name: "accuracy against epoch", xName: "epoch", x: padded(epochs, 0.05, -Infinity, Infinity),
     y: enlarged ? padded(ends, 0.06, 0, 1.01) : [0, 1.03], xTicks: epochs, points, bands: referencesOf(report, file), positions: [],

@@ -17,6 +17,7 @@ import torch
 from evaluator.judging.cells import CELL, JudgedCell
 from evaluator.judging.scoring import chance
 from evaluator.reporting.denoising import PAGE_IMAGES, DenoisingMoments
+from evaluator.reporting.ema_lengths import kept_rows
 from evaluator.reporting.page.selection import Selection, Sweep, evenly
 from evaluator.reporting.page.sprites import base64, sprite_columns, sprite_sheet
 from evaluator.reporting.results import Results, columns_that_say_nothing
@@ -64,10 +65,12 @@ class _Axes:
 
     Args:
         epochs: the epoch of each checkpoint, by name, in order.
+        of_training: the checkpoints that the training kept: no rebuilt EMAs, and not a student's teacher.
         files: the first cell of each label-set file, by name, in order.
     """
 
     epochs: Mapping[str, int]
+    of_training: frozenset[str]
     files: Mapping[str, JudgedCell]
 
     @classmethod
@@ -76,7 +79,8 @@ class _Axes:
         files: dict[str, JudgedCell] = {}
         for cell in results.cells:
             files.setdefault(str(cell.settings["label_set"]), cell)
-        return cls(epochs, files)
+        of_training = frozenset(map(str, kept_rows(results.sweep)["checkpoint"]))
+        return cls(epochs, of_training, files)
 
     def sweep(self, results: Results) -> Sweep:
         """Return what there is to select from."""
@@ -138,7 +142,10 @@ def _numbers_of(page: Page, axes: _Axes) -> dict[str, Any]:
         "image": {"channels": channels, "height": height, "width": width},
         "classes": list(names),
         "classes_shown": _classes_shown(results),
-        "checkpoints": [{"name": name, "epoch": epoch} for name, epoch in axes.epochs.items()],
+        "checkpoints": [
+            {"name": name, "epoch": epoch, "of_training": name in axes.of_training}
+            for name, epoch in axes.epochs.items()
+        ],
         "methods": results.methods,
         "files": [
             {

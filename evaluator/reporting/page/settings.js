@@ -53,7 +53,8 @@ class Side {
   render() {
     const { report } = this, { epoch } = report.checkpoints[this.checkpoint];
     const away = (checkpoint) => Math.abs(report.checkpoints[checkpoint].epoch - epoch);
-    this.checkpoint = report.checkpointsOf(this.method).reduce((best, each) => (away(each) < away(best) ? each : best));
+    const swept = report.checkpointsOf(this.method);
+    if (!swept.includes(this.checkpoint)) this.checkpoint = swept.reduce((best, each) => (away(each) < away(best) ? each : best));
     this.weights = report.weights(this.checkpoint, this.method);
     const distance = (weight) => Math.abs(weight - this.weight);
     this.weight = this.weights.reduce((best, each) => (distance(each) < distance(best) ? each : best));
