@@ -251,8 +251,8 @@ def test_what_cannot_be_distilled_is_refused() -> None:
     recipe = distilled_recipe(teacher)
     for other, told in (
         (replace(recipe, teacher=None), "is a student and needs a teacher"),
-        (replace(recipe, denoiser=SMALL), "not of the teacher's student"),
-        (replace(recipe, schedule=CosineScheduleConfig(timesteps=50)), "not of the teacher's student"),
+        (replace(recipe, denoiser=SMALL), "does not match the teacher"),
+        (replace(recipe, schedule=CosineScheduleConfig(timesteps=50)), "does not match the teacher"),
         (replace(recipe, training=replace(CONFIG, start_from=Path("x.pt"))), "both give the weights to start from"),
         (replace(recipe, teacher=replace(teacher, image_shape=(1, 16, 16))), "makes images of .*1, 16, 16"),
         (replace(recipe, teacher=replace(teacher, vocabulary=ClassVocabulary(tuple("abc")))), "has 3 classes"),
