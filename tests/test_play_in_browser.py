@@ -13,12 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 import lab
-from lab.training.checkpoints import Checkpoint
+from lab.configuration.training import TrainingConfig
+from lab.data.labelled_images import one_label_images
+from lab.training.checkpoints import Checkpoint, save_checkpoint
+from lab.training.distillation import distilled_recipe
+from lab.training.trainer import Trainer
 from tests.browser import Browser, opened_browser
 from tests.pages import HOSTILE
 from tests.played import Served, a_checkpoint, served, served_checkpoint
@@ -298,3 +303,24 @@ def test_pipelines_show_what_their_network_has(
             browser.until("document.querySelector('#problem').textContent.includes('no null condition')")
             enter_and_wait(browser, "#method", "independent")
             assert browser.run("document.querySelector('#problem').hidden")
+
+
+def test_a_student_is_sampled_by_its_own_method(browser: Browser, tmp_path: Path) -> None:
+    teacher = a_checkpoint(tmp_path / "teacher.pt")
+    images = one_label_images(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), torch.arange(6) % 3, teacher.vocabulary)
+    recipe = distilled_recipe(teacher, (0.0, 1.5), TrainingConfig(context_dropout=0.0))
+    student = Trainer(recipe, images).checkpoint({"training": {"context_dropout": 0.0}})
+    for name, weights in student.weights.items():
+        if name.startswith("weights."):  # of the input w, whose part is 0 before training
+            weights.add_(torch.randn(weights.shape, generator=torch.Generator().manual_seed(0)))
+    save_checkpoint(tmp_path / "epoch0001.pt", student)
+    with served("--checkpoint", str(tmp_path / "epoch0001.pt")) as opened:
+        browser.visit(opened.address, f"{FINISHED} > 0")
+        assert browser.run("document.querySelector('#problem').hidden")
+        assert browser.run("document.querySelector('#weight').value") == "1.5"
+        assert browser.run("[...document.querySelector('#method').options].map(each => each.value)") == ["distilled"]
+        # The image of `sample`, but for rounding: the command has its own number of threads.
+        of_sample = expected(student, 1.5, guidance="distilled")
+        assert np.abs(pixels(browser).astype(int) - of_sample.astype(int)).max() <= 1
+        enter_and_wait(browser, "#weight", 0.5)
+        assert not np.array_equal(pixels(browser), of_sample)
