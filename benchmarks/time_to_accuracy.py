@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from diffusers import DDIMScheduler
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 from tqdm import tqdm
 
@@ -178,7 +179,10 @@ def drawn(table: pd.DataFrame, wanted: float) -> Figure:
         axes.plot(curve["seconds"], curve["accuracy"], marker="o", label=name)
     axes.axhline(wanted, color="grey", linestyle=":")
     axes.set_ylim(0, 1.02)
-    axes.legend(loc="lower right")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
