@@ -28,8 +28,9 @@ class SweepConfig:
     """Processes that run cells, or the trainings of an ablation or of --seeds. 0 means one for each GPU if there are
     several, otherwise the run itself. It affects the speed, not the images."""
     threads: int = 0
-    """CPU threads that compute a cell; 0 for all. Two workers with one thread each are faster than one with two. Images
-    do not depend on the number of workers, but another number of threads rounds differently."""
+    """CPU threads that compute a cell; 0 for as many as torch chooses. On digits, two workers with one thread each are
+    faster than one process with two. Another number of threads may round differently; another number of workers does
+    not."""
     cluster: str = ""
     """Address of a running Dask scheduler, like tcp://10.0.0.1:8786, whose workers run the cells (extra [cluster])."""
 
