@@ -109,8 +109,8 @@ class Experiment:
         self.pictures.require_steps(self.sampler.sampling_steps)
         if self.sweep.ema_lengths and not self.training.power_emas:
             raise LabError(
-                "--sweep.ema-lengths rebuilds EMAs of power-function EMAs that the training keeps, and this one keeps "
-                "none; add --training.power-emas 0.05 0.1, or remove it"
+                "--sweep.ema-lengths rebuilds EMAs from power-function EMAs, and this training keeps none; add "
+                "--training.power-emas 0.05 0.1 with another --name, or remove --sweep.ema-lengths"
             )
         self._require_shares()
         if self.second_evaluator.share and self.second_evaluator.kind == self.evaluator.kind:

@@ -22,11 +22,18 @@ if TYPE_CHECKING:
 
 
 def teacher_of(experiment: Experiment) -> Checkpoint | None:
-    """Return the checkpoint that an experiment distils, or None."""
+    """Return the checkpoint that an experiment distils, or None.
+
+    Raises:
+        LabError: it cannot be read.
+    """
     from lab.training.checkpoints import read_checkpoint
 
-    path = experiment.distillation.teacher
-    return None if path is None else read_checkpoint(experiment.root / path)
+    if (path := experiment.distillation.teacher) is None:
+        return None
+    if not (experiment.root / path).exists():
+        raise LabError(f"--distillation.teacher {path}: no such checkpoint; train it first, or give another one")
+    return read_checkpoint(experiment.root / path)
 
 
 def of_student(experiment: Experiment) -> Experiment:

@@ -43,6 +43,10 @@ def _fitting(
     """
     from lab.training.checkpoints import load_checkpoint
 
+    if not path.exists():
+        raise LabError(
+            f"--weak-checkpoint {path}: no such checkpoint; give one that exists, or that the swept training keeps"
+        )
     weaker = load_checkpoint(path, vocabulary)
     if (weaker.schedule, weaker.image_shape) != (schedule, image_shape):
         raise LabError(
