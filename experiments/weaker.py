@@ -28,9 +28,10 @@ def weaker_checkpoint(path: Path, source: Path, checkpoint: Checkpoint) -> Check
     """
     from lab.machine.files import digest
 
+    weaker = _fitting(path, checkpoint.vocabulary, checkpoint.schedule, checkpoint.image_shape, str(source))
     if digest(path) == digest(source):
         raise LabError(f"--weak-checkpoint {path} is --checkpoint itself, which guides nowhere; give a weaker one")
-    return _fitting(path, checkpoint.vocabulary, checkpoint.schedule, checkpoint.image_shape, str(source))
+    return weaker
 
 
 def _fitting(
@@ -44,9 +45,7 @@ def _fitting(
     from lab.training.checkpoints import load_checkpoint
 
     if not path.exists():
-        raise LabError(
-            f"--weak-checkpoint {path}: no such checkpoint; give one that exists, or that the swept training keeps"
-        )
+        raise LabError(f"--weak-checkpoint {path}: no such checkpoint; give one that exists")
     weaker = load_checkpoint(path, vocabulary)
     if (weaker.schedule, weaker.image_shape) != (schedule, image_shape):
         raise LabError(
