@@ -229,6 +229,7 @@ def test_every_fifth_epoch_s_first_step_and_every_second_epoch_s_mean() -> None:
         ("add --data.image-size, the side in", "ddpm-by-hand", "--data.dataset image_folder --data.folder x"),
         ("--training.context-dropout is 0.1; it must be 1 here", "ddpm-by-hand", "--training.context-dropout 0.1"),
         ("--training.score-every needs an evaluator", "ddpm-by-hand", "--training.score-every 1"),
+        ("--training.power-emas is for --sweep.ema-lengths", "ddpm-by-hand", "--training.power-emas 0.05 0.1"),
         ("--pictures.grid is 6; it must be at most --images, which is 5", "ddpm-by-hand", "--pictures.grid 6"),
         ("--pictures.steps contains 31; it must be from 0 to", "ddpm-by-hand", "--pictures.steps 31"),
         ("add --data.folder, where the images are", "ddpm-by-hand", "--data.dataset image_folder"),

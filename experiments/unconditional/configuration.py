@@ -61,6 +61,8 @@ class UnconditionalExperiment:
             )
         if self.training.score_every:
             raise LabError("--training.score-every needs an evaluator, which this experiment lacks; remove it")
+        if self.training.power_emas:
+            raise LabError("--training.power-emas is for --sweep.ema-lengths, and nothing is swept here; remove it")
         if self.sampler.sampling_steps > self.schedule.timesteps:
             raise LabError(
                 f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "

@@ -113,14 +113,15 @@ class ContextUnet(nn.Module):
     def forward(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Predict the noise in x_t; shapes (B, C, H, W), (B,), (B, K) to (B, C, H, W)."""
         conditions = conditions.to(x_t.dtype)
-        return self._predicted(x_t, self._embedded(x_t, timesteps, conditions), conditions)
+        return self.predicted(x_t, self.embedded(x_t, timesteps, conditions), conditions)
 
-    def _embedded(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Embedded:
+    def embedded(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Embedded:
         """Return the embedded condition and the embedded time at every scale, (B, E) each."""
         time = self._time_features(timesteps.to(x_t.device, non_blocking=True)).to(x_t.dtype)
         return [embed(time, conditions) for embed in self.embeddings]
 
-    def _predicted(self, x_t: Images, embedded: Embedded, conditions: Conditions) -> Images:
+    def predicted(self, x_t: Images, embedded: Embedded, conditions: Conditions) -> Images:
+        """Predict the noise in x_t from the embeddings, which are those of these conditions; shapes as of `forward`."""
         # The embeddings enter every block, or (below) only the start of each upsampling block.
         in_blocks = nn.functional.silu(torch.add(*embedded[0])) if self.config.conditioning == "blocks" else None
 

@@ -31,7 +31,7 @@ def with_weight(conditions: Conditions, weight: float | Tensor) -> WeightedCondi
     return torch.cat((conditions, column.expand(len(conditions))[:, None]), dim=1)
 
 
-class DistilledUnet(ContextUnet):
+class DistilledUnet(nn.Module):
     """A ContextUnet with the guidance weight as an input.
 
     Args:
@@ -45,10 +45,11 @@ class DistilledUnet(ContextUnet):
     def __init__(
         self, config: DistilledUnetConfig, image_shape: tuple[int, int, int], classes: ClassNames, timesteps: int
     ) -> None:
-        super().__init__(config, image_shape, classes, timesteps)
+        super().__init__()
+        self.unet = ContextUnet(config, image_shape, classes, timesteps)
         self.classes = len(classes)
         self.lowest, self.highest = config.guidance_weights
-        lengths = [embed.context[-1].out_features for embed in self.embeddings]  # type: ignore[index, union-attr]  # a Sequential
+        lengths = [embed.context[-1].out_features for embed in self.unet.embeddings]  # type: ignore[index, union-attr]  # a Sequential
         self.weights = nn.ModuleList([embedding(WEIGHT_FEATURES, 2 * length, config) for length in lengths])
         for weights in self.weights:
             for parameter in weights[-1].parameters():  # type: ignore[index]  # a Sequential
@@ -61,10 +62,10 @@ class DistilledUnet(ContextUnet):
         features = self._weight_features(weight.float()).to(x_t.dtype)
         embedded = [
             (context + of_context, time + of_time)
-            for (context, time), weights in zip(self._embedded(x_t, timesteps, asked), self.weights, strict=True)
+            for (context, time), weights in zip(self.unet.embedded(x_t, timesteps, asked), self.weights, strict=True)
             for of_context, of_time in [weights(features).chunk(2, dim=1)]
         ]
-        return self._predicted(x_t, embedded, asked)
+        return self.unet.predicted(x_t, embedded, asked)
 
     def _weight_features(self, weight: Tensor) -> Tensor:
         """Return cos(pi k u) for k = 1 to 8, (B, 8), of w, (B, 1)."""

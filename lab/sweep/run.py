@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from lab.configuration.networks import student_weights
 from lab.data.labelled_images import to_pixels
 from lab.data.labels import ClassVocabulary
 from lab.diffusion.denoising import Denoising, timestep_grid
@@ -89,9 +90,10 @@ def load_for_cell(cell: SweepCell, checkpoints: Path, vocabulary: ClassVocabular
         network = checkpoint.noise_predictor(Computation(engine.device, cell.precision, compiled=True))
         started = time.perf_counter()
         with torch.inference_mode():
-            # The two batch sizes of guidance: both halves, and one half alone.
+            # The two batch sizes of guidance: both halves, and one half alone. A student takes w as one more column.
+            columns = classes + (student_weights(checkpoint.denoiser) is not None)
             for images in (2 * batch_size, batch_size):
-                network(*blank_inputs(images, shape, classes, engine.device))
+                network(*blank_inputs(images, shape, columns, engine.device))
         seconds = time.perf_counter() - started
     return LoadedCheckpoint(checkpoint, network, batch_size, seconds)
 

@@ -19,7 +19,7 @@ from lab.data.labelled_images import LabelledImages
 from lab.errors import LabError
 from lab.machine.computation import Computation
 from lab.machine.precision import InPrecision
-from lab.networks.distilled_unet import with_weight
+from lab.networks.distilled_unet import DistilledUnet, with_weight
 from lab.training.checkpoints import Checkpoint
 from lab.training.recipe import Recipe
 from lab.types import Conditions, Images, Timesteps, WeightedConditions
@@ -87,8 +87,8 @@ def distilled_recipe(
 
 def load_teacher(student: nn.Module, teacher: Checkpoint) -> None:
     """Give a student its teacher's weights; those of its input w stay as they are."""
-    own = {name: weights for name, weights in student.state_dict().items() if name.startswith("weights.")}
-    student.load_state_dict(teacher.weights | own)
+    assert isinstance(student, DistilledUnet)
+    student.unet.load_state_dict(teacher.weights)
 
 
 class Teacher:
