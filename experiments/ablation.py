@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from evaluator.reporting.printed import PrintedResult
 from experiments.choices import with_changes
 from experiments.configuration import Changes, Experiment
-from experiments.distillation import of_student
 from experiments.reporting import results_of, write_config
 from experiments.runs import run_each
-from experiments.stages import Comparison, sharing_evaluator, whole_comparison
+from experiments.stages import Comparison, sharing_evaluator, starting_from_imported, whole_comparison
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -70,7 +69,9 @@ def run_ablation(experiment: Experiment, ablation: Ablation) -> None:
     # Report a wrong variant before any time is spent on training.
     for changes in ablation.variants.values():
         changed(experiment, changes)
-    experiment = of_student(experiment)
+    if experiment.distillation.teacher is not None or starting_from_imported(experiment) != experiment:
+        option = "--training.start-from" if experiment.distillation.teacher is None else "--distillation.teacher"
+        raise LabError(f"{option} decides the network, which the variants of an ablation change; remove it")
     with whole_comparison(experiment) as comparison:
         _run_ablation(experiment, ablation, comparison)
 

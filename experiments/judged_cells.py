@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from experiments.configuration import Experiment
 if TYPE_CHECKING:
     from evaluator.judging.cells import JudgedCell
     from lab.configuration.diffusion import SamplerConfig
-    from lab.data.labels import ClassVocabulary
+    from lab.data.labels import ClassVocabulary, LabelSet
     from lab.guidance.methods import NamedMethod
     from lab.sweep.cells import StoredResult, SweepCell
 
@@ -28,20 +28,24 @@ def guidance_problems(
     weights: Sequence[float],
     sampler: SamplerConfig,
     vocabulary: ClassVocabulary,
+    label_sets: Collection[LabelSet],
 ) -> str:
     """Return in words how a method exceeds what it is defined for or what the network has learned, or nothing."""
     from lab.diffusion.schedules import noise_schedule
     from lab.sweep import fit
 
     training, schedule = asdict(experiment.training), noise_schedule(experiment.schedule)
-    return fit.guidance_problems(experiment.denoiser, training, named, weights, sampler, schedule, vocabulary)
+    return fit.guidance_problems(
+        experiment.denoiser, training, named, weights, sampler, schedule, vocabulary, label_sets
+    )
 
 
 def _problems(experiment: Experiment, cell: SweepCell, vocabulary: ClassVocabulary) -> str:
     """Return in words why a cell's row should be doubted, or nothing."""
     from evaluator.judging.cells import NOT_TO_BE_BELIEVED
 
-    beyond = guidance_problems(experiment, cell.named_method, [cell.guidance_weight], cell.sampler, vocabulary)
+    weights, label_sets = [cell.guidance_weight], cell.label_sets
+    beyond = guidance_problems(experiment, cell.named_method, weights, cell.sampler, vocabulary, label_sets)
     return "; ".join([*([NOT_TO_BE_BELIEVED] if cell.guided_by_judge else []), *([beyond] if beyond else [])])
 
 

@@ -215,6 +215,7 @@ def report(evidence: Evidence) -> pd.DataFrame:
     )
     timesteps = noise_schedule(checkpoint.schedule).timesteps
     grid = timestep_grid(timesteps, best_cell.sampler.sampling_steps)
+    label_sets = {cell.cell.label_set_file: cell.cell.label_sets for cell in evidence.cells}
     # First, so that a report that is cut off in the middle is known for this experiment's and made again.
     write_config(experiment, evidence.computation)
     contents = Report(
@@ -229,9 +230,9 @@ def report(evidence: Evidence) -> pd.DataFrame:
         quality=None if evaluators.second is None else quality(evaluators.second, splits, results),
         best_of=best_of(evidence, results),
         warnings=[
-            *sampling_warnings(experiment, held_out.vocabulary),
+            *sampling_warnings(experiment, held_out.vocabulary, label_sets),
             *split_warnings(experiment, splits),
-            *quality_warnings(experiment, {cell.cell.label_set_file: cell.cell.label_sets for cell in evidence.cells}),
+            *quality_warnings(experiment, label_sets),
         ],
         start=None
         if (start := experiment.training.start_from or experiment.distillation.teacher) is None
@@ -305,7 +306,9 @@ def too_few_images(seeds: int, label_sets: Mapping[str, Sequence[LabelSet]], tab
     ]
 
 
-def sampling_warnings(experiment: Experiment, vocabulary: ClassVocabulary) -> list[str]:
+def sampling_warnings(
+    experiment: Experiment, vocabulary: ClassVocabulary, label_sets: Mapping[str, Sequence[LabelSet]]
+) -> list[str]:
     """Say in words what a reader should know of the noise schedule and the guidance before believing a number."""
     from lab.diffusion.schedules import noise_schedule
     from lab.guidance.method import guided_by
@@ -313,13 +316,14 @@ def sampling_warnings(experiment: Experiment, vocabulary: ClassVocabulary) -> li
 
     of_schedule = noise_schedule(experiment.schedule).warning()
     methods, weights = named_methods(experiment.guidance.method), experiment.sweep.guidance_weights
+    all_sets = [label_set for of_file in label_sets.values() for label_set in of_file]
     by_judge = [named.label for named in methods if guided_by(named.method) == "judge"]
     return [
         *([] if of_schedule is None else [of_schedule]),
         *(
             f"guidance method {named.label}: {problems}"
             for named in methods
-            if (problems := guidance_problems(experiment, named, weights, experiment.sampler, vocabulary))
+            if (problems := guidance_problems(experiment, named, weights, experiment.sampler, vocabulary, all_sets))
         ),
         *(
             [f"the evaluator guides the images that it judges, which is not to be believed: {', '.join(by_judge)}"]

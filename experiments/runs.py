@@ -65,8 +65,8 @@ def run_each(experiments: Sequence[Experiment]) -> Iterator[Finished]:
 
     first = experiments[0]
     workers = first.sweep.workers or len(chosen_devices(first.device))
-    # Ranks train each network together.
-    if workers > 1 and present_ranks().size == 1:
+    # Ranks train each network together, and a cluster gets the cells of one run after another.
+    if workers > 1 and not first.sweep.cluster and present_ranks().size == 1:
         finished = on_processes(RunWork(first.device), experiments, workers=workers)
         for _ in tqdm(finished, desc="runs", total=len(experiments), unit="run"):
             pass

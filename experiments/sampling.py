@@ -139,8 +139,16 @@ def sample_pictures(sampling: Sampling) -> None:
     require_fit(sampling.sampler, [named], schedule, vocabulary)
     require_student_fit(checkpoint.denoiser, named, [sampling.guidance_weight])
     require_new_folder(sampling.out)
-    weights, training = [sampling.guidance_weight], checkpoint.settings.get("training", {})
-    problems = guidance_problems(checkpoint.denoiser, training, named, weights, sampling.sampler, schedule, vocabulary)
+    problems = guidance_problems(
+        checkpoint.denoiser,
+        checkpoint.training,
+        named,
+        [sampling.guidance_weight],
+        sampling.sampler,
+        schedule,
+        vocabulary,
+        label_sets,
+    )
     if problems:
         print(f"warning: guidance method {named.label}: {problems}", file=sys.stderr)
     computation = chosen_computation(sampling.device, sampling.precision, checkpoint.denoiser.width)

@@ -23,7 +23,9 @@ LIFTS = "lifts"
 def require_lift(experiment: Experiment) -> None:
     """Raise LabError if the lift is to be measured, and the denoiser has no null condition."""
     sizes = experiment.denoiser.label_set_sizes
-    untaught = experiment.distillation.teacher is not None and not experiment.training.context_dropout
+    training = experiment.training
+    # What an earlier training has shown the network is not known.
+    untaught = training.epochs > 0 and not training.context_dropout and training.start_from is None
     if experiment.sweep.lift_draws and (untaught or (sizes != ANY_SIZE and 0 not in sizes)):
         raise LabError("--sweep.lift-draws needs a null condition, which the network does not have; set it to 0")
 

@@ -104,7 +104,7 @@ def run(experiment: Experiment, printed: Sequence[PrintedResult] = ()) -> Finish
     if experiment.second_evaluator.share:
         require_quality(splits, "add images, or set --second-evaluator.share to 0")
     warnings = (
-        sampling_warnings(experiment, vocabulary),
+        sampling_warnings(experiment, vocabulary, label_sets),
         split_warnings(experiment, splits),
         quality_warnings(experiment, label_sets),
     )

@@ -215,12 +215,15 @@ class Sweep:
         swept_checkpoints = [*checkpoints[-experiment.sweep.newest :], *rebuilt]
         methods = named_methods(experiment.guidance.method)
         needs_weaker = any(named.method.facts.needs_weaker for named in methods)
-        if needs_weaker and digest(weakest) in {digest(kept.path) for kept in swept_checkpoints}:
+        teacher = swept_teacher(experiment, methods)
+        # Of a student, auto guides the teacher alone.
+        guided = swept_checkpoints if teacher is None else [teacher]
+        if needs_weaker and digest(weakest) in {digest(kept.path) for kept in guided}:
             print(
                 f"auto: {weakest.stem} is the weak checkpoint and cannot guide itself; it gets no rows",
                 file=sys.stderr,
             )
-        if (teacher := swept_teacher(experiment, methods)) is not None:
+        if teacher is not None:
             swept_checkpoints = [teacher, *swept_checkpoints]
         weights = experiment.sweep.guidance_weights
         cells = self.cells(swept_checkpoints, methods, weights, weakest if needs_weaker else None)

@@ -66,8 +66,10 @@ def train(
     computation = chosen_computation(device, precision, recipe.denoiser.width)
     if recipe.training.power_emas and folder is None:
         raise LabError("training.power_emas saves snapshots, and train has no folder for them; give `folder`")
-    run: Trainer | TrainingRun = Trainer(recipe, images, computation)
-    if folder is not None:
+    run: Trainer | TrainingRun
+    if folder is None:
+        run = Trainer(recipe, images, computation)
+    else:
         sections = ("denoiser", "schedule", "training", "seed")
         run = TrainingRun(folder, images, recipe, {name: getattr(recipe, name) for name in sections}, computation)
     with tqdm(

@@ -103,6 +103,11 @@ def test_an_ablation_without_w_0_is_refused(tmp_path: Path, mistake: Mistake) ->
     mistake(tmp_path, "compares its variants at w = 0", "iclevr-ablation", "--sweep.guidance-weights", "1")
 
 
+def test_a_teacher_whose_network_the_variants_would_have_is_refused(tmp_path: Path, mistake: Mistake) -> None:
+    told = "--distillation.teacher decides the network, which the variants of an ablation change; remove it"
+    mistake(tmp_path, told, "iclevr-ablation", "--distillation.teacher", "x.pt")
+
+
 @pytest.mark.slow
 def test_an_ablation_is_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(PROJECT / "data" / "digits", tmp_path / "data" / "digits")

@@ -224,6 +224,13 @@ def test_a_student_without_context_dropout_has_no_null_condition_to_show() -> No
     with pytest.raises(LabError, match="--sweep.lift-draws needs a null condition"):
         require_lift(untaught)
     require_lift(replace(untaught, training=replace(CONFIG, context_dropout=0.1)))
+    without = replace(CONFIG, context_dropout=0.0)
+    alone = replace(untaught, distillation=DistillationConfig(), denoiser=SMALL, training=without)
+    with pytest.raises(LabError, match="--sweep.lift-draws needs a null condition"):
+        require_lift(alone)
+    # What earlier weights know is not known.
+    require_lift(replace(alone, training=replace(without, start_from=Path("earlier.pt"))))
+    require_lift(replace(alone, training=replace(without, epochs=0)))
 
 
 def test_a_student_may_take_as_many_steps_as_its_teacher_has_timesteps(tmp_path: Path) -> None:
@@ -245,6 +252,8 @@ def test_what_cannot_be_distilled_is_refused() -> None:
     without = {"training": {"context_dropout": 0.0, "start_from": None}}
     with pytest.raises(LabError, match="has no null condition to guide away"):
         student_of(replace(teacher, settings=without))
+    # An experiment writes down which weights its training started from, and these may know the null condition.
+    student_of(replace(teacher, settings=without | {"start_from": "0123456789abcdef"}))
     for low, high in ((1.0, 4.0), (0.0, 0.0), (-2.0, 4.0)):
         with pytest.raises(LabError, match="--distillation.guidance-weights is"):
             student_of(teacher, (low, high))

@@ -344,6 +344,18 @@ def test_a_method_is_unconditional_where_it_says_so_and_nowhere_else(name: str) 
     assert blind == (method.facts.unconditional_at == -1.0)
 
 
+@pytest.mark.parametrize("weight", [-1.0, 0.0, 2.0])
+def test_an_image_costs_composed_guidance_the_same_whichever_images_share_its_batch(weight: float) -> None:
+    conditions = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    x_t, timesteps = torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.full((4,), 7)
+    together, alone = EvaluationCounter(predictor), EvaluationCounter(predictor)
+    eps = guided(NEUTRAL["composed"], weight, together)(x_t, timesteps, conditions)
+    each = [slice(place, place + 1) for place in range(4)]
+    one_by_one = [guided(NEUTRAL["composed"], weight, alone)(x_t[one], timesteps[one], conditions[one]) for one in each]
+    torch.testing.assert_close(eps, torch.cat(one_by_one))
+    assert together.evaluations == alone.evaluations
+
+
 def test_composed_guidance_puts_no_more_than_two_halves_through_at_once() -> None:
     sizes: list[int] = []
 

@@ -247,11 +247,17 @@ def test_time_step_guidance_needs_no_condition_and_costs_as_much_as_plain_guidan
         assert torch.equal(unconditional, mixture(x_t, timesteps, torch.zeros(3, 3))) == (weight == 0)
 
 
-def problem(method: str, weights: Sequence[float], denoiser: DenoiserConfig | None = None, **training: Any) -> str:
+def problem(
+    method: str,
+    weights: Sequence[float],
+    denoiser: DenoiserConfig | None = None,
+    label_sets: Sequence[tuple[str, ...]] = (),
+    **training: Any,
+) -> str:
     settings = asdict(TrainingConfig()) | training
     return null_condition_problem(
         denoiser or ContextUnetConfig(), settings, named_method(method), weights, DDIMConfig(sampling_steps=STEPS),
-        SCHEDULE, VOCABULARY,
+        SCHEDULE, VOCABULARY, label_sets or [VOCABULARY.names[:1]],
     )  # fmt: skip
 
 
@@ -267,6 +273,9 @@ def test_a_network_that_has_not_seen_the_null_condition_is_guided_without_it_or_
         assert not problem(method, weights, context_dropout=0.0)
     assert not problem("plain", (0.0,), context_dropout=0.0)
     assert not problem("plain", weights, context_dropout=0.1)
+    # Composed guidance of several classes needs it at every w.
+    assert not problem("composed", (0.0,), label_sets=[VOCABULARY.names[:1]], context_dropout=0.0)
+    assert "at w = 0 it" in problem("composed", (0.0,), label_sets=[VOCABULARY.names[:2]], context_dropout=0.0)
     # What an earlier training has shown it is not known, and a network without the condition has no null condition.
     assert not problem("plain", weights, context_dropout=0.0, start_from=Path("earlier.pt"))
     assert not problem("plain", weights, BasicUNetConfig(), context_dropout=0.0)

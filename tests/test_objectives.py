@@ -5,11 +5,11 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from lab.configuration.diffusion import CosineScheduleConfig
+from lab.configuration.diffusion import CorruptionScheduleConfig, CosineScheduleConfig
 from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
 from lab.diffusion.objectives import ERRORS, NOISES, TARGETS, WEIGHTINGS, AsNoisePredictor, loss_weights, target
-from lab.diffusion.schedules import noise_schedule
+from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 
 SCHEDULE = noise_schedule(CosineScheduleConfig(timesteps=400))
 TIMESTEPS = torch.tensor([0, 1, 7, 200, 398, 399])
@@ -59,26 +59,25 @@ def test_an_error_of_v_is_not_multiplied_where_all_is_noise() -> None:
     assert error_of_x_0("noise") > 1
 
 
-SNR = SCHEDULE.alpha_bar[TIMESTEPS] / (1 - SCHEDULE.alpha_bar[TIMESTEPS])
+# The corruption baseline's schedule does not preserve the variance, and its last timestep has no image left.
+CORRUPTION = noise_schedule(CorruptionScheduleConfig(timesteps=401))
 
 
 @pytest.mark.parametrize("prediction", TARGETS)
-@pytest.mark.parametrize(
-    ("weighting", "of_x_0"),
-    [
-        ("min_snr", torch.minimum(SNR, torch.tensor(5.0))),
-        ("min_snr_plus_one", torch.minimum(SNR + 1, torch.tensor(5.0))),
-    ],
-)
-def test_a_weighting_is_the_same_whatever_is_predicted(prediction: str, weighting: str, of_x_0: torch.Tensor) -> None:
+@pytest.mark.parametrize(("weighting", "added"), [("min_snr", 0), ("min_snr_plus_one", 1)])
+@pytest.mark.parametrize("schedule", [SCHEDULE, CORRUPTION], ids=["cosine", "corruption"])
+def test_a_weighting_is_the_same_whatever_is_predicted(
+    prediction: str, weighting: str, added: int, schedule: NoiseSchedule
+) -> None:
     x_0, noise = images(0), images(1)
-    x_t = SCHEDULE.noised(x_0, TIMESTEPS, noise)
-    wrong = target(prediction, x_0, noise, TIMESTEPS, SCHEDULE) + 0.1 * images(2)
-    eps = AsNoisePredictor(lambda *_: wrong, prediction, SCHEDULE)(x_t, TIMESTEPS, torch.zeros(6, 1))
-    signal, spread = SCHEDULE.amounts(TIMESTEPS, x_t)
+    x_t = schedule.noised(x_0, TIMESTEPS, noise)
+    wrong = target(prediction, x_0, noise, TIMESTEPS, schedule) + 0.1 * images(2)
+    eps = AsNoisePredictor(lambda *_: wrong, prediction, schedule)(x_t, TIMESTEPS, torch.zeros(6, 1))
+    signal, spread = schedule.amounts(TIMESTEPS, x_t)
     error_of_x_0 = ((x_t - spread * eps) / signal - x_0).square().mean(dim=(1, 2, 3))
-    error = (wrong - target(prediction, x_0, noise, TIMESTEPS, SCHEDULE)).square().mean(dim=(1, 2, 3))
-    weights = loss_weights(prediction, weighting, 5.0, TIMESTEPS, SCHEDULE)
+    error = (wrong - target(prediction, x_0, noise, TIMESTEPS, schedule)).square().mean(dim=(1, 2, 3))
+    weights = loss_weights(prediction, weighting, 5.0, TIMESTEPS, schedule)
+    of_x_0 = ((signal / spread).flatten() ** 2 + added).clamp(max=5)
     torch.testing.assert_close(weights * error, of_x_0 * error_of_x_0, rtol=1e-5, atol=0)
 
 

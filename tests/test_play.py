@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ from experiments.play.image_request import MOST_STEPS, read_request
 from experiments.play.page import contents, play_page
 from experiments.play.server import MOST_BYTES, Turns
 from experiments.play.session import Moment, Predictions, Session
+from lab.configuration.networks import ContextUnetConfig
 from lab.data.labelled_images import to_pixels
 from lab.diffusion.noise_source import NoiseSource
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.machine.computation import Computation
+from lab.networks.registry import build_denoiser
 from lab.pipelines import import_pipeline
 from lab.sweep.cells import noise_seeds_of
 from lab.training.checkpoints import Checkpoint
@@ -207,6 +210,23 @@ def test_the_page_names_what_there_is_and_hides_what_there_is_not(checkpoint: Ch
     assert {"name": "interval", "settings": "low=0.3,high=5.0", "given": ""} in known["methods"]
     assert "auto" not in [method["name"] for method in known["methods"]]
     assert known["judged"] is False
+
+
+def test_noise_on_the_condition_is_neither_offered_nor_taken_if_the_network_reads_classes_alone(
+    checkpoint: Checkpoint,
+) -> None:
+    config = ContextUnetConfig(n_feat=8, attention="objects", bottleneck="map")
+    weights = build_denoiser(config, SHAPE, checkpoint.vocabulary.names, checkpoint.schedule, seed=0).state_dict()
+    objects = replace(checkpoint, denoiser=config, weights=weights)
+    offered = [
+        {method["name"] for method in contents(Session(each, Computation()), Path("x.pt"))["methods"]}
+        for each in (checkpoint, objects)
+    ]
+    assert offered[0] - offered[1] == {"annealed"}
+    wanted = read_request(json.dumps(REQUEST | {"method": "annealed"}).encode(), checkpoint.vocabulary)
+    Session(checkpoint, Computation()).require_fit(wanted)
+    with pytest.raises(LabError, match="annealed adds noise to the condition"):
+        Session(objects, Computation()).require_fit(wanted)
 
 
 def test_an_experiment_is_played_from_its_last_checkpoint(tmp_path: Path) -> None:

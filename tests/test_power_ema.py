@@ -297,6 +297,15 @@ def test_lengths_that_make_no_sense_are_refused(tmp_path: Path, mistake: Mistake
 
 
 @pytest.mark.long
+def test_a_weaker_checkpoint_that_is_the_only_kept_one_leaves_rows_of_the_rebuilt_ones(tmp_path: Path) -> None:
+    root, weak = new_root(tmp_path), "checkpoints/digits/epoch0002.pt"
+    one = ["--training.checkpoints", "1", "--guidance.method", "auto", "--weak-checkpoint", weak]
+    assert run(root, "digits", *TINY, *LENGTHS_OF_SWEEP, *one) == 0
+    assert set(table(root)["checkpoint"]) == {"ema0.07-epoch0002", "ema0.1-epoch0002"}
+    assert "accuracy_vs_epoch.png" not in (root / "reports" / "digits" / "report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.long
 def test_the_command_sweeps_lengths_like_checkpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = new_root(tmp_path)
     assert run(root, "digits", *TINY, *LENGTHS_OF_SWEEP) == 0

@@ -33,9 +33,9 @@ CAPTIONS = {
     "samples.png": "Samples at every guidance weight. Each column starts from the same noise.",
     "accuracy_vs_weight.png": "Accuracy against guidance weight, with its 95 % interval; the accuracy that real "
     "held-out images reach for what they show, under the same evaluator; and chance.",
-    "accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight.",
     "accuracy_by_class.png": "Accuracy of every class at every guidance weight, of the images that should show it.",
 }
+CAPTIONS_OF_EPOCHS = {"accuracy_vs_epoch.png": "Accuracy against training, for every guidance weight."}
 CAPTIONS_OF_TRAINING = {"loss.png": "Training loss and learning rate."}
 CAPTIONS_OF_SIZES = {
     "accuracy_by_size.png": "Accuracy by the size of the label set, and by whether an image that the generator was "
@@ -158,6 +158,7 @@ def _captions(report: Report) -> dict[str, str]:
         {"samples.png": CAPTIONS["samples.png"]}
         | {sheet.file: sheet.caption for sheet in contact_sheets(report.results)}
         | CAPTIONS
+        | (CAPTIONS_OF_EPOCHS if len(_of_training(report.results)) else {})
         | {STRIP_FILE: f"{strip_caption(report.pictures)}: moments of the sampler, at the best row."}
         | (without_ceiling if report.results.ceiling is None else {})
         | (CAPTIONS_OF_TRAINING if len(report.training) else {})
@@ -166,6 +167,11 @@ def _captions(report: Report) -> dict[str, str]:
         | ({} if report.results.at_equal_scale is None else {SCALE_FIGURE: SCALE_CAPTION})
         | (CAPTIONS_OF_QUALITY if report.has_coverage else {})
     )
+
+
+def _of_training(results: Results) -> pd.DataFrame:
+    """Return the rows of the training's own checkpoints; none if all that were swept are rebuilt from EMAs."""
+    return kept_rows(results.sweep[results.sweep["label_set"] == results.ranked_by])
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:
@@ -223,17 +229,16 @@ def _write_figures(folder: Path, report: Report) -> None:
         chance=results.chance,
         title=f"{title}, {method} guidance",
     )
-    by_epoch = kept_rows(sweep[sweep["label_set"] == results.ranked_by])
-    # If the best row is the teacher's, its student may have no row of that method.
-    of_training = [method, *results.methods]
-    shown = next(each for each in of_training if (by_epoch["guidance_method"] == each).any())
-    by_epoch = by_epoch[by_epoch["guidance_method"] == shown]
-    figures.accuracy_against_epoch(
-        folder / "accuracy_vs_epoch.png",
-        by_epoch,
-        f"{name}, {results.ranked_by}.json, {shown} guidance",
-        minutes_of_training(training, report.splits["generator"]),
-    )
+    if len(by_epoch := _of_training(results)):
+        # If the best row is the teacher's, its student may have no row of that method.
+        of_training = [method, *results.methods]
+        shown = next(each for each in of_training if (by_epoch["guidance_method"] == each).any())
+        figures.accuracy_against_epoch(
+            folder / "accuracy_vs_epoch.png",
+            by_epoch[by_epoch["guidance_method"] == shown],
+            f"{name}, {results.ranked_by}.json, {shown} guidance",
+            minutes_of_training(training, report.splits["generator"]),
+        )
     classes = (results.per_class["checkpoint"] == best["checkpoint"]) & (results.per_class["guidance_method"] == method)
     figures.accuracy_of_classes(
         folder / "accuracy_by_class.png",

@@ -76,6 +76,7 @@ def contents(session: Session, source: Path) -> Mapping[str, Any]:
             {"name": name, "settings": _settings(method), "given": "by=judge" if guided_by(method()) else ""}
             for name, method in METHODS.items()
             if method.facts.for_students == session.is_student
+            and not (method.facts.noises_conditions and session.has_binary_conditions)
             and (session.has_weaker or not method.facts.needs_weaker)
             and (session.evaluator is not None or not guided_by(method()))
         ],

@@ -21,7 +21,12 @@ from lab.guidance.method import Unguided, guided_by
 from lab.guidance.observed_step import ObservedStep
 from lab.machine.computation import Computation
 from lab.sweep.cells import noise_seeds_of
-from lab.sweep.fit import guidance_problems, require_fit, require_student_fit
+from lab.sweep.fit import (
+    guidance_problems,
+    require_conditions_of_any_numbers,
+    require_fit,
+    require_student_fit,
+)
 from lab.training.checkpoints import Checkpoint
 from lab.types import Conditions, Images, NoisePredictor, PixelImage, PixelImages, Timesteps
 
@@ -91,9 +96,14 @@ class Session:
     @property
     def has_null_condition(self) -> bool:
         """Whether the network predicts without a condition as well as with one."""
-        denoiser, training = self.checkpoint.denoiser, self.checkpoint.settings.get("training", {})
-        untaught = self.is_student and training.get("context_dropout") == 0
+        denoiser = self.checkpoint.denoiser
+        untaught = self.is_student and self.checkpoint.training.get("context_dropout") == 0
         return denoiser.conditional and 0 in denoiser.label_set_sizes and not untaught
+
+    @property
+    def has_binary_conditions(self) -> bool:
+        """Whether the network only reads which classes a condition has."""
+        return bool(getattr(self.checkpoint.denoiser, "binary_conditions", False))
 
     @property
     def most_classes(self) -> int:
@@ -104,6 +114,7 @@ class Session:
     def require_fit(self, wanted: ImageRequest) -> None:
         """Raise LabError unless the sampler, the method of guidance and the checkpoint go together."""
         require_fit(wanted.sampler, [wanted.guidance], self._schedule, self.checkpoint.vocabulary)
+        require_conditions_of_any_numbers(self.checkpoint.denoiser, [wanted.guidance])
         require_student_fit(self.checkpoint.denoiser, wanted.guidance, [wanted.guidance_weight])
         if guided_by(wanted.guidance.method) == "guide" or (guided_by(wanted.guidance.method) and not self.evaluator):
             raise LabError("`play` guides by its evaluator alone; set by=judge, and give it one")
@@ -112,16 +123,16 @@ class Session:
 
     def warning(self, wanted: ImageRequest) -> str | None:
         """Return in words how guidance exceeds what it is defined for or what the network has learned, or None."""
-        checkpoint, weights = self.checkpoint, [wanted.guidance_weight]
-        training = checkpoint.settings.get("training", {})
+        checkpoint = self.checkpoint
         problems = guidance_problems(
             checkpoint.denoiser,
-            training,
+            checkpoint.training,
             wanted.guidance,
-            weights,
+            [wanted.guidance_weight],
             wanted.sampler,
             self._schedule,
             checkpoint.vocabulary,
+            [wanted.label_set],
         )
         return f"guidance method {wanted.guidance.label}: {problems}" if problems else None
 

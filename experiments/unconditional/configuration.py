@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.configuration import require_steps
 from lab.configuration.checks import require_name, require_range
 from lab.configuration.data import ImagesConfig
 from lab.configuration.diffusion import CosineScheduleConfig, DDIMConfig, SamplerChoice, ScheduleChoice
@@ -63,11 +64,7 @@ class UnconditionalExperiment:
             raise LabError("--training.score-every needs an evaluator, which this experiment lacks; remove it")
         if self.training.power_emas:
             raise LabError("--training.power-emas is for --sweep.ema-lengths, and nothing is swept here; remove it")
-        if self.sampler.sampling_steps > self.schedule.timesteps:
-            raise LabError(
-                f"--sampler.sampling-steps is {self.sampler.sampling_steps}; "
-                f"it must be at most --schedule.timesteps, which is {self.schedule.timesteps}"
-            )
+        require_steps(self.sampler.sampling_steps, self.schedule.timesteps)
         self.pictures.require_steps(self.sampler.sampling_steps)
         if self.pictures.grid > self.images:
             raise LabError(

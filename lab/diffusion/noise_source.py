@@ -28,7 +28,8 @@ class NoiseSource:
     Image i of seed s gets the same noise in every batch and on every device.
 
     Args:
-        seeds: integers for each image, like (seed, image index); different integers give different noise.
+        seeds: integers for each image, like (seed, image index). Two images whose integers differ have the same noise
+            with a probability of 2^-32: torch's generator on the CPU keeps 32 bits of a seed.
         image_shape: (channels, height, width).
         noise: draws noise of a shape from a generator, like `NoiseSchedule.noise`; standard normal by default.
     """
@@ -72,5 +73,4 @@ _OF_GUIDANCE = 0x9E3779B9
 
 
 def _mixed_seed(numbers: tuple[int, ...]) -> int:
-    low, high = np.random.SeedSequence(numbers).generate_state(2)
-    return int(low) | (int(high) & 0x7FFFFFFF) << 32
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])

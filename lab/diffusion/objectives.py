@@ -12,9 +12,10 @@ amplifies an error of the predicted noise but not an error of v, so v keeps flat
 objects holds little information and noise holds much, so a small network can learn to predict x_0 but not the noise.
 
 Training weights the squared error of each timestep. With SNR = alpha^2 / sigma^2, the squared error of the noise is
-that of x_0 times SNR, and the squared error of v is that of x_0 times SNR + 1. The weight of the squared error of x_0:
+that of x_0 times SNR. The squared error of v is that of x_0 times (alpha^2 + sigma^2)^2 / sigma^2, which is SNR + 1 if
+the schedule preserves the variance. The weight of the squared error of x_0:
 
-    as_predicted        SNR, 1 or SNR + 1: the error of the prediction (noise, x_0 or v) has weight 1
+    as_predicted        these factors: the error of the prediction (noise, x_0 or v) has weight 1
     min_snr             min(SNR, largest) (Hang et al. 2023, arXiv:2303.09556)
     min_snr_plus_one    min(SNR + 1, largest), which stays above 0 at timesteps of pure noise
 """
@@ -48,12 +49,12 @@ def target(prediction: str, x_0: Images, noise: Images, timesteps: Timesteps, sc
     return TARGETS[prediction](x_0, noise, *schedule.amounts(timesteps, x_0))
 
 
-ERRORS: dict[str, Callable[[Tensor], Tensor]] = {
-    "noise": lambda snr: snr,
-    "x_0": torch.ones_like,
-    "v": lambda snr: snr + 1,
+ERRORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "noise": lambda alpha, sigma: (alpha / sigma) ** 2,
+    "x_0": lambda alpha, _sigma: torch.ones_like(alpha),
+    "v": lambda alpha, sigma: ((alpha**2 + sigma**2) / sigma) ** 2,
 }
-"""The squared error of the prediction divided by that of x_0, as a function of SNR."""
+"""The squared error of the prediction divided by that of x_0, as a function of (alpha, sigma)."""
 
 WEIGHTINGS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "min_snr": lambda snr, largest: snr.clamp(max=largest),
@@ -68,8 +69,8 @@ def loss_weights(
     """Return the weight of the prediction's squared error, (B,): the weight for x_0 divided by `ERRORS`."""
     if weighting == "as_predicted":
         return torch.ones(len(timesteps))
-    snr = (schedule.alpha[timesteps] / schedule.sigma[timesteps]) ** 2
-    return (WEIGHTINGS[weighting](snr, largest) / ERRORS[prediction](snr)).float()
+    alpha, sigma = schedule.alpha[timesteps], schedule.sigma[timesteps]
+    return (WEIGHTINGS[weighting]((alpha / sigma) ** 2, largest) / ERRORS[prediction](alpha, sigma)).float()
 
 
 PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
 
 from lab.configuration.checks import require_range
-from lab.guidance.classifier_free import ClassifierFreeGuidance, null_conditions
+from lab.guidance.classifier_free import ClassifierFreeGuidance
 from lab.guidance.method import Facts, Unguided
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
 
@@ -31,23 +32,37 @@ class Composed:
 
     predictor: NoisePredictor
     weight: float
-    avoided: torch.Tensor
+    avoided: Tensor
     avoided_scale: float
 
     def __call__(self, x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
         """Return the guided noise, shaped like x_t."""
         avoided = self.avoided.to(conditions.device) & (conditions == 0) if self.avoided_scale else conditions < 0
         wanted = conditions > 0
-        if not avoided.any() and bool((wanted.sum(dim=1) <= 1).all()):
-            return ClassifierFreeGuidance(self.predictor, self.weight)(x_t, timesteps, conditions)
+        neutral = (wanted.sum(dim=1) <= 1) & ~avoided.any(dim=1)
+        plain = ClassifierFreeGuidance(self.predictor, self.weight)
+        if bool(neutral.all()):
+            return plain(x_t, timesteps, conditions)
+        if not neutral.any():
+            return self._composed(x_t, timesteps, wanted, avoided)
+        # Apart, so that an image costs the same evaluations whichever others share its batch.
+        first, rest, of_time = neutral, ~neutral, neutral.to(timesteps.device)
+        apart = (
+            plain(x_t[first], timesteps[of_time], conditions[first]),
+            self._composed(x_t[rest], timesteps[~of_time], wanted[rest], avoided[rest]),
+        )
+        order = torch.cat((first.nonzero(), rest.nonzero())).flatten().argsort()
+        return torch.cat(apart)[order]
+
+    def _composed(self, x_t: Images, timesteps: Timesteps, wanted: Tensor, avoided: Tensor) -> Images:
+        """Return the guided noise from the classes that are wanted and avoided, (B, K) each."""
         # The unconditional rows come first, then one row for each (image, member).
         image, member = (wanted | avoided).nonzero(as_tuple=True)
-        alone = torch.zeros(len(image), conditions.shape[1], device=conditions.device, dtype=conditions.dtype)
-        alone[torch.arange(len(image), device=conditions.device), member] = 1
+        alone = nn.functional.one_hot(member, wanted.shape[1]).to(x_t.dtype)
         rows = (
             torch.cat((x_t, x_t[image])),
             torch.cat((timesteps, timesteps[image.to(timesteps.device)])),
-            torch.cat((null_conditions(conditions), alone)),
+            torch.cat((alone.new_zeros(wanted.shape), alone)),
         )
         # At most two halves' worth of rows at once: images_that_fit measures memory for that many.
         parts = zip(*(torch.split(of_rows, 2 * len(x_t)) for of_rows in rows), strict=True)

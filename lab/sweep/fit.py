@@ -163,16 +163,17 @@ def guidance_problems(
     sampler: SamplerConfig,
     schedule: NoiseSchedule,
     vocabulary: ClassVocabulary,
+    label_sets: Collection[LabelSet],
 ) -> str:
     """Return in words how a method exceeds what it is defined for or what the network has learned, or nothing.
 
     Args:
         denoiser, training: as of `null_condition_problem`.
-        named, weights, sampler, schedule, vocabulary: as of `require_known_conditions`.
+        named, weights, sampler, schedule, vocabulary, label_sets: as of `require_known_conditions`.
     """
     problems = (
         named.problems(weights, sampler),
-        null_condition_problem(denoiser, training, named, weights, sampler, schedule, vocabulary),
+        null_condition_problem(denoiser, training, named, weights, sampler, schedule, vocabulary, label_sets),
     )
     return "; ".join(filter(None, problems))
 
@@ -185,23 +186,23 @@ def null_condition_problem(
     sampler: SamplerConfig,
     schedule: NoiseSchedule,
     vocabulary: ClassVocabulary,
+    label_sets: Collection[LabelSet],
 ) -> str:
     """Return in words at which weights a method needs the null condition that training has not shown, or nothing.
 
     Args:
         denoiser: the network's settings.
         training: the settings of its training by name. Nothing is known of a training that it started from.
-        named, weights, sampler, schedule, vocabulary: as of `require_known_conditions`.
+        named, weights, sampler, schedule, vocabulary, label_sets: as of `require_known_conditions`.
     """
     if not denoiser.conditional or training.get("context_dropout") != 0 or training.get("start_from") is not None:
         return ""
     if student_weights(denoiser) is not None and not named.method.facts.for_students:
         return ""  # sampled from its teacher, which knows the null condition
-    one_class = [(name,) for name in vocabulary.names[:1]]
     using = [
         f"w = {weight:g}"
         for weight in weights
-        if 0 in sizes_given(named, weight, sampler, schedule, vocabulary, one_class)
+        if 0 in sizes_given(named, weight, sampler, schedule, vocabulary, label_sets)
     ]
     if not using:
         return ""

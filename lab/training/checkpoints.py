@@ -58,6 +58,15 @@ class Checkpoint:
     weights: dict[str, Tensor]
 
     @property
+    def training(self) -> dict[str, Any]:
+        """The settings of the training by name, {} if they are not known.
+
+        `start_from` is the file that it started from or, of an experiment, the file's digest; None if there was none.
+        """
+        training: dict[str, Any] = self.settings.get("training", {})
+        return training | ({"start_from": start} if (start := self.settings.get("start_from")) is not None else {})
+
+    @property
     def parameters(self) -> int:
         """The number of the network's parameters."""
         return sum(parameter.numel() for parameter in self.network(torch.device("cpu")).parameters())

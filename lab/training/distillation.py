@@ -37,8 +37,7 @@ def student_of(teacher: Checkpoint, guidance_weights: tuple[float, float] = (0.0
     """
     if type(teacher.denoiser) is not ContextUnetConfig:
         raise LabError(f"the teacher is a {teacher.denoiser.kind}; distillation needs a context_unet")
-    training = teacher.settings.get("training", {})
-    if training.get("context_dropout") == 0 and training.get("start_from") is None:
+    if teacher.training.get("context_dropout") == 0 and teacher.training.get("start_from") is None:
         raise LabError(
             "the teacher was trained with --training.context-dropout 0, so it has no null condition to guide away "
             "from; choose another teacher"

@@ -6,7 +6,8 @@
 
 The singular values are not computed: a Newton-Schulz iteration brings them all near 1 (Jordan 2024,
 kellerjordan.github.io/posts/muon). The factor makes a step as long as AdamW's, so that both share a learning rate (Liu
-2025, arXiv:2502.16982). A convolution is the matrix of its output channels against all that each of them sees.
+2025, arXiv:2502.16982). A convolution is the matrix of its output channels against all that each of them sees; a
+transposed convolution, that of its input channels against all that each of them adds to.
 
 torch.optim.Muon is the same for matrices alone, in bfloat16, which a CPU without units for it multiplies several times
 slower than float32; a test holds the two against each other.

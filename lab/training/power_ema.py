@@ -128,7 +128,7 @@ def rebuilt(folder: Path, checkpoint: Checkpoint, lengths: Sequence[float]) -> l
     Raises:
         LabError: the training kept no power-function EMAs, or a snapshot is missing or damaged.
     """
-    kept = checkpoint.settings.get("training", {}).get("power_emas")
+    kept = checkpoint.training.get("power_emas")
     if not kept:
         raise LabError(f"{folder}: this training kept no power-function EMAs; train with --training.power-emas")
     steps = sorted(
