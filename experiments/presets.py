@@ -189,8 +189,8 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             second_evaluator=SecondEvaluatorConfig(share=0.4, kind="conv"),
             # annealed needs a network without attention over objects.
             guidance=GuidanceConfig(tuple(name for name in EVERY_METHOD if name != "annealed")),
-            sampler=DDIMConfig(sampling_steps=16),
-            sweep=replace(ICLEVR_SMALL.sweep, seeds=3),
+            sampler=DDIMConfig(sampling_steps=12),
+            sweep=SweepConfig(guidance_weights=(0.0, 1.0, 2.0, 3.0, 4.0), seeds=3, newest=1),
         ),
     ),
     "iclevr-coursework": (
