@@ -187,8 +187,8 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
             name="iclevr-guidance",
             checkpoints_of="iclevr-small",
             second_evaluator=SecondEvaluatorConfig(share=0.4, kind="conv"),
-            # annealed needs a network without attention over objects.
-            guidance=GuidanceConfig(tuple(name for name in EVERY_METHOD if name != "annealed")),
+            # annealed needs a network without attention over objects, and plus_plus is for w from -1 to 0.
+            guidance=GuidanceConfig(tuple(name for name in EVERY_METHOD if name not in ("annealed", "plus_plus"))),
             sampler=DDIMConfig(sampling_steps=12),
             sweep=SweepConfig(guidance_weights=(0.0, 1.0, 2.0, 3.0, 4.0), seeds=3, newest=1),
         ),
