@@ -122,8 +122,8 @@ def parse(preset: str, arguments: Sequence[str]) -> AnyPreset:
     """Return the experiment that a preset's name and the rest of a command line describe."""
     every: dict[str, tuple[str, AnyPreset]] = {**PRESETS, **UNCONDITIONAL_PRESETS, **TUTORIALS}
     if preset not in every:
-        allowed = [*every, *COMMANDS]
-        raise LabError(f"unknown preset {preset!r}; choose from {', '.join(allowed)}{nearest(preset, allowed)}")
+        near = nearest(preset, [*every, *COMMANDS])
+        raise LabError(f"unknown preset or command {preset!r}; `run_experiments.py --help` lists all{near}")
     presets = "\n".join(f"  {name}: {entry[0]}" for name, entry in every.items())
     commands = "\n".join(f"  {name}: {entry[0]}" for name, entry in COMMANDS.items())
     stages = "Train, sample" if preset in UNCONDITIONAL_PRESETS else "Train, guide, score, sweep, rank"

@@ -3,7 +3,7 @@
     errors         the one exception that a user sees
     text           text from file names and users' files, always printable
     types          shapes, and what a noise predictor is
-    configuration/ settings, one file a room; importing them does not import torch
+    configuration/ settings, one file for each folder below; importing them does not import torch
     machine/       files, locks, devices, precision, memory
     data/          images and what they show
     diffusion/     noise schedules, objectives, samplers

@@ -1,4 +1,4 @@
-"""Types that the rooms share, and the protocol of a noise predictor.
+"""Types that the folders share, and the protocol of a noise predictor.
 
 Shapes are jaxtyping annotations. They are checked under pytest and ignored otherwise.
 """

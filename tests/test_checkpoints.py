@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluator.classifiers.networks import build_classifier
+from evaluator.classifiers.weights import Evaluator, save_evaluator
+from evaluator.configuration import EvaluatorConfig
 from lab.configuration.checks import as_primitives
 from lab.configuration.diffusion import CyclicCosineScheduleConfig, LinearScheduleConfig
 from lab.configuration.networks import ContextUnetConfig
@@ -47,6 +50,13 @@ def test_a_checkpoint_predicts_the_same_noise_after_the_way_through_a_file(saved
 def test_another_vocabulary_is_refused(saved: Path, names: tuple[str, ...], told: str) -> None:
     with pytest.raises(LabError, match=told):
         load_checkpoint(saved, ClassVocabulary(names))
+
+
+def test_an_evaluator_in_place_of_a_checkpoint_is_named(tmp_path: Path) -> None:
+    judge, classifier = EvaluatorConfig(width=4), build_classifier(EvaluatorConfig(width=4), 1, 3, seed=0)
+    save_evaluator(tmp_path / "evaluator.pt", Evaluator(judge, (1, 8, 8), VOCABULARY, classifier, {}))
+    with pytest.raises(LabError, match="contains an evaluator, not a denoiser; give a checkpoint"):
+        load_checkpoint(tmp_path / "evaluator.pt", VOCABULARY)
 
 
 def test_a_flipped_bit_is_an_error_and_never_a_different_network(saved: Path) -> None:

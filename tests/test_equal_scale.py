@@ -142,8 +142,8 @@ def test_the_verdict_names_who_wins_and_at_what() -> None:
         warned=("abused",),
     )
     assert verdict(equal_scale([file]).methods) == (
-        "At equal effective scale and no more network evaluations, winner beats plain guidance; only at equal nominal "
-        "weight, stronger does. Worse at equal scale: worse. Not compared, because no row has a scale and a cost that "
+        "At equal effective scale and no more network evaluations, winner beats plain guidance; at equal w alone, "
+        "stronger does. Worse at equal scale: worse. Not compared, because no row has a scale and a cost that "
         "plain guidance has: dear, sideways. Not compared, because no row is within what the method is defined for: "
         "abused."
     )
@@ -155,8 +155,8 @@ def test_a_method_without_a_scale_is_not_compared_by_its_unguided_row() -> None:
     assert compared["at_equal_scale"].isna().all()
     assert compared["at_equal_weight"].item() == pytest.approx(0.3)
     assert verdict(compared) == (
-        "At equal effective scale and no more network evaluations, no method beats plain guidance; none of those "
-        "compared does at equal nominal weight alone. Not compared, because no row has a scale and a cost that plain "
+        "At equal effective scale and no more network evaluations, no method beats plain guidance; no compared "
+        "method beats it at equal w alone. Not compared, because no row has a scale and a cost that plain "
         "guidance has: auto."
     )
 

@@ -35,6 +35,7 @@ def test_label_sets_survive_the_way_to_conditions_and_back(label_sets: list[set[
     ("content", "told"),
     [
         ("[[", "line 1, column 3: not JSON"),
+        (" ", "this label-set file is empty"),
         ({"a": 1}, "got an object; it must be a list of lists"),
         ("3", "got the number 3; it must be a list of lists"),
         ([], "has no label set"),

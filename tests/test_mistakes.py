@@ -17,8 +17,7 @@ from tests.command import PROJECT, TINY, Mistake, command, run
 @pytest.mark.parametrize(
     ("told", "arguments"),
     [
-        ("unknown preset 'digit'; choose from digits, digits-guidance, digits-distilled, mnist5k", "digit"),
-        ("render-scenes, export-pipeline, import-pipeline; did you mean 'digits'?", "digit"),
+        ("unknown preset or command 'digit'; `run_experiments.py --help` lists all; did you mean 'digits'?", "digit"),
         ("--schedule.timesteps is 0; it must be from 2 to 100000", "--schedule.timesteps 0"),
         ("--sweep.guidance-weights is nan; it must be from -1 to 100", "--sweep.guidance-weights nan"),
         ("--sweep.guidance-weights is -2.0", "--sweep.guidance-weights 0 -2"),

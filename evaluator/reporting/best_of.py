@@ -26,6 +26,7 @@ def best_of_section(table: pd.DataFrame, best: "pd.Series[Any]", label_set: str)
         "which is how much better the denoiser predicts the image's noise with its label set than without. Rows "
         "without n keep every image whose lift is above 0. The evaluator that ranks has no part in the choice. A kept "
         "image costs the network evaluations of all n and of their lifts. The gain is the accuracy above that of all "
-        "images of the same groups.",
+        f"images of the same groups. The table has the method of the best row, {best['guidance_method']}; "
+        "`best_of_n.csv` has all methods.",
         markdown(with_intervals(rows)[SHOWN]),
     ]

@@ -301,7 +301,7 @@ def accuracy_of_sizes(path: Path, rows: pd.DataFrame, title: str) -> None:
 
 
 def accuracy_against_coverage(path: Path, rows: pd.DataFrame, title: str) -> None:
-    """Save accuracy against coverage: a curve a method, a point a guidance weight, with 95 % intervals.
+    """Save accuracy against coverage: one curve per method, one point per guidance weight, with 95 % intervals.
 
     The left axes show all of it, the right ones the best corner.
 

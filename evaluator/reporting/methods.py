@@ -11,8 +11,8 @@ from evaluator.tables import escape_markdown, markdown, with_intervals
 
 SCALE_FIGURE = "accuracy_vs_scale.png"
 SCALE_CAPTION = (
-    "Accuracy against effective guidance scale: a curve a method, a point a guidance weight; the band is the 95 % "
-    "interval of plain guidance. A method is better where its curve is above that of plain guidance at the same scale."
+    "Accuracy against effective guidance scale: one curve per method, one point per guidance weight; the band is the "
+    "95 % interval of plain guidance. A method is better where its curve is above plain guidance's at the same scale."
 )
 FALSE_ALARMS = 0.025
 """The share of 95 % intervals that lie above 0 by chance, if there is no difference."""
@@ -77,10 +77,10 @@ def verdict(methods: pd.DataFrame) -> str:
     worse = compared & (methods["at_equal_scale_high"] < 0)
     warned = ~compared & (methods["rows_with_warning"] == methods["rows"])
     unlike = ~compared & ~warned
-    only = "none of those compared does at equal nominal weight alone"
+    only = "no compared method beats it at equal w alone"
     if only_at_weight.any():
         do = "do" if only_at_weight.sum() > 1 else "does"
-        only = f"only at equal nominal weight, {_names(methods, only_at_weight)} {do}"
+        only = f"at equal w alone, {_names(methods, only_at_weight)} {do}"
     sentences = [
         f"At equal effective scale and no more network evaluations, {_names(methods, better)} "
         f"{'beat' if better.sum() > 1 else 'beats'} plain guidance; {only}.",

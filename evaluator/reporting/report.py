@@ -43,7 +43,7 @@ CAPTIONS_OF_SIZES = {
 }
 CAPTIONS_OF_QUALITY = {
     "accuracy_vs_coverage.png": "Accuracy against coverage, the share of real images that have a generated one among "
-    "their nearest: a curve a method, a point a guidance weight, with 95 % intervals. Up and right is better.",
+    "their nearest: one curve per method, one point per guidance weight, with 95 % intervals. Up and right is better.",
 }
 CAPTIONS_OF_METHODS = {
     "accuracy_by_method.png": "Accuracy against guidance weight, and against network evaluations an image, for every "
@@ -328,7 +328,7 @@ def _page(report: Report) -> str:
         "## Accuracy by checkpoint and guidance weight",
         markdown(_readable(results.by_checkpoint)),
         "## Files",
-        f"`{FILE}` (the page to look at the images with, in a browser), `sweep.csv` (a row a cell), "
+        f"`{FILE}` (the page that shows the images, in a browser), `sweep.csv` (a row per cell), "
         "`accuracy_by_checkpoint.csv`, `ranking.csv`, `per_class.csv`, "
         f"`accuracy_by_size.csv`, {'`accuracy_by_epoch.csv` (w = 0), ' if len(report.by_epoch) else ''}"
         f"{'' if quality is None else '`quality.csv`, `best_of_n.csv`, '}"

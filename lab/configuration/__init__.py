@@ -1,4 +1,4 @@
-"""Settings of the generator, one file a room. Importing them does not import torch.
+"""Settings of the generator, one file for each folder of the package. Importing them does not import torch.
 
 checks        ranges, types, names, and whether two sets of settings are the same
 kinds         settings with one class per choice, by the field `kind`

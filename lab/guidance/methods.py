@@ -5,6 +5,7 @@ interval:low=0.1,high=2             a method with settings
 composed:avoid=red cube,avoid=7     a setting that takes a list: repeat it for each value
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, get_origin, get_type_hints
@@ -91,8 +92,9 @@ class NamedMethod:
         low, high = self.method.facts.weights
         beyond = [f"w = {weight:g}" for weight in weights if not low <= weight <= high]
         clamped = self.method.facts.without_clamping and getattr(sampler, "clamp", False)
+        defined = f"of {low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
         problems = [
-            *([f"it is defined for w from {low:g} to {high:g}, not for {', '.join(beyond)}"] if beyond else []),
+            *([f"it is defined for w {defined}, not for {', '.join(beyond)}"] if beyond else []),
             *(["it is exact only without clamping (--sampler.no-clamp)"] if clamped else []),
         ]
         return "; ".join(problems)

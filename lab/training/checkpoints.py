@@ -149,6 +149,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         beside = sorted(other.name for other in path.parent.glob("*.pt"))
         raise LabError(f"{path}: no such checkpoint{nearest(path.name, beside)}")
     content = load_tensors(path, "checkpoint", "restore a copy, or train again")
+    if "config" in content:
+        raise LabError(f"{path}: this file contains an evaluator, not a denoiser; give a checkpoint like epoch0075.pt")
     require_format(path, content.get("format"), FORMAT, listed(content))
     require_keys(path, "checkpoint", content, KEYS)
     require_current_cyclic_cosine(path, content["schedule"])
