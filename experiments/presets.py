@@ -114,7 +114,7 @@ ICLEVR_SMALL = Experiment(
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": ("1,797 real 8x8 digits, no download; 1 to 3 minutes on 2 cores, 0.998 on both files at w = 2", DIGITS),
     "digits-guidance": (
-        "every method of guidance on the checkpoint of digits, with the quality of the images beside accuracy",
+        "every method of guidance on the checkpoint of digits, with the quality of the images; half an hour on 2 cores",
         replace(
             DIGITS,
             name="digits-guidance",
@@ -126,7 +126,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         ),
     ),
     "digits-distilled": (
-        "after digits: its checkpoint distilled into a student that takes w as an input, half the evaluations a step",
+        "after digits: its checkpoint distilled into a student that takes w as an input; 12 minutes on a busy core",
         replace(
             DIGITS,
             name="digits-distilled",
