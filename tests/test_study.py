@@ -1,6 +1,7 @@
 """Several training seeds: the interval over trainings and images, its coverage, and the command."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from numpy.polynomial.hermite_e import hermegauss
 
 from evaluator.judging.intervals import crossed_interval, ratio_interval
 from evaluator.judging.trainings import ROW, CountedCell, accuracy_over_trainings
+from experiments import runs
 from experiments.configuration import Experiment
+from experiments.presets import DIGITS
 from lab.data.datasets import digits
 from lab.errors import LabError
+from lab.machine import devices, processes
 from lab.training.checkpoints import load_checkpoint
 from tests.command import TINY, Mistake, command, new_root, run, table
 from tests.pages import contents_of
@@ -134,6 +138,23 @@ def test_seeds_that_make_no_study_are_refused(seeds: tuple[int, ...], message: s
 
 def test_a_study_takes_no_checkpoints_of_another_experiment(tmp_path: Path, mistake: Mistake) -> None:
     mistake(tmp_path, "--seeds trains denoisers", "digits", "--seeds", "0", "1", "--checkpoints-of", "other")
+
+
+def test_a_cluster_gets_the_cells_of_one_run_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def on_processes(*_: object, **__: object) -> list[object]:
+        done.append("on processes")
+        return []
+
+    monkeypatch.setattr(devices, "chosen_devices", lambda _: ["cuda:0", "cuda:1"])
+    monkeypatch.setattr(processes, "on_processes", on_processes)
+    monkeypatch.setattr(runs, "run", lambda experiment: done.append(experiment.name))
+    list(runs.run_each([DIGITS]))
+    assert done == ["on processes", "digits"]
+    done.clear()
+    list(runs.run_each([replace(DIGITS, sweep=replace(DIGITS.sweep, cluster="tcp://a:1"))]))
+    assert done == ["digits"]
 
 
 @pytest.mark.slow
