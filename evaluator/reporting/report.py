@@ -218,7 +218,7 @@ def _write_figures(folder: Path, report: Report) -> None:
         np.stack([cell.pixels()[:SHOWN].numpy() for cell in rows]),
         [figures.weight_name(cell.settings["guidance_weight"]) for cell in rows],
         names,
-        f"{title}, {method} guidance: a weight a row, the same noise down a column",
+        f"{title}, {method} guidance: one row per weight, the same noise down a column",
     )
     of_best = f"{title}, {method} guidance, w = {best['guidance_weight']:g}"
     write_contact_sheets(folder, of_best, contact_sheets(results))
@@ -271,7 +271,7 @@ def _write_figures(folder: Path, report: Report) -> None:
                 for cell in results.best_of_methods
             ],
             names,
-            f"{title}: a method a row at its best weight, the same noise down a column",
+            f"{title}: each method at its best weight, the same noise down a column",
         )
     if (compared := results.at_equal_scale) is not None:
         accuracy_against_scale(folder / SCALE_FIGURE, compared, results.ranked_by, f"{title}, {results.ranked_by}.json")
