@@ -15,6 +15,7 @@ from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS
 from lab.diffusion.samplers import SAMPLERS
 from lab.guidance.method import guided_by
 from lab.guidance.methods import METHODS
+from lab.sweep.fit import reads_classes_alone
 from lab.text import printable
 
 REPORT = "evaluator.reporting.page"
@@ -76,7 +77,7 @@ def contents(session: Session, source: Path) -> Mapping[str, Any]:
             {"name": name, "settings": _settings(method), "given": "by=judge" if guided_by(method()) else ""}
             for name, method in METHODS.items()
             if method.facts.for_students == session.is_student
-            and not (method.facts.noises_conditions and session.has_binary_conditions)
+            and not (method.facts.noises_conditions and reads_classes_alone(checkpoint.denoiser))
             and (session.has_weaker or not method.facts.needs_weaker)
             and (session.evaluator is not None or not guided_by(method()))
         ],

@@ -101,11 +101,6 @@ class Session:
         return denoiser.conditional and 0 in denoiser.label_set_sizes and not untaught
 
     @property
-    def has_binary_conditions(self) -> bool:
-        """Whether the network only reads which classes a condition has."""
-        return bool(getattr(self.checkpoint.denoiser, "binary_conditions", False))
-
-    @property
     def most_classes(self) -> int:
         """The largest size of a label set; 0 if the network has no condition."""
         denoiser = self.checkpoint.denoiser

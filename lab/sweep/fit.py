@@ -89,10 +89,15 @@ def require_known_conditions(
                 )
 
 
+def reads_classes_alone(denoiser: DenoiserConfig) -> bool:
+    """Return whether the denoiser takes only conditions of 0 and 1, and reads which classes they have."""
+    return bool(getattr(denoiser, "binary_conditions", False))
+
+
 def require_conditions_of_any_numbers(denoiser: DenoiserConfig, methods: Sequence[NamedMethod]) -> None:
     """Raise LabError if a method adds noise to conditions and the denoiser takes only those of 0 and 1."""
     for named in methods:
-        if named.method.facts.noises_conditions and getattr(denoiser, "binary_conditions", False):
+        if named.method.facts.noises_conditions and reads_classes_alone(denoiser):
             raise LabError(
                 f"--guidance.method {named.name} adds noise to the condition, and this network only reads which "
                 f"classes it has; choose another method"
