@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from evaluator.judging.equal_scale import FileRows, can_compare, equal_scale, paired_difference, shares
-from evaluator.reporting.methods import verdict
+from evaluator.reporting.methods import straightness, verdict
 from tests.command import TINY, new_root, run, table
 
 IMAGES = 200
@@ -90,6 +90,24 @@ def test_the_interval_of_a_ratio_has_the_labels_below() -> None:
     interval = paired_difference(difference, asked, draws)
     assert interval.value == 3 / 8
     assert (interval.low, interval.high) == pytest.approx((-0.95, 0.95))
+
+
+def test_the_bend_of_plain_guidances_curve_is_that_of_its_inner_guided_rows() -> None:
+    # 0.7 at a scale of 2, a third of the way between 0.5 and 0.9; the row at a scale of 1 does not guide.
+    rows: list[Row] = [*PLAIN, ("plain", -0.5, 0.5, 20, [*range(60)]), ("other", 1.0, 2.0, 20, [*range(140)])]
+    bend = equal_scale([file_rows(rows), file_rows(rows)]).bend
+    assert bend.value == pytest.approx(0.7 - (0.5 * 2 / 3 + 0.9 / 3))
+    # 40 images in 200 differ by 1 - 1/3 and 40 by -1/3, in either file.
+    deviation = np.sqrt((40 * (2 / 3) ** 2 + 40 * (1 / 3) ** 2) / 200 - bend.value**2) / np.sqrt(2 * IMAGES)
+    assert (bend.high - bend.low) / 2 == pytest.approx(1.96 * deviation, rel=0.1)
+    assert straightness(bend)[0].count("+0.067") == 1
+    assert "+0.017: a difference" in straightness(bend)[0]
+
+
+def test_a_curve_of_two_rows_has_no_bend() -> None:
+    bend = equal_scale([file_rows([*PLAIN[:2], ("other", 1.0, 2.0, 20, [*range(140)])])]).bend
+    assert np.isnan(bend.value)
+    assert straightness(bend) == []
 
 
 def by_method(*files: FileRows) -> pd.DataFrame:

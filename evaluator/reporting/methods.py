@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from evaluator.judging.equal_scale import PLAIN, EqualScale
+from evaluator.judging.intervals import Interval
 from evaluator.reporting.canvas import saved_figure
 from evaluator.reporting.figures import entitle, look
 from evaluator.tables import escape_markdown, markdown, with_intervals
@@ -54,7 +56,7 @@ def section(compared: EqualScale, label_set: str) -> list[str]:
     rows = compared.rows[compared.rows["label_set"] == label_set].drop(columns=["label_set", "guidance_settings"])
     return [
         "## Methods at equal effective scale",
-        f"{verdict(compared.methods)} {_single_rows(compared.rows)}",
+        " ".join((verdict(compared.methods), *straightness(compared.bend), _single_rows(compared.rows))),
         "The effective guidance scale of a row is measured while it is sampled: the projection of (guided - "
         "unconditional) on (conditional - unconditional), whose mean over steps and images is exactly 1 + w for plain "
         "guidance. It is missing if a method guides along another direction. At equal scale, plain guidance's curve is "
@@ -93,6 +95,18 @@ def verdict(methods: pd.DataFrame) -> str:
           if warned.any() else []),
     ]  # fmt: skip
     return " ".join(sentences)
+
+
+def straightness(bend: Interval) -> list[str]:
+    """Say how far accuracy between plain guidance's weights may lie from the straight line, if that was measured."""
+    if np.isnan(bend.value):
+        return []
+    return [
+        f"How straight that curve is: left out one at a time, plain guidance's own rows have {bend.value:+.3f} "
+        f"({bend.low:+.3f} to {bend.high:+.3f}) against the line between their neighbours. Between weights half as far "
+        f"apart, as they were swept, expect a quarter of it, {bend.value / 4:+.3f}: a difference no larger than this is "
+        f"one of the line."
+    ]
 
 
 def _names(methods: pd.DataFrame, chosen: pd.Series) -> str:
