@@ -134,7 +134,10 @@ ICLEVR_SMALL = Experiment(
 
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "digits": ("1,797 real 8x8 digits, no download; 1 to 3 minutes on 2 cores, 0.998 on both files at w = 2", DIGITS),
-    "digits-quick": ("TODO", DIGITS_QUICK),
+    "digits-quick": (
+        "the same digits, for an answer soon: 12 epochs of a smaller network; a minute on 2 cores, 0.990 and 0.995 at w = 2",
+        DIGITS_QUICK,
+    ),
     "digits-guidance": (
         "every method of guidance on the checkpoint of digits, with the quality of the images; half an hour on 2 cores",
         replace(

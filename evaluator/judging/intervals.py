@@ -14,7 +14,7 @@ they return 1 to 1, and for 499 a higher lower end than Wilson's interval for 50
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 Z = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
@@ -96,7 +96,7 @@ def crossed_interval(correct: np.ndarray, asked: np.ndarray) -> Interval:
         return Interval(value, *wilson_interval(value, float(images)))
     effective = min(trainings * asked.sum(), value * (1 - value) / (mean_square / (trainings * images)))
     freedom = mean_square**2 / float((squares**2 / degrees).sum())
-    return Interval(value, *wilson_interval(value, effective, float(t.ppf(0.975, freedom))))
+    return Interval(value, *wilson_interval(value, effective, float(stdtrit(freedom, 0.975))))
 
 
 def shuffled_interval(correct: np.ndarray, asked: np.ndarray, weights: np.ndarray) -> Interval:

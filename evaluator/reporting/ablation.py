@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from evaluator.reporting.canvas import saved_figure
 from evaluator.reporting.drawing import MaxNLocator
@@ -37,7 +37,7 @@ Accuracies = Mapping[str, Sequence[pd.DataFrame]]
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the mean of at least two values and the ends of its Student 95 % interval."""
     mean, deviation, count = np.mean(values), np.std(values, ddof=1), len(values)
-    half = t.ppf(0.975, count - 1) * deviation / np.sqrt(count)
+    half = stdtrit(count - 1, 0.975) * deviation / np.sqrt(count)
     return float(mean), float(mean - half), float(mean + half)
 
 

@@ -9,8 +9,8 @@ kellerjordan.github.io/posts/muon). The factor makes a step as long as AdamW's, 
 2025, arXiv:2502.16982). A convolution is the matrix of its output channels against all that each of them sees; a
 transposed convolution, that of its input channels against all that each of them adds to.
 
-The iteration X <- P X, with P = a + b X X^T + c (X X^T)^2, is computed on X X^T <- P X X^T P alone, which has as many
-columns as rows. A convolution of 3x3 has nine times as many, and is multiplied twice instead of ten times.
+A matrix X of far more columns than rows, like a convolution of 3x3, is iterated as a product L X of which only L
+changes: (L X) (L X)^T = L (X X^T) L^T, so that X itself is multiplied twice instead of ten times.
 
 torch.optim.Muon is the same for matrices alone, in bfloat16, which a CPU without units for it multiplies several times
 slower than float32; a test holds the two against each other.
@@ -34,14 +34,12 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     x = matrix / (matrix.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x
-    gram = x @ x.mT
-    product = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    wide = x.shape[1] > 2 * x.shape[0]
+    left, inner = (torch.eye(len(x), dtype=x.dtype, device=x.device), x @ x.mT) if wide else (x, None)
     for _ in range(ITERATIONS):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        factor.diagonal().add_(a)
-        product = factor @ product
-        gram = factor @ gram @ factor
-    directions: Tensor = product @ x
+        gram = left @ (left.mT if inner is None else inner @ left.mT)
+        left = torch.addmm(left, torch.addmm(gram, gram, gram, beta=b, alpha=c), left, beta=a)
+    directions: Tensor = left @ x if wide else left
     return directions.mT if tall else directions
 
 
