@@ -101,7 +101,7 @@ def test_the_bend_of_plain_guidances_curve_is_that_of_its_inner_guided_rows() ->
     deviation = np.sqrt((40 * (2 / 3) ** 2 + 40 * (1 / 3) ** 2) / 200 - bend.value**2) / np.sqrt(2 * IMAGES)
     assert (bend.high - bend.low) / 2 == pytest.approx(1.96 * deviation, rel=0.1)
     assert straightness(bend)[0].count("+0.067") == 1
-    assert "+0.017: a difference" in straightness(bend)[0]
+    assert "+0.017: a gain" in straightness(bend)[0]
 
 
 def test_a_curve_of_two_rows_has_no_bend() -> None:

@@ -102,10 +102,10 @@ def straightness(bend: Interval) -> list[str]:
     if np.isnan(bend.value):
         return []
     return [
-        f"How straight that curve is: left out one at a time, plain guidance's own rows have {bend.value:+.3f} "
-        f"({bend.low:+.3f} to {bend.high:+.3f}) against the line between their neighbours. Between weights half as far "
-        f"apart, as they were swept, expect a quarter of it, {bend.value / 4:+.3f}: a difference no larger than this is "
-        f"one of the line."
+        f"Left out one at a time, plain guidance's own guided rows have {bend.value:+.3f} ({bend.low:+.3f} to "
+        f"{bend.high:+.3f}) against the straight line between their neighbours. A line between neighbouring weights is "
+        f"half as long and misses about a quarter of that, {bend.value / 4:+.3f}: a gain of this size may come from the "
+        f"straight line."
     ]
 
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from lab.configuration.networks import ContextUnetConfig
 from lab.errors import LabError
 from lab.networks.class_words import ClassWords
+from lab.networks.group_norm import GroupNorm
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "group": lambda channels: nn.GroupNorm(8, channels),
+    "group": GroupNorm,
     "batch": nn.BatchNorm2d,
 }
 CHANNELS_PER_HEAD = 32
@@ -120,7 +121,7 @@ class Attention(nn.Module):
         super().__init__()
         self.positions = nn.Parameter(torch.zeros(side * side, channels))
         self.heads = channels // math.gcd(channels, CHANNELS_PER_HEAD)
-        self.norm = nn.GroupNorm(8, channels)
+        self.norm = GroupNorm(channels)
         self.places = nn.Linear(channels, 3 * channels)
         self.classes = classes
         self.objects = None if classes is None else nn.Parameter(torch.randn(classes.count, 2 * channels))
@@ -173,7 +174,7 @@ class VectorBottleneck(nn.Module):
         unpool = side // (side // pool)
         self.to_vector = nn.Sequential(nn.AvgPool2d(pool), ACTIVATIONS[config.activation]())
         self.to_map = nn.Sequential(
-            nn.ConvTranspose2d(channels, channels, unpool, unpool), nn.GroupNorm(8, channels), nn.ReLU()
+            nn.ConvTranspose2d(channels, channels, unpool, unpool), GroupNorm(channels), nn.ReLU()
         )
 
     def forward(self, features: Tensor, embedded: Tensor | None) -> Tensor:

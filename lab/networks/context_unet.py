@@ -17,6 +17,7 @@ from lab.configuration.networks import ContextUnetConfig
 from lab.errors import LabError
 from lab.networks.blocks import Attention, ModulatedBlock, ResidualBlock, Up, VectorBottleneck, embedding
 from lab.networks.class_words import ClassWords
+from lab.networks.group_norm import GroupNorm
 from lab.types import ClassNames, Conditions, Images, Timesteps
 
 TIME_FEATURES = 32
@@ -100,7 +101,7 @@ class ContextUnet(nn.Module):
             )
         self.out = nn.Sequential(
             nn.Conv2d(2 * full, full, 3, padding=1),
-            nn.GroupNorm(8, full),
+            GroupNorm(full),
             nn.ReLU(),
             nn.Conv2d(full, channels, 3, padding=1),
         )
