@@ -104,8 +104,8 @@ def straightness(bend: Interval) -> list[str]:
     return [
         f"Left out one at a time, plain guidance's own guided rows have {bend.value:+.3f} ({bend.low:+.3f} to "
         f"{bend.high:+.3f}) against the straight line between their neighbours. A line between neighbouring weights is "
-        f"half as long and misses about a quarter of that, {bend.value / 4:+.3f}: a gain of this size may come from the "
-        f"straight line."
+        f"half as long and misses about a quarter of that, {bend.value / 4:+.3f}: a gain of this size may come from "
+        f"the straight line."
     ]
 
 
