@@ -101,7 +101,14 @@ def test_the_bend_of_plain_guidances_curve_is_that_of_its_inner_guided_rows() ->
     deviation = np.sqrt((40 * (2 / 3) ** 2 + 40 * (1 / 3) ** 2) / 200 - bend.value**2) / np.sqrt(2 * IMAGES)
     assert (bend.high - bend.low) / 2 == pytest.approx(1.96 * deviation, rel=0.1)
     assert straightness(bend)[0].count("+0.067") == 1
-    assert "+0.017: a gain" in straightness(bend)[0]
+    assert "0.017: a gain" in straightness(bend)[0]
+
+
+def test_a_curve_that_bends_the_other_way_warns_of_no_gain() -> None:
+    rows: list[Row] = [("plain", w, w + 1, 20, [*range(right)]) for w, right in ((0.0, 100), (1.0, 110), (2.0, 180))]
+    (sentence,) = straightness(equal_scale([file_rows([*rows, ("other", 1.0, 2.0, 20, [*range(140)])])]).bend)
+    assert "-0.150" in sentence
+    assert sentence.endswith("So no gain is known to come from the straight line.")
 
 
 def test_a_curve_of_two_rows_has_no_bend() -> None:

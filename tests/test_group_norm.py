@@ -39,9 +39,10 @@ def test_it_is_torchs_own_up_to_rounding(channels: int, memory_format: torch.mem
 
 
 @pytest.mark.parametrize("channels", [16, FEW_CHANNELS, FEW_CHANNELS + 16])
-def test_the_output_stays_in_channels_last(channels: int) -> None:
-    features = torch.randn(2, channels, 4, 4).contiguous(memory_format=torch.channels_last)
-    assert GroupNorm(channels)(features).is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_the_memory_format_stays(channels: int, memory_format: torch.memory_format) -> None:
+    features = torch.randn(2, channels, 4, 4).contiguous(memory_format=memory_format)
+    assert GroupNorm(channels)(features).is_contiguous(memory_format=memory_format)
 
 
 def test_features_without_a_map_are_normalised_too() -> None:

@@ -51,8 +51,8 @@ class EqualScale:
         rows: the rows of `equal_scale.csv`: a row for every label-set file, method and weight, plain guidance's first.
         methods: the rows of `methods.csv`: a row for every method but plain guidance.
         bend: by how much accuracy at plain guidance's guided rows lies above the straight line between their two
-            neighbours; the rows at the ends have none. Where gaps are half as wide, as between neighbours, it is about
-            a quarter of that.
+            neighbours; the rows at the ends have none. Where weights are evenly spaced, a line between neighbours
+            misses at most about a quarter of that.
     """
 
     rows: pd.DataFrame

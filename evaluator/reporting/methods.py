@@ -98,14 +98,18 @@ def verdict(methods: pd.DataFrame) -> str:
 
 
 def straightness(bend: Interval) -> list[str]:
-    """Say how far accuracy between plain guidance's weights may lie from the straight line, if that was measured."""
+    """Say how far the straight lines of plain guidance's curve may lie below it, if that was measured."""
     if np.isnan(bend.value):
         return []
+    measured = (
+        f"Against the straight line between its two neighbours, each inner row of plain guidance has {bend.value:+.3f} "
+        f"({bend.low:+.3f} to {bend.high:+.3f}) on average."
+    )
+    if bend.low <= 0:
+        return [f"{measured} So no gain is known to come from the straight line."]
     return [
-        f"Left out one at a time, plain guidance's own guided rows have {bend.value:+.3f} ({bend.low:+.3f} to "
-        f"{bend.high:+.3f}) against the straight line between their neighbours. A line between neighbouring weights is "
-        f"half as long and misses about a quarter of that, {bend.value / 4:+.3f}: a gain of this size may come from "
-        f"the straight line."
+        f"{measured} At evenly spaced weights, the line between neighbouring weights lies up to about a quarter of "
+        f"that too low, {bend.value / 4:.3f}: a gain of this size may come from the line."
     ]
 
 

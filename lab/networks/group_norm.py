@@ -1,7 +1,7 @@
 """GroupNorm of 8 groups, in the memory format in which a CPU computes it sooner.
 
-Networks are in channels_last, in which torch's GroupNorm takes twice as long on a CPU where a group has few channels;
-LOG.md, 2026-12-01, has the measurements.
+Networks are in channels_last, in which torch's GroupNorm takes twice as long on a CPU where a group has few channels.
+LOG.md, 2026-12-01, has the measurements, of float32 on a CPU with AVX2.
 """
 
 import torch
@@ -23,6 +23,7 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, ...) to the same shape and memory format."""
-        if features.is_cpu and features.dim() == 4 and self.num_channels <= FEW_CHANNELS:
+        few = features.is_cpu and features.dim() == 4 and self.num_channels <= FEW_CHANNELS
+        if few and not features.is_contiguous():
             return super().forward(features.contiguous()).contiguous(memory_format=torch.channels_last)
         return super().forward(features)

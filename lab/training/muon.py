@@ -9,8 +9,8 @@ kellerjordan.github.io/posts/muon). The factor makes a step as long as AdamW's, 
 2025, arXiv:2502.16982). A convolution is the matrix of its output channels against all that each of them sees; a
 transposed convolution, that of its input channels against all that each of them adds to.
 
-A matrix X of far more columns than rows, like a convolution of 3x3, is iterated as a product L X of which only L
-changes: (L X) (L X)^T = L (X X^T) L^T, so that X itself is multiplied twice instead of ten times.
+A matrix X of more than twice as many columns as rows, like a convolution of 3x3, is iterated as a product L X of which
+only L changes: (L X) (L X)^T = L (X X^T) L^T, so that X itself is multiplied twice instead of ten times.
 
 torch.optim.Muon is the same for matrices alone, in bfloat16, which a CPU without units for it multiplies several times
 slower than float32; a test holds the two against each other.
