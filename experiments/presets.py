@@ -167,7 +167,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         MNIST5K,
     ),
     "mnist5k-quick": (
-        "the same digits in patches of 7x7 pixels, for a quick answer; 0.97 at w = 2 after 3 minutes of training on one core",
+        "the same digits in patches of 7x7 pixels, a short training; 0.97 at w = 2 after 3 minutes of it on one core",
         MNIST5K_QUICK,
     ),
     "mnist": (
