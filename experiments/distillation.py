@@ -46,10 +46,16 @@ def of_student(experiment: Experiment) -> Experiment:
 
     if (teacher := teacher_of(experiment)) is None:
         return experiment
-    student = student_of(teacher, experiment.distillation.guidance_weights)
+    distillation = experiment.distillation
+    others = set(experiment.guidance.method) - {"distilled"}
+    if student_weights(teacher.denoiser) is not None and others:
+        raise LabError(
+            f"the teacher, {distillation.teacher}, is a student itself, which only --guidance.method distilled samples "
+            f"from; give this method alone"
+        )
+    student = student_of(teacher, distillation.guidance_weights, distillation.sampling_steps)
     print(
-        f"the network and noise schedule are of {experiment.distillation.teacher}; --denoiser and --schedule options "
-        f"are not used",
+        f"the network and noise schedule are of {distillation.teacher}; --denoiser and --schedule options are not used",
         file=sys.stderr,
     )
     require_steps(experiment.sampler.sampling_steps, teacher.schedule.timesteps)
@@ -64,7 +70,7 @@ def require_guidance_of_students(experiment: Experiment, methods: list[NamedMeth
     of_student = [named for named in methods if named.method.facts.for_students]
     sampled_from_denoiser = methods if student_weights(denoiser) is None or not of_student else of_student
     for named in sampled_from_denoiser:
-        require_student_fit(denoiser, named, weights)
+        require_student_fit(denoiser, named, weights, experiment.sampler)
     for named in methods:
         if of_student and named.method.facts.needs_weaker and experiment.weak_checkpoint is None:
             raise LabError(

@@ -137,7 +137,7 @@ def sample_pictures(sampling: Sampling) -> None:
     name, label_sets = _label_sets(sampling, checkpoint)
     schedule, vocabulary = noise_schedule(checkpoint.schedule), checkpoint.vocabulary
     require_fit(sampling.sampler, [named], schedule, vocabulary)
-    require_student_fit(checkpoint.denoiser, named, [sampling.guidance_weight])
+    require_student_fit(checkpoint.denoiser, named, [sampling.guidance_weight], sampling.sampler)
     require_new_folder(sampling.out)
     problems = guidance_problems(
         checkpoint.denoiser,

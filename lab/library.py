@@ -163,7 +163,7 @@ def sample_moments(
     require_fit(sampler, methods, schedule, vocabulary)
     require_conditions_of_any_numbers(checkpoint.denoiser, methods)
     for each in methods:
-        require_student_fit(checkpoint.denoiser, each, [guidance_weight])
+        require_student_fit(checkpoint.denoiser, each, [guidance_weight], sampler)
     network = checkpoint.noise_predictor(computation)
     if named is not None and named.method.facts.needs_weaker != (weaker is not None):
         raise LabError(

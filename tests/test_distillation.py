@@ -245,7 +245,7 @@ def test_a_student_may_take_as_many_steps_as_its_teacher_has_timesteps(tmp_path:
 def test_what_cannot_be_distilled_is_refused() -> None:
     teacher = a_teacher()
     student = Trainer(distilled_recipe(teacher), IMAGES).checkpoint()
-    with pytest.raises(LabError, match="the teacher is a distilled_unet; distillation needs a context_unet"):
+    with pytest.raises(LabError, match="the teacher is a student; give --distillation.sampling-steps"):
         student_of(student)
     with pytest.raises(LabError, match="the teacher is a unet2d"):
         student_of(replace(teacher, denoiser=UNet2DConfig()))

@@ -9,8 +9,8 @@ from typing import Any
 from evaluator.reporting.page.document import asset, json_in_html, one_script, policy, rendered
 from experiments.play.image_request import MOST_STEPS
 from experiments.play.session import Session
-from lab.configuration.diffusion import DPMSolverConfig
-from lab.configuration.networks import student_weights
+from lab.configuration.diffusion import DDIMConfig, DPMSolverConfig
+from lab.configuration.networks import student_steps, student_weights
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS
 from lab.diffusion.samplers import SAMPLERS
 from lab.guidance.method import guided_by
@@ -65,6 +65,7 @@ def contents(session: Session, source: Path) -> Mapping[str, Any]:
     channels, height, width = checkpoint.image_shape
     samplers = [kind for kind in SAMPLERS if kind not in DIFFUSERS_SAMPLERS or find_spec("diffusers")]
     most_steps = min(MOST_STEPS, checkpoint.schedule.timesteps)
+    learned_steps = student_steps(checkpoint.denoiser)
     return {
         "source": printable(str(source)),
         "computing": f"computing on {computation.device} in {computation.precision}",
@@ -93,8 +94,8 @@ def contents(session: Session, source: Path) -> Mapping[str, Any]:
         "most_steps": most_steps,
         "first": {
             "guidance_weight": _first_weight(session),
-            "sampler": DPMSolverConfig().kind,
-            "sampling_steps": min(FIRST_STEPS, most_steps),
+            "sampler": DDIMConfig().kind if learned_steps else DPMSolverConfig().kind,
+            "sampling_steps": learned_steps or min(FIRST_STEPS, most_steps),
         },
     }
 

@@ -110,7 +110,7 @@ class Session:
         """Raise LabError unless the sampler, the method of guidance and the checkpoint go together."""
         require_fit(wanted.sampler, [wanted.guidance], self._schedule, self.checkpoint.vocabulary)
         require_conditions_of_any_numbers(self.checkpoint.denoiser, [wanted.guidance])
-        require_student_fit(self.checkpoint.denoiser, wanted.guidance, [wanted.guidance_weight])
+        require_student_fit(self.checkpoint.denoiser, wanted.guidance, [wanted.guidance_weight], wanted.sampler)
         if guided_by(wanted.guidance.method) == "guide" or (guided_by(wanted.guidance.method) and not self.evaluator):
             raise LabError("`play` guides by its evaluator alone; set by=judge, and give it one")
         if wanted.guidance.method.facts.needs_weaker and not self.has_weaker:

@@ -133,14 +133,17 @@ class DistilledUnetConfig(ContextUnetConfig):
 
     Args:
         guidance_weights: the lowest and the highest w that it learns.
+        sampling_steps: the number of DDIM steps that it learns to sample in; 0 for any.
     """
 
     kind: Literal["distilled_unet"] = "distilled_unet"  # type: ignore[assignment]  # each class has its own kind
     guidance_weights: tuple[float, float] = (0.0, 4.0)
+    sampling_steps: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_student_range(self.guidance_weights)
+        require_range("distillation.sampling_steps", self.sampling_steps, 0)
 
 
 def require_student_range(guidance_weights: tuple[float, float]) -> None:
@@ -159,6 +162,11 @@ def student_weights(denoiser: DenoiserConfig) -> tuple[float, float] | None:
     """Return the lowest and the highest w of a network that takes w as an input, or None for any other."""
     weights: tuple[float, float] | None = getattr(denoiser, "guidance_weights", None)
     return weights
+
+
+def student_steps(denoiser: DenoiserConfig) -> int:
+    """Return the number of DDIM steps that a student learned to sample in, or 0 for any number and any network."""
+    return denoiser.sampling_steps if isinstance(denoiser, DistilledUnetConfig) else 0
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from lab.configuration.diffusion import SamplerConfig
-from lab.configuration.networks import ANY_SIZE, DenoiserConfig, student_weights
+from lab.configuration.diffusion import DDIMConfig, SamplerConfig
+from lab.configuration.networks import ANY_SIZE, DenoiserConfig, student_steps, student_weights
 from lab.data.labels import ClassVocabulary, LabelSet
 from lab.diffusion.denoising import timestep_grid
 from lab.diffusion.diffusers_samplers import DIFFUSERS_SAMPLERS, scheduler
@@ -104,8 +104,13 @@ def require_conditions_of_any_numbers(denoiser: DenoiserConfig, methods: Sequenc
             )
 
 
-def require_student_fit(denoiser: DenoiserConfig, named: NamedMethod, weights: Sequence[float]) -> None:
-    """Raise LabError unless a method for students has a student, another method another network, and w is in range."""
+def require_student_fit(
+    denoiser: DenoiserConfig, named: NamedMethod, weights: Sequence[float], sampler: SamplerConfig
+) -> None:
+    """Raise LabError unless a method for students has a student, and another method another network.
+
+    The student must have learned every w, and the sampler's steps if it learned a number of them.
+    """
     taken = student_weights(denoiser)
     if not named.method.facts.for_students:
         if taken is not None:
@@ -123,6 +128,12 @@ def require_student_fit(denoiser: DenoiserConfig, named: NamedMethod, weights: S
     if beyond := [weight for weight in weights if not low <= weight <= high]:
         raise LabError(
             f"w = {beyond[0]:g} is outside the range that the student learned; choose from {low:g} to {high:g}"
+        )
+    steps = student_steps(denoiser)
+    if steps and not (isinstance(sampler, DDIMConfig) and sampler.sampling_steps == steps and sampler.eta == 0):
+        raise LabError(
+            f"this student learned to sample in DDIM's {steps} steps; use --sampler.kind ddim "
+            f"--sampler.sampling-steps {steps}, without --sampler.eta"
         )
 
 

@@ -207,6 +207,7 @@ class Trainer:
         compute_over_ranks(self.denoiser, self.ranks)
         self.optimizers = OPTIMIZERS[self.config.optimizer](self.denoiser, self.config)
         self.schedule = noise_schedule(recipe.schedule)
+        self.timesteps = torch.arange(self.schedule.timesteps) if self.teacher is None else self.teacher.timesteps
         self.dataset = dataset
         self.step = 0
         self.log = EpochLog()
@@ -295,7 +296,7 @@ class Trainer:
         if self.config.mirror:
             x_0 = mirrored_at_random(x_0, generator)
         noise = self.schedule.noise(x_0.shape, generator)
-        timesteps = torch.randint(self.schedule.timesteps, (len(chosen),), generator=generator)
+        timesteps = self.timesteps[torch.randint(len(self.timesteps), (len(chosen),), generator=generator)]
         conditions = drop_context(self.dataset.conditions[chosen], self.config.context_dropout, generator)
         if self.teacher is not None:
             conditions = self.teacher.with_drawn_weights(conditions, generator)
