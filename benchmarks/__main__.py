@@ -18,7 +18,8 @@ from benchmarks.side_by_side import Row, side_by_side
 from benchmarks.time_to_accuracy import DATASETS, judged, until_reached
 from benchmarks.time_to_accuracy import this_lab as this_lab_on_images
 from evaluator.tables import write_csv
-from experiments.presets import DIGITS, ICLEVR_COURSEWORK
+from experiments.presets import DIGITS, ICLEVR_COURSEWORK, MNIST5K_QUICK
+from lab.configuration.diffusion import DDIMConfig
 from lab.configuration.networks import ContextUnetConfig, DenoiserConfig
 from lab.machine.precision import chosen_precision
 
@@ -49,6 +50,24 @@ def contestants(denoiser: DenoiserConfig, plain: DenoiserConfig, side: int, batc
         diffusers_unet(recipe.parameters, side, DDIMScheduler(num_train_timesteps=400), 50),
         denoising_diffusion(recipe.parameters, side),
     ]
+
+
+def students(denoiser: DenoiserConfig, side: int, batch_size: int) -> list[Contestant]:
+    """Return diffusers' DDIM in 50 steps and, of the same size, this lab's network in 50 and few and its students."""
+    precision = chosen_precision("auto", CPU, denoiser.width)
+    lab = [
+        this_lab(
+            f"this lab, {'a student, ' * distilled}{precision}, {steps} steps",
+            denoiser,
+            DDIMConfig(sampling_steps=steps),
+            side,
+            batch_size,
+            precision,
+            distilled,
+        )
+        for distilled, steps in [(False, 50), (False, 8), *[(True, steps) for steps in (8, 4, 2, 1)]]
+    ]
+    return [diffusers_unet(lab[0].parameters, side, DDIMScheduler(num_train_timesteps=400), 50), *lab]
 
 
 def seconds_to_accuracy(name: str, wanted: float) -> Row:
@@ -96,6 +115,14 @@ def main(path: Path) -> None:
             side=8,
             batch_size=64,
             rounds=5,
+        ),
+        *side_by_side(
+            f"28x28, {MNIST5K_QUICK.name}",
+            students(MNIST5K_QUICK.denoiser, 28, 16),
+            reference=0,
+            side=28,
+            batch_size=16,
+            rounds=3,
         ),
         *[
             row

@@ -22,11 +22,13 @@ from lab.diffusion.objectives import AsNoisePredictor
 from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import noise_schedule
 from lab.guidance.classifier_free import ClassifierFreeGuidance
+from lab.guidance.distilled import DistilledGuidance
 from lab.machine.computation import Computation
 from lab.machine.precision import InPrecision
 from lab.networks.registry import build_denoiser
+from lab.training.distillation import distilled_recipe
 from lab.training.recipe import Recipe
-from lab.training.trainer import Trainer
+from lab.training.trainer import Trainer, untrained_network
 
 CLASSES = len(DIGITS)
 WEIGHT = 2.0
@@ -58,16 +60,26 @@ def count(network: nn.Module) -> int:
 
 
 def this_lab(
-    name: str, denoiser: DenoiserConfig, sampler: SamplerChoice, side: int, batch_size: int, precision: str
+    name: str,
+    denoiser: DenoiserConfig,
+    sampler: SamplerChoice,
+    side: int,
+    batch_size: int,
+    precision: str,
+    distilled: bool = False,
 ) -> Contestant:
-    """Return this lab with the given network and sampler."""
+    """Return this lab with the given network, or a student of it that learned the sampler's steps."""
     schedule_config = CosineScheduleConfig()
     schedule = noise_schedule(schedule_config)
-    network = build_denoiser(denoiser, (1, side, side), DIGITS.names, schedule_config, 0)
     pixels = torch.randint(256, (50 * batch_size, 1, side, side), dtype=torch.uint8)
     images = one_label_images(pixels, torch.arange(len(pixels)) % CLASSES, DIGITS)
     config = TrainingConfig(epochs=10_000, batch_size=batch_size)
     recipe, computation = Recipe(denoiser, schedule_config, config), Computation(precision=precision)
+    if distilled:
+        recipe = distilled_recipe(
+            Trainer(recipe, images).checkpoint(), training=config, sampling_steps=sampler.sampling_steps
+        )
+    network = untrained_network(recipe, images)
     steps = Trainer(recipe, images, computation, network).steps()
 
     def take_steps(classes: Tensor, count: int) -> Tensor:
@@ -75,8 +87,8 @@ def this_lab(
         predictor = AsNoisePredictor(InPrecision(network, precision), denoiser.prediction, schedule)
         noise = NoiseSource([(0, image) for image in range(len(classes))], (1, side, side))
         conditions = torch.eye(CLASSES)[classes]
-        guidance = ClassifierFreeGuidance(predictor, WEIGHT)
-        images = sample(guidance, schedule, replace(sampler, sampling_steps=count), conditions, noise)
+        guided = (DistilledGuidance if distilled else ClassifierFreeGuidance)(predictor, WEIGHT)
+        images = sample(guided, schedule, replace(sampler, sampling_steps=count), conditions, noise)
         network.train()
         return images
 

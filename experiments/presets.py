@@ -170,6 +170,21 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         "the same digits in patches of 7x7 pixels, a short training; 0.97 at w = 2 after 3 minutes of it on one core",
         MNIST5K_QUICK,
     ),
+    "mnist5k-distilled": (
+        "after mnist5k-quick: its checkpoint distilled into a student that takes w as an input",
+        replace(
+            MNIST5K_QUICK,
+            name="mnist5k-distilled",
+            distillation=DistillationConfig(teacher=Path("checkpoints/mnist5k-quick/epoch0014.pt")),
+            second_evaluator=SecondEvaluatorConfig(share=0.4),
+            training=replace(
+                MNIST5K_QUICK.training, epochs=20, learning_rate=1e-3, context_dropout=0.0, ema_decay=0.99
+            ),
+            sampler=DDIMConfig(sampling_steps=8),
+            guidance=GuidanceConfig(("plain", "distilled")),
+            sweep=SweepConfig(guidance_weights=(0.0, 0.5, 1.0, 2.0, 4.0), seeds=5),
+        ),
+    ),
     "mnist": (
         "60,000 real 28x28 digits, downloaded; not run; training takes an hour on 2 cores with bf16 units",
         MNIST,
