@@ -250,8 +250,8 @@ def test_choices_that_do_not_go_together_are_refused(options: dict[str, Any], to
         ContextUnetConfig(**options)
 
 
-def test_a_patch_asks_for_a_larger_divisor() -> None:
-    with pytest.raises(LabError, match="28x28 images; use a square side divisible by 4 x --denoiser.patch 2"):
+def test_a_patch_that_does_not_divide_the_images_is_refused_with_those_that_do() -> None:
+    with pytest.raises(LabError, match="--denoiser.patch is 2, .* of 28x28 images; choose from 1, 7$"):
         small(STRONG, side=28)
 
 

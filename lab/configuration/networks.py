@@ -11,6 +11,8 @@ from lab.errors import LabError
 
 Prediction = Literal["noise", "x_0", "v"]
 
+LARGEST_PATCH = 16
+
 ANY_SIZE = range(sys.maxsize)
 """Sizes of label sets, the empty one among them, which is the null condition."""
 
@@ -104,7 +106,7 @@ class ContextUnetConfig:
         require_range("denoiser.pool", self.pool, 0)
         if self.pool and self.bottleneck != "vector":
             raise LabError(f"--denoiser.pool is {self.pool}, which only --denoiser.bottleneck vector uses; remove it")
-        require_range("denoiser.patch", self.patch, 1, 16)
+        require_range("denoiser.patch", self.patch, 1, LARGEST_PATCH)
 
     @property
     def conditional(self) -> bool:

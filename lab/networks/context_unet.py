@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lab.configuration.networks import ContextUnetConfig
-from lab.errors import LabError
+from lab.configuration.networks import LARGEST_PATCH, ContextUnetConfig
+from lab.errors import LabError, listed
 from lab.networks.blocks import Attention, ModulatedBlock, ResidualBlock, Up, VectorBottleneck, embedding
 from lab.networks.class_words import ClassWords
 from lab.networks.group_norm import GroupNorm
@@ -70,9 +70,14 @@ class ContextUnet(nn.Module):
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
-        if height != width or height % (4 * config.patch) or height == 0:
-            patched = f" x --denoiser.patch {config.patch}" if config.patch > 1 else ""
-            raise LabError(f"ContextUnet got {height}x{width} images; use a square side divisible by 4{patched}")
+        if height != width or height % 4 or height == 0:
+            raise LabError(f"ContextUnet got {height}x{width} images; use a square side divisible by 4")
+        if height % (4 * config.patch):
+            fitting = [patch for patch in range(1, LARGEST_PATCH + 1) if height % (4 * patch) == 0]
+            raise LabError(
+                f"--denoiser.patch is {config.patch}, and 4 times it does not divide the side of {height}x{width} "
+                f"images; choose from {listed(fitting)}"
+            )
         channels *= config.patch**2
         full, half, quarter = (config.n_feat * times for times in config.widths)
         time_features = TIME_FEATURES if config.time == "sinusoidal" else 1
