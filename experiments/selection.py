@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.configuration import Experiment
-from lab.configuration.networks import ANY_SIZE
+from lab.configuration.networks import ANY_SIZE, student_steps
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -21,13 +21,17 @@ LIFTS = "lifts"
 
 
 def require_lift(experiment: Experiment) -> None:
-    """Raise LabError if the lift is to be measured, and the denoiser has no null condition."""
+    """Raise LabError if the lift is to be measured, and the denoiser has no null condition or not all timesteps."""
     sizes = experiment.denoiser.label_set_sizes
     training = experiment.training
     # What an earlier training has shown the network is not known.
     untaught = training.epochs > 0 and not training.context_dropout and training.start_from is None
     if experiment.sweep.lift_draws and (untaught or (sizes != ANY_SIZE and 0 not in sizes)):
         raise LabError("--sweep.lift-draws needs a null condition, which the network does not have; set it to 0")
+    if experiment.sweep.lift_draws and (steps := student_steps(experiment.denoiser)):
+        raise LabError(
+            f"--sweep.lift-draws needs all timesteps, and the student learns those of {steps} steps alone; set it to 0"
+        )
 
 
 def best_of(evidence: Evidence, results: Results) -> pd.DataFrame | None:

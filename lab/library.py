@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from lab.configuration.diffusion import DPMSolverConfig, SamplerConfig
+from lab.configuration.networks import student_steps
 from lab.data.labelled_images import LabelledImages, to_float, to_pixels
 from lab.diffusion.denoising import Beginning, Denoising, timestep_grid
 from lab.diffusion.noise_source import NoiseSource, StepRandomness
@@ -235,12 +236,15 @@ def bring_back(
         (timesteps, 2, C, H, W): the noised image and the one that was brought back.
 
     Raises:
-        LabError: the image has another shape, a timestep is out of range, or the sampler starts from noise alone.
+        LabError: the image has another shape, a timestep is out of range, the sampler starts from noise alone, or the
+            checkpoint is a student of few steps.
     """
     sampler = sampler or DPMSolverConfig()
     computation = chosen_computation(device, precision, checkpoint.denoiser.width)
     schedule, predictor = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(computation)
     require_fit(sampler, [], schedule, checkpoint.vocabulary)
+    if steps := student_steps(checkpoint.denoiser):
+        raise LabError(f"this student learned the timesteps of {steps} steps alone; bring back with its teacher")
     if tuple(image.shape) != checkpoint.image_shape:
         raise LabError(
             f"the image has shape {tuple(image.shape)}; it must have the checkpoint's, {checkpoint.image_shape}"

@@ -11,10 +11,12 @@ from experiments.configuration import Experiment
 from experiments.distillation import of_student
 from experiments.play.page import contents
 from experiments.play.session import Session
+from experiments.selection import require_lift
 from lab.configuration.diffusion import CosineScheduleConfig, DDIMConfig, DPMSolverConfig, LinearScheduleConfig
 from lab.configuration.distillation import DistillationConfig
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import ContextUnetConfig, DistilledUnetConfig, Prediction
+from lab.configuration.sweep import SweepConfig
 from lab.configuration.training import TrainingConfig
 from lab.data.datasets import digits
 from lab.diffusion.denoising import timestep_grid
@@ -173,6 +175,11 @@ def test_a_student_of_few_steps_is_sampled_in_these_alone() -> None:
     for other in (DDIMConfig(sampling_steps=4), DDIMConfig(sampling_steps=2, eta=1), DPMSolverConfig(sampling_steps=2)):
         with pytest.raises(LabError, match=r"in DDIM's 2 steps; use --sampler.kind ddim --sampler.sampling-steps 2"):
             lab.sample(student, [["7"]], 2.0, guidance="distilled", sampler=other, progress=False)
+    with pytest.raises(LabError, match="learned the timesteps of 2 steps alone; bring back with its teacher"):
+        lab.bring_back(student, IMAGES.pixels[0], [50], progress=False)
+    lift = Experiment(denoiser=student.denoiser, sweep=SweepConfig(lift_draws=1))  # type: ignore[arg-type]  # of students
+    with pytest.raises(LabError, match="and the student learns those of 2 steps alone; set it to 0"):
+        require_lift(lift)
     first = contents(Session(student, Computation()), Path("epoch0002.pt"))["first"]
     assert (first["sampler"], first["sampling_steps"]) == ("ddim", 2)
 

@@ -2,6 +2,7 @@
 
 recipe        what decides a training besides its images
 distillation  the guided prediction of a checkpoint as a student's target
+two_steps     two sampling steps of a checkpoint as one step of a student's
 start         the weights that a new training starts from
 trainer       training as a generator of steps
 optimizers    the optimizers by name, and which weights each of them steps
