@@ -53,11 +53,11 @@ def contestants(denoiser: DenoiserConfig, plain: DenoiserConfig, side: int, batc
 
 
 def students(denoiser: DenoiserConfig, side: int, batch_size: int) -> list[Contestant]:
-    """Return diffusers' DDIM in 50 steps and, of the same size, this lab's network in 50 and few and its students."""
+    """Return diffusers' DDIM in 50 steps and, of the same size, this lab's network in 50 and 8 and its students."""
     precision = chosen_precision("auto", CPU, denoiser.width)
     lab = [
         this_lab(
-            f"this lab, {'a student, ' * distilled}{precision}, {steps} steps",
+            f"this lab{', a student' if distilled else ''}, {precision}, {steps} steps",
             denoiser,
             DDIMConfig(sampling_steps=steps),
             side,

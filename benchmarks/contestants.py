@@ -1,7 +1,8 @@
 """Contestants: this lab, a plain version of the coursework's recipe, diffusers, and denoising_diffusion_pytorch.
 
-All have the same image size, ten classes and classifier-free guidance with two predictions per step. The libraries'
-networks have about as many parameters as the coursework's, as closely as their widths allow.
+All have the same image size, ten classes and classifier-free guidance with two predictions per step, but for this lab's
+students, which need one. The libraries' networks have about as many parameters as the first contestant's, as closely as
+their widths allow.
 """
 
 from collections.abc import Callable

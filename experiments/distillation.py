@@ -42,12 +42,13 @@ def of_student(experiment: Experiment) -> Experiment:
     Raises:
         LabError: the teacher cannot be read or distilled.
     """
+    from lab.guidance.methods import named_methods
     from lab.training.distillation import student_of
 
     if (teacher := teacher_of(experiment)) is None:
         return experiment
     distillation = experiment.distillation
-    others = set(experiment.guidance.method) - {"distilled"}
+    others = [named for named in named_methods(experiment.guidance.method) if not named.method.facts.for_students]
     if student_weights(teacher.denoiser) is not None and others:
         raise LabError(
             f"the teacher, {distillation.teacher}, is a student itself, which only --guidance.method distilled samples "

@@ -28,10 +28,10 @@ def require_lift(experiment: Experiment) -> None:
     untaught = training.epochs > 0 and not training.context_dropout and training.start_from is None
     if experiment.sweep.lift_draws and (untaught or (sizes != ANY_SIZE and 0 not in sizes)):
         raise LabError("--sweep.lift-draws needs a null condition, which the network does not have; set it to 0")
-    if experiment.sweep.lift_draws and (steps := student_steps(experiment.denoiser)):
-        raise LabError(
-            f"--sweep.lift-draws needs all timesteps, and the student learns those of {steps} steps alone; set it to 0"
-        )
+    if experiment.sweep.lift_draws and student_steps(experiment.denoiser):
+        from lab.sweep.fit import require_all_timesteps
+
+        require_all_timesteps(experiment.denoiser, "--sweep.lift-draws")
 
 
 def best_of(evidence: Evidence, results: Results) -> pd.DataFrame | None:

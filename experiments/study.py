@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from experiments.configuration import Experiment
-from experiments.distillation import of_student
+from experiments.distillation import of_student, require_guidance_of_students
 from experiments.reporting import results_of, write_config
 from experiments.runs import run_each
 from experiments.stages import Comparison, sharing_evaluator, whole_comparison
@@ -29,7 +29,11 @@ def run_study(experiment: Experiment) -> None:
 
     Finished runs are not repeated, so the same command resumes after a stop.
     """
+    from lab.guidance.methods import named_methods
+
     experiment = of_student(experiment)
+    # Before the evaluator is trained, which all trainings share.
+    require_guidance_of_students(experiment, named_methods(experiment.guidance.method))
     with whole_comparison(experiment) as comparison:
         _run_study(experiment, comparison)
 

@@ -42,11 +42,13 @@ def _fitting(
     Raises:
         LabError: it cannot be read, or it differs.
     """
+    from lab.sweep.fit import require_all_timesteps
     from lab.training.checkpoints import load_checkpoint
 
     if not path.exists():
         raise LabError(f"--weak-checkpoint {path}: no such checkpoint; give one that exists")
     weaker = load_checkpoint(path, vocabulary)
+    require_all_timesteps(weaker.denoiser, f"--weak-checkpoint {path}")
     if (weaker.schedule, weaker.image_shape) != (schedule, image_shape):
         raise LabError(
             f"--weak-checkpoint {path} has another noise schedule or image size than {owner}; both must be the same, "

@@ -16,7 +16,6 @@ import torch
 from tqdm import tqdm
 
 from lab.configuration.diffusion import DPMSolverConfig, SamplerConfig
-from lab.configuration.networks import student_steps
 from lab.data.labelled_images import LabelledImages, to_float, to_pixels
 from lab.diffusion.denoising import Beginning, Denoising, timestep_grid
 from lab.diffusion.noise_source import NoiseSource, StepRandomness
@@ -28,7 +27,13 @@ from lab.guidance.methods import named_method
 from lab.machine.computation import chosen_computation
 from lab.machine.memory import images_that_fit
 from lab.sweep.cells import noise_seeds_of
-from lab.sweep.fit import require_conditions_of_any_numbers, require_fit, require_student_fit
+from lab.sweep.fit import (
+    require_all_timesteps,
+    require_conditions_of_any_numbers,
+    require_fit,
+    require_learned_steps,
+    require_student_fit,
+)
 from lab.training.checkpoints import Checkpoint, load_checkpoint
 from lab.training.recipe import Recipe
 from lab.training.runs import TrainingRun
@@ -163,6 +168,7 @@ def sample_moments(
     methods = [] if named is None else [named]
     require_fit(sampler, methods, schedule, vocabulary)
     require_conditions_of_any_numbers(checkpoint.denoiser, methods)
+    require_learned_steps(checkpoint.denoiser, sampler)
     for each in methods:
         require_student_fit(checkpoint.denoiser, each, [guidance_weight], sampler)
     network = checkpoint.noise_predictor(computation)
@@ -170,6 +176,8 @@ def sample_moments(
         raise LabError(
             f"guidance {named.name}: give `weaker`, a weaker checkpoint, with auto, and with no other method"
         )
+    if weaker is not None:
+        require_all_timesteps(weaker.denoiser, "`weaker`")
     worse = network if weaker is None else weaker.noise_predictor(computation)
     grid = timestep_grid(schedule.timesteps, sampler.sampling_steps)
 
@@ -243,8 +251,7 @@ def bring_back(
     computation = chosen_computation(device, precision, checkpoint.denoiser.width)
     schedule, predictor = noise_schedule(checkpoint.schedule), checkpoint.noise_predictor(computation)
     require_fit(sampler, [], schedule, checkpoint.vocabulary)
-    if steps := student_steps(checkpoint.denoiser):
-        raise LabError(f"this student learned the timesteps of {steps} steps alone; bring back with its teacher")
+    require_all_timesteps(checkpoint.denoiser, "bring_back")
     if tuple(image.shape) != checkpoint.image_shape:
         raise LabError(
             f"the image has shape {tuple(image.shape)}; it must have the checkpoint's, {checkpoint.image_shape}"

@@ -289,6 +289,7 @@ def test_the_command_trains_a_student_and_has_its_rows_beside_its_teacher_s(
     mistake(root, "no such checkpoint", *arguments, "--distillation.teacher", "checkpoints/digits/epoch9.pt")
     mistake(root, "remove --training.start-from", *arguments, "--training.start-from", str(teacher))
     mistake(root, "needs a student", "digits", *TINY, "--guidance.method", "distilled")
+    mistake(root, "predicts x_0 or v, and this one predicts", *arguments, "--distillation.sampling-steps", "1")
     assert run(root, *arguments) == 0
     assert "network and noise schedule are of checkpoints/digits/epoch0002.pt" in capsys.readouterr().err
     folder = root / "checkpoints" / "digits-distilled"

@@ -8,7 +8,17 @@ import torch
 from lab.configuration.diffusion import CorruptionScheduleConfig, CosineScheduleConfig
 from lab.configuration.networks import ContextUnetConfig
 from lab.configuration.training import TrainingConfig
-from lab.diffusion.objectives import ERRORS, NOISES, TARGETS, WEIGHTINGS, AsNoisePredictor, loss_weights, target
+from lab.diffusion.objectives import (
+    CLEAN_IMAGES,
+    ERRORS,
+    NOISES,
+    PREDICTIONS,
+    TARGETS,
+    WEIGHTINGS,
+    AsNoisePredictor,
+    loss_weights,
+    target,
+)
 from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 
 SCHEDULE = noise_schedule(CosineScheduleConfig(timesteps=400))
@@ -21,7 +31,7 @@ def images(seed: int) -> torch.Tensor:
 
 def test_every_prediction_that_can_be_chosen_is_there() -> None:
     allowed = get_args(get_type_hints(ContextUnetConfig)["prediction"])
-    assert set(allowed) == set(TARGETS) == set(NOISES) == set(ERRORS)
+    assert all(set(allowed) == set(table) for table in (TARGETS, NOISES, ERRORS, PREDICTIONS, CLEAN_IMAGES))
     assert set(get_args(get_type_hints(TrainingConfig)["weighting"])) == {"as_predicted", *WEIGHTINGS}
 
 
@@ -32,6 +42,19 @@ def test_a_perfect_denoiser_gives_the_noise_at_every_timestep(prediction: str) -
     perfect = target(prediction, x_0, noise, TIMESTEPS, SCHEDULE)
     predictor = AsNoisePredictor(lambda *_: perfect, prediction, SCHEDULE)
     torch.testing.assert_close(predictor(x_t, TIMESTEPS, torch.zeros(6, 1)), noise, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("prediction", TARGETS)
+@pytest.mark.parametrize("schedule", [CosineScheduleConfig(timesteps=400), CorruptionScheduleConfig(timesteps=400)])
+def test_a_perfect_prediction_gives_the_clean_image(
+    prediction: str, schedule: CosineScheduleConfig | CorruptionScheduleConfig
+) -> None:
+    x_0, noise, amounts = images(0), images(1), noise_schedule(schedule)
+    here = TIMESTEPS[:-1]
+    x_t = amounts.noised(x_0[:-1], here, noise[:-1])
+    perfect = target(prediction, x_0[:-1], noise[:-1], here, amounts)
+    clean = CLEAN_IMAGES[prediction](x_t, perfect, *amounts.amounts(here, x_t))
+    torch.testing.assert_close(clean, x_0[:-1], atol=1e-9, rtol=1e-9)
 
 
 def test_targets_by_hand() -> None:

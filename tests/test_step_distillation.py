@@ -9,10 +9,19 @@ import torch
 import lab
 from experiments.configuration import Experiment
 from experiments.distillation import of_student
+from experiments.play.image_request import ImageRequest
 from experiments.play.page import contents
 from experiments.play.session import Session
 from experiments.selection import require_lift
-from lab.configuration.diffusion import CosineScheduleConfig, DDIMConfig, DPMSolverConfig, LinearScheduleConfig
+from experiments.weaker import weaker_checkpoint
+from lab.configuration.diffusion import (
+    CorruptionScheduleConfig,
+    CosineScheduleConfig,
+    DDIMConfig,
+    DPMSolverConfig,
+    LinearScheduleConfig,
+    ScheduleConfig,
+)
 from lab.configuration.distillation import DistillationConfig
 from lab.configuration.guidance import GuidanceConfig
 from lab.configuration.networks import ContextUnetConfig, DistilledUnetConfig, Prediction
@@ -26,17 +35,29 @@ from lab.diffusion.samplers import sample
 from lab.diffusion.schedules import NoiseSchedule, noise_schedule
 from lab.errors import LabError
 from lab.guidance.classifier_free import ClassifierFreeGuidance
-from lab.guidance.distilled import DistilledGuidance
+from lab.guidance.distilled import DistilledGuidance, DistilledMethod
+from lab.guidance.methods import NamedMethod
 from lab.machine.computation import Computation
 from lab.networks.distilled_unet import with_weight
-from lab.training.checkpoints import Checkpoint, save_checkpoint
+from lab.training.checkpoints import Checkpoint, read_checkpoint, save_checkpoint
 from lab.training.distillation import Teacher, distilled_recipe, student_of
+from lab.training.recipe import Recipe
+from lab.training.runs import TrainingRun
 from lab.training.trainer import Trainer
 from lab.training.two_steps import TwoSteps
 from lab.types import Conditions, Images, NoisePredictor, Timesteps
-from tests.test_distillation import IMAGES, SCHEDULE, SMALL, a_teacher, some_inputs
+from tests.command import TINY, Mistake, new_root, run, table
+from tests.test_distillation import IMAGES, SCHEDULE, some_inputs
+from tests.test_distillation import SMALL as PREDICTS_NOISE
+from tests.test_distillation import a_teacher as a_teacher_of
 
+SMALL = replace(PREDICTS_NOISE, prediction="x_0")
 CONFIG = TrainingConfig(epochs=2, batch_size=45, warmup_steps=2, decay="none", ema_decay=0.0)
+
+
+def a_teacher(config: ContextUnetConfig = SMALL) -> Checkpoint:
+    """A checkpoint of random weights that predicts x_0."""
+    return a_teacher_of(config)
 
 
 def in_double(checkpoint: Checkpoint) -> NoisePredictor:
@@ -55,15 +76,24 @@ def images_of(predictor: NoisePredictor, schedule: NoiseSchedule, steps: int, co
     return sample(double, schedule, DDIMConfig(sampling_steps=steps), conditions, noise)
 
 
-@pytest.mark.parametrize("prediction", ["noise", "x_0", "v"])
+@pytest.mark.parametrize("prediction", ["x_0", "v"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])
 @pytest.mark.parametrize("weight", [0.0, 2.5])
+@pytest.mark.parametrize(
+    "amounts",
+    [
+        # 99 timesteps: 2 N = 14 steps do not divide them. The second ends at no clean image, and the third does not
+        # preserve the variance and has even noise.
+        CosineScheduleConfig(timesteps=99),
+        LinearScheduleConfig(timesteps=99, extra_beta=True),
+        CorruptionScheduleConfig(timesteps=99, extra_amount=True),
+    ],
+)
 def test_predicting_the_targets_makes_in_n_steps_what_the_guided_teacher_makes_in_twice_as_many(
-    prediction: Prediction, steps: int, weight: float
+    prediction: Prediction, steps: int, weight: float, amounts: ScheduleConfig
 ) -> None:
-    # 99 timesteps: 2 N = 14 steps do not divide them.
-    checkpoint = replace(a_teacher(replace(SMALL, prediction=prediction)), schedule=CosineScheduleConfig(timesteps=99))
-    schedule, conditions = noise_schedule(checkpoint.schedule), IMAGES.conditions[:12]
+    checkpoint = replace(a_teacher(replace(SMALL, prediction=prediction)), schedule=amounts)
+    schedule, conditions = noise_schedule(amounts), IMAGES.conditions[:12]
     teacher = Teacher(checkpoint, (-1.0, 4.0), Computation(), sampling_steps=steps)
     teacher.computed.network.double()  # type: ignore[attr-defined]  # a module
     asked_at = set()
@@ -76,6 +106,25 @@ def test_predicting_the_targets_makes_in_n_steps_what_the_guided_teacher_makes_i
     expected = images_of(ClassifierFreeGuidance(in_double(checkpoint), weight), schedule, 2 * steps, conditions)
     torch.testing.assert_close(images_of(student, schedule, steps, conditions), expected, atol=1e-8, rtol=1e-8)
     assert asked_at == set(teacher.timesteps.tolist()) == set(timestep_grid(99, steps))
+
+
+@pytest.mark.parametrize("prediction", ["x_0", "v"])
+def test_the_target_of_the_noisiest_timestep_keeps_its_digits_in_float32(
+    prediction: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = replace(
+        a_teacher(replace(SMALL, prediction=prediction)), schedule=CosineScheduleConfig(timesteps=1000)
+    )
+    targets = {}
+    x_t, last = torch.randn(12, *IMAGES.image_shape, generator=torch.Generator().manual_seed(5)), torch.full((12,), 999)
+    for dtype in (torch.float32, torch.float64):
+        teacher = Teacher(checkpoint, (0.0, 4.0), Computation(), sampling_steps=1)
+        teacher.computed.network.to(dtype)  # type: ignore[attr-defined]  # a module
+        # What the network predicts is the same in both, so that only the arithmetic of the two steps differs.
+        predicted = torch.linspace(-0.9, 0.9, x_t.numel()).view_as(x_t)
+        monkeypatch.setattr(teacher, "_guided", lambda x, _t, _c, same=predicted: same.to(x.dtype))
+        targets[dtype] = teacher.target(x_t.to(dtype), last, with_weight(IMAGES.conditions[:12].to(dtype), 1.0))
+    torch.testing.assert_close(targets[torch.float32].double(), targets[torch.float64], atol=1e-5, rtol=0)
 
 
 def test_the_target_of_images_at_different_timesteps_is_that_of_each_alone() -> None:
@@ -102,7 +151,7 @@ def test_two_steps_by_hand() -> None:
         seen.append((x.item(), timesteps.item()))
         return torch.full_like(x, next(given))
 
-    assert two.clean(predict, x_t, torch.tensor([3])).item() == pytest.approx((1.175 - 1.25) / (0.8 - 0.175))
+    assert two.merged(predict, x_t, torch.tensor([3])).item() == pytest.approx((1.175 - 1.25) / (0.8 - 0.175))
     assert seen == [(2.0, 3), (pytest.approx(0.6 + 0.8 / 0.96 * 1.72), 1)]
 
 
@@ -112,7 +161,7 @@ def test_the_target_lies_between_the_two_predictions(schedule: CosineScheduleCon
         two = TwoSteps(noise_schedule(schedule), steps)
         x_t = torch.zeros(steps, 1, 1, 1, dtype=torch.float64)
         given = iter((torch.zeros_like(x_t), torch.ones_like(x_t)))
-        shares = two.clean(lambda _x, _t, given=given: next(given), x_t, two.timesteps).flatten()  # type: ignore[misc]  # of two
+        shares = two.merged(lambda _x, _t, given=given: next(given), x_t, two.timesteps).flatten()  # type: ignore[misc]  # of two
         assert ((shares > 0) & (shares <= 1)).all()
         # The last step ends at the clean image, which is the second prediction.
         assert shares[-1] == pytest.approx(1)
@@ -158,7 +207,8 @@ def test_the_targets_of_a_student_s_student_are_two_steps_of_its_teacher_at_its_
     teacher.computed.network.double()  # type: ignore[attr-defined]  # a module
 
     def student(x_t: Images, timesteps: Timesteps, conditions: Conditions) -> Images:
-        return teacher.target(x_t, timesteps, with_weight(conditions, 2.5))
+        x_0 = teacher.target(x_t, timesteps, with_weight(conditions, 2.5))
+        return NOISES["x_0"](x_t, x_0, *schedule.amounts(timesteps, x_t))
 
     expected = images_of(DistilledGuidance(in_double(checkpoint), 2.5), schedule, 4, conditions)
     torch.testing.assert_close(images_of(student, schedule, 2, conditions), expected, atol=1e-8, rtol=1e-8)
@@ -175,13 +225,61 @@ def test_a_student_of_few_steps_is_sampled_in_these_alone() -> None:
     for other in (DDIMConfig(sampling_steps=4), DDIMConfig(sampling_steps=2, eta=1), DPMSolverConfig(sampling_steps=2)):
         with pytest.raises(LabError, match=r"in DDIM's 2 steps; use --sampler.kind ddim --sampler.sampling-steps 2"):
             lab.sample(student, [["7"]], 2.0, guidance="distilled", sampler=other, progress=False)
-    with pytest.raises(LabError, match="learned the timesteps of 2 steps alone; bring back with its teacher"):
-        lab.bring_back(student, IMAGES.pixels[0], [50], progress=False)
-    lift = Experiment(denoiser=student.denoiser, sweep=SweepConfig(lift_draws=1))  # type: ignore[arg-type]  # of students
-    with pytest.raises(LabError, match="and the student learns those of 2 steps alone; set it to 0"):
-        require_lift(lift)
-    first = contents(Session(student, Computation()), Path("epoch0002.pt"))["first"]
+    # A function that guides is not looked into, but the sampler is.
+    with pytest.raises(LabError, match=r"in DDIM's 2 steps"):
+        lab.sample(student, [["7"]], 2.0, guidance=DistilledGuidance, progress=False)
+
+
+def test_the_page_of_a_student_of_few_steps_begins_with_them_and_takes_no_others() -> None:
+    student = Trainer(distilled_recipe(a_teacher(), training=CONFIG, sampling_steps=2), IMAGES).checkpoint()
+    session = Session(student, Computation())
+    first = contents(session, Path("epoch0002.pt"))["first"]
     assert (first["sampler"], first["sampling_steps"]) == ("ddim", 2)
+    wanted = ImageRequest(("7",), 2.0, NamedMethod("distilled", DistilledMethod()), DDIMConfig(sampling_steps=2), 0)
+    session.require_fit(wanted)
+    with pytest.raises(LabError, match=r"in DDIM's 2 steps"):
+        session.require_fit(replace(wanted, sampler=DPMSolverConfig(sampling_steps=2)))
+
+
+def test_a_student_of_few_steps_is_refused_where_all_timesteps_are_needed(tmp_path: Path) -> None:
+    student = Trainer(distilled_recipe(a_teacher(), training=CONFIG, sampling_steps=2), IMAGES).checkpoint()
+    with pytest.raises(LabError, match=r"bring_back needs .* learned those of 2 steps alone"):
+        lab.bring_back(student, IMAGES.pixels[0], [50], progress=False)
+    with pytest.raises(LabError, match=r"`weaker` needs .* learned those of 2 steps alone"):
+        lab.sample(a_teacher(), [["7"]], 1.0, guidance="auto", weaker=student, progress=False)
+    save_checkpoint(tmp_path / "student.pt", student)
+    with pytest.raises(LabError, match=r"--weak-checkpoint .*student.pt needs .* learned those of 2 steps alone"):
+        weaker_checkpoint(tmp_path / "student.pt", tmp_path / "teacher.pt", a_teacher())
+    lift = Experiment(denoiser=student.denoiser, sweep=SweepConfig(lift_draws=1))  # type: ignore[arg-type]  # of students
+    with pytest.raises(LabError, match=r"--sweep.lift-draws needs .* learned those of 2 steps alone"):
+        require_lift(lift)
+
+
+def test_the_steps_are_part_of_what_a_training_is_and_a_stopped_one_ends_with_the_same_bits(tmp_path: Path) -> None:
+    recipe = distilled_recipe(a_teacher(), training=replace(CONFIG, checkpoints=2), sampling_steps=4)
+
+    def opened(folder: str, recipe: Recipe = recipe) -> TrainingRun:
+        settings = {"training": recipe.training, "denoiser": recipe.denoiser}
+        return TrainingRun(tmp_path / folder, IMAGES, recipe, settings, Computation())
+
+    for _ in opened("whole").steps():
+        pass
+    steps = opened("stopped").steps()
+    while next(steps).step < 3:
+        pass
+    del steps
+    for _ in opened("stopped").steps():
+        pass
+    whole, stopped = (read_checkpoint(tmp_path / folder / "epoch0002.pt") for folder in ("whole", "stopped"))
+    assert (
+        whole.denoiser
+        == stopped.denoiser
+        == DistilledUnetConfig(**vars(SMALL) | {"kind": "distilled_unet", "sampling_steps": 4})
+    )
+    for name, weights in whole.weights.items():
+        assert torch.equal(weights, stopped.weights[name])
+    with pytest.raises(LabError, match=r"was made with other settings: denoiser.sampling_steps is 4 there, 2 here"):
+        opened("whole", distilled_recipe(a_teacher(), training=recipe.training, sampling_steps=2))
 
 
 def test_what_cannot_be_distilled_in_steps_is_refused(tmp_path: Path) -> None:
@@ -198,6 +296,14 @@ def test_what_cannot_be_distilled_in_steps_is_refused(tmp_path: Path) -> None:
         DistillationConfig(sampling_steps=4)
     with pytest.raises(LabError, match=r"--distillation.sampling-steps is -1"):
         DistillationConfig(Path("teacher.pt"), sampling_steps=-1)
+    with pytest.raises(LabError, match="needs a teacher that predicts x_0 or v, and this one predicts the noise"):
+        student_of(a_teacher(PREDICTS_NOISE), sampling_steps=4)
+    with pytest.raises(LabError, match="--training.weighting min_snr leaves the noisiest timestep"):
+        Trainer(distilled_recipe(teacher, training=replace(CONFIG, weighting="min_snr"), sampling_steps=4), IMAGES)
+    untaught = replace(halves, settings={"training": {"context_dropout": 0.0}})
+    with pytest.raises(LabError, match="cannot teach the null condition; set --training.context-dropout 0"):
+        Trainer(distilled_recipe(untaught, sampling_steps=2), IMAGES)
+    Trainer(distilled_recipe(untaught, training=replace(CONFIG, context_dropout=0.0), sampling_steps=2), IMAGES)
     with pytest.raises(LabError, match="does not match the teacher"):
         Trainer(
             replace(distilled_recipe(halves, sampling_steps=2), schedule=CosineScheduleConfig(timesteps=50)), IMAGES
@@ -212,8 +318,7 @@ def test_what_cannot_be_distilled_in_steps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=r"halves.pt, is a student itself, .* give this method alone"):
         of_student(experiment)
     student = of_student(replace(experiment, guidance=GuidanceConfig(("distilled",)))).denoiser
-    assert student == DistilledUnetConfig(n_feat=SMALL.n_feat, sampling_steps=2)
-    assert isinstance(student, ContextUnetConfig)
+    assert student == DistilledUnetConfig(n_feat=SMALL.n_feat, prediction="x_0", sampling_steps=2)
 
 
 @pytest.mark.slow
@@ -242,3 +347,32 @@ def test_a_student_of_two_steps_comes_nearer_to_four_of_its_teacher_s_than_its_t
             NoiseSource([(0, image) for image in range(200)], IMAGES.image_shape),
         )  # fmt: skip
         assert (after - wanted).square().mean() < (before - wanted).square().mean() / 2
+
+
+@pytest.mark.slow
+def test_the_command_trains_a_student_of_few_steps_and_samples_it_in_these(
+    tmp_path: Path, mistake: Mistake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = new_root(tmp_path)
+    assert run(root, "digits", *TINY, "--denoiser.prediction", "x_0") == 0
+    arguments = ["digits-distilled", *TINY, "--training.score-every", "1", "--sweep.guidance-weights", "0", "2"]
+    arguments += ["--distillation.teacher", "checkpoints/digits/epoch0002.pt", "--distillation.sampling-steps", "2"]
+    mistake(root, "use --sampler.kind ddim --sampler.sampling-steps 2, without --sampler.eta", *arguments)
+    arguments += ["--sampler.kind", "ddim", "--sampler.sampling-steps", "2", "--sweep.newest", "1"]
+    assert run(root, *arguments) == 0
+    sweep = table(root, experiment="digits-distilled")
+    keys = sweep[["checkpoint", "guidance_weight", "network_evaluations"]].drop_duplicates()
+    assert sorted(map(tuple, keys.to_numpy().tolist())) == [
+        ("epoch0002", 0.0, 2), ("epoch0002", 2.0, 2), ("teacher", 0.0, 2), ("teacher", 2.0, 4),
+    ]  # fmt: skip
+    capsys.readouterr()
+    half = [*arguments, "--name", "one", "--guidance.method", "distilled"]
+    half += [
+        "--distillation.teacher",
+        "checkpoints/digits-distilled/epoch0002.pt",
+        "--distillation.sampling-steps",
+        "1",
+    ]
+    mistake(root, "use --sampler.kind ddim --sampler.sampling-steps 1, without --sampler.eta", *half)
+    assert run(root, *half, "--sampler.sampling-steps", "1") == 0
+    assert set(table(root, experiment="one")["network_evaluations"]) == {1}

@@ -12,6 +12,7 @@ from lab.errors import LabError
 Prediction = Literal["noise", "x_0", "v"]
 
 LARGEST_PATCH = 16
+"""The largest `--denoiser.patch`."""
 
 ANY_SIZE = range(sys.maxsize)
 """Sizes of label sets, the empty one among them, which is the null condition."""
@@ -22,7 +23,8 @@ class DenoiserConfig(Protocol):
     """Settings of a denoiser, of any kind.
 
     One whose network takes conditions of 0 and 1 alone also has a property `binary_conditions`, which is True. A
-    student's also has `guidance_weights`, the lowest and the highest w that it takes.
+    student's also has `guidance_weights`, the lowest and the highest w that it takes, and one of few steps has
+    `sampling_steps`, their number.
     """
 
     @property
@@ -168,7 +170,7 @@ def student_weights(denoiser: DenoiserConfig) -> tuple[float, float] | None:
 
 def student_steps(denoiser: DenoiserConfig) -> int:
     """Return the number of DDIM steps that a student learned to sample in, or 0 for any number and any network."""
-    return denoiser.sampling_steps if isinstance(denoiser, DistilledUnetConfig) else 0
+    return int(getattr(denoiser, "sampling_steps", 0))
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,13 @@ NOISES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 }
 """The noise as a function of (x_t, prediction, alpha, sigma)."""
 
+CLEAN_IMAGES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "noise": lambda x_t, predicted, alpha, sigma: (x_t - sigma * predicted) / alpha,
+    "x_0": lambda _x_t, predicted, _alpha, _sigma: predicted,
+    "v": lambda x_t, predicted, alpha, sigma: (alpha * x_t - sigma * predicted) / (alpha**2 + sigma**2),
+}
+"""The clean image as a function of (x_t, prediction, alpha, sigma)."""
+
 
 def target(prediction: str, x_0: Images, noise: Images, timesteps: Timesteps, schedule: NoiseSchedule) -> Images:
     """Return the target of a denoiser with this prediction at these timesteps, shaped like x_0."""

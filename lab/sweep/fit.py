@@ -109,7 +109,7 @@ def require_student_fit(
 ) -> None:
     """Raise LabError unless a method for students has a student, and another method another network.
 
-    The student must have learned every w, and the sampler's steps if it learned a number of them.
+    The student must have learned every w, and the sampler's steps.
     """
     taken = student_weights(denoiser)
     if not named.method.facts.for_students:
@@ -129,11 +129,25 @@ def require_student_fit(
         raise LabError(
             f"w = {beyond[0]:g} is outside the range that the student learned; choose from {low:g} to {high:g}"
         )
+    require_learned_steps(denoiser, sampler)
+
+
+def require_learned_steps(denoiser: DenoiserConfig, sampler: SamplerConfig) -> None:
+    """Raise LabError if the denoiser is a student of few steps and the sampler takes others."""
     steps = student_steps(denoiser)
     if steps and not (isinstance(sampler, DDIMConfig) and sampler.sampling_steps == steps and sampler.eta == 0):
         raise LabError(
             f"this student learned to sample in DDIM's {steps} steps; use --sampler.kind ddim "
             f"--sampler.sampling-steps {steps}, without --sampler.eta"
+        )
+
+
+def require_all_timesteps(denoiser: DenoiserConfig, use: str) -> None:
+    """Raise LabError if the denoiser is a student of few steps; `use` says what it is needed for."""
+    if steps := student_steps(denoiser):
+        raise LabError(
+            f"{use} needs a network that learned all timesteps, and this student learned those of {steps} steps "
+            f"alone; choose another checkpoint"
         )
 
 

@@ -7,7 +7,8 @@ student and teacher is the same, noise, x_0 or v. Each is a linear function of t
 1 + w and -w add up to 1, so this target is the guided prediction of each.
 
 A student of a given number of sampling steps has another target, what two steps of its teacher amount to
-(`lab/training/two_steps.py`), at the timesteps of these steps alone. Its teacher may be a student.
+(`lab/training/two_steps.py`), at the timesteps of these steps alone. Its teacher may be a student, and predicts x_0 or
+v: at the noisiest timestep x_t holds hardly any image, and an error of the predicted noise is amplified by 1 / alpha.
 """
 
 from dataclasses import replace
@@ -20,7 +21,7 @@ from lab.configuration.kinds import changed_kind
 from lab.configuration.networks import ContextUnetConfig, DistilledUnetConfig, student_steps, student_weights
 from lab.configuration.training import TrainingConfig
 from lab.data.labelled_images import LabelledImages
-from lab.diffusion.objectives import NOISES, PREDICTIONS
+from lab.diffusion.objectives import CLEAN_IMAGES, NOISES, TARGETS
 from lab.diffusion.schedules import noise_schedule
 from lab.errors import LabError
 from lab.machine.computation import Computation
@@ -44,12 +45,18 @@ def student_of(
 
     Raises:
         LabError: the teacher is no ContextUnet, or has not learned the null condition; or it is a student, and of
-            another range of w or not of twice as many steps; or the range of w is empty.
+            another range of w or not of twice as many steps; or it predicts noise and there are sampling steps; or the
+            range of w is empty.
     """
     if 2 * sampling_steps > teacher.schedule.timesteps:
         raise LabError(
             f"--distillation.sampling-steps is {sampling_steps}; use at most half as many as the teacher's timesteps, "
             f"{teacher.schedule.timesteps}"
+        )
+    if sampling_steps and teacher.denoiser.prediction == "noise":
+        raise LabError(
+            "a student of few steps needs a teacher that predicts x_0 or v, and this one predicts the noise; train "
+            "one with --denoiser.prediction x_0, or remove --distillation.sampling-steps"
         )
     if isinstance(teacher.denoiser, DistilledUnetConfig):
         return _student_of_student(teacher.denoiser, guidance_weights, sampling_steps)
@@ -75,6 +82,7 @@ def _student_of_student(
             f"{2 * sampling_steps}; change --distillation.sampling-steps or the teacher"
         )
     low, high = teacher.guidance_weights
+    # Its input is w's place in this range.
     if guidance_weights != (low, high):
         raise LabError(
             f"the teacher learned w from {low:g} to {high:g}; set --distillation.guidance-weights {low:g} {high:g}"
@@ -91,6 +99,17 @@ def require_student(recipe: Recipe, dataset: LabelledImages) -> None:
         return
     if weights is None or (recipe.denoiser, recipe.schedule) != (student_of(teacher, weights, steps), teacher.schedule):
         raise LabError("the network or the noise schedule does not match the teacher; use `lab.distilled_recipe`")
+    untaught = student_weights(teacher.denoiser) is not None and teacher.training.get("context_dropout") == 0
+    if untaught and recipe.training.context_dropout:
+        raise LabError(
+            "the teacher, a student, was trained with --training.context-dropout 0, so it cannot teach the null "
+            "condition; set --training.context-dropout 0"
+        )
+    if steps and recipe.training.weighting == "min_snr":
+        raise LabError(
+            "--training.weighting min_snr leaves the noisiest timestep, a student's first step, almost no weight; "
+            "choose as_predicted or min_snr_plus_one"
+        )
     if recipe.training.start_from is not None:
         raise LabError("--training.start-from and a teacher both give the weights to start from; remove one of them")
     teacher.vocabulary.require_same(dataset.vocabulary, Path("the teacher"))
@@ -125,8 +144,8 @@ def distilled_recipe(
 def load_teacher(student: nn.Module, teacher: Checkpoint) -> None:
     """Give a student its teacher's weights; those of its input w stay as they are if the teacher has no such input."""
     assert isinstance(student, DistilledUnet)
-    same = student if isinstance(teacher.denoiser, DistilledUnetConfig) else student.unet
-    same.load_state_dict(teacher.weights)
+    receiver = student.unet if student_weights(teacher.denoiser) is None else student
+    receiver.load_state_dict(teacher.weights)
 
 
 class Teacher:
@@ -169,15 +188,15 @@ class Teacher:
         if self.two_steps is None:
             return self._guided(x_t, timesteps, conditions)
 
-        def clean(x: Images, at: Timesteps) -> Images:
-            alpha, sigma = self.schedule.amounts(at, x)
-            noise = NOISES[self.prediction](x, self._guided(x, at, conditions), alpha, sigma)
-            # As samplers do by default.
-            return PREDICTIONS["x_0"](x, noise, alpha, sigma).clamp(-1, 1)
+        def predicted_x_0(x: Images, at: Timesteps) -> Images:
+            guided = self._guided(x, at, conditions)
+            # Clamped as samplers do by default.
+            return CLEAN_IMAGES[self.prediction](x, guided, *self.schedule.amounts(at, x)).clamp(-1, 1)
 
         alpha, sigma = self.schedule.amounts(timesteps, x_t)
-        noise = NOISES["x_0"](x_t, self.two_steps.clean(clean, x_t, timesteps), alpha, sigma)
-        return PREDICTIONS[self.prediction](x_t, noise, alpha, sigma)
+        x_0 = self.two_steps.merged(predicted_x_0, x_t, timesteps)
+        # Without a division by alpha, which is 1e-4 at the first step.
+        return TARGETS[self.prediction](x_0, NOISES["x_0"](x_t, x_0, alpha, sigma), alpha, sigma)
 
     def _guided(self, x_t: Images, timesteps: Timesteps, conditions: WeightedConditions) -> Images:
         if self.takes_weight:

@@ -20,6 +20,7 @@ from lab.diffusion.schedules import NoiseSchedule
 from lab.types import Images, Timesteps
 
 END = -1
+"""The end of the schedule, where it stands for a timestep."""
 
 
 class TwoSteps:
@@ -44,7 +45,7 @@ class TwoSteps:
             for amounts, end in zip((schedule.alpha, schedule.sigma), schedule.end, strict=True)
         )
 
-    def clean(self, predict: Callable[[Images, Timesteps], Images], x_t: Images, timesteps: Timesteps) -> Images:
+    def merged(self, predict: Callable[[Images, Timesteps], Images], x_t: Images, timesteps: Timesteps) -> Images:
         """Return x_0 of the step that two of the teacher's amount to, shaped like x_t.
 
         Args:
@@ -52,8 +53,9 @@ class TwoSteps:
             x_t: (B, C, H, W).
             timesteps: (B,), each one of `self.timesteps`.
         """
-        halfway, after = self._halfway[timesteps.cpu()], self._after[timesteps.cpu()]
-        (a_t, s_t), (a_s, s_s), (a_u, s_u) = (self._amounts(each, x_t) for each in (timesteps.cpu(), halfway, after))
+        here = timesteps.cpu()
+        halfway, after = self._halfway[here], self._after[here]
+        (a_t, s_t), (a_s, s_s), (a_u, s_u) = (self._amounts(each, x_t) for each in (here, halfway, after))
         first = predict(x_t, timesteps)
         x_s = a_s * first + s_s / s_t * (x_t - a_t * first)
         second = predict(x_s, halfway.to(timesteps.device))
