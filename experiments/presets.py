@@ -171,7 +171,8 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         MNIST5K_QUICK,
     ),
     "mnist5k-distilled": (
-        "after mnist5k-quick: its checkpoint distilled into a student that takes w as an input",
+        "after mnist5k-quick: its checkpoint distilled into a student that takes w as an input; 5 minutes on 2 cores, "
+        "0.972 and 0.986 at w = 2 in half the evaluations",
         replace(
             MNIST5K_QUICK,
             name="mnist5k-distilled",
