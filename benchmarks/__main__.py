@@ -65,7 +65,7 @@ def students(denoiser: DenoiserConfig, side: int, batch_size: int) -> list[Conte
             precision,
             distilled,
         )
-        for distilled, steps in [(False, 50), (False, 8), *[(True, steps) for steps in (8, 4, 2, 1)]]
+        for distilled, steps in [(False, 50), (False, 8), *[(True, steps) for steps in (16, 8, 4, 2, 1)]]
     ]
     return [diffusers_unet(lab[0].parameters, side, DDIMScheduler(num_train_timesteps=400), 50), *lab]
 
