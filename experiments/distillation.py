@@ -51,8 +51,8 @@ def of_student(experiment: Experiment) -> Experiment:
     others = [named for named in named_methods(experiment.guidance.method) if not named.method.facts.for_students]
     if student_weights(teacher.denoiser) is not None and others:
         raise LabError(
-            f"the teacher, {distillation.teacher}, is a student itself, which only --guidance.method distilled samples "
-            f"from; give this method alone"
+            f"the teacher, {distillation.teacher}, is itself a student, and only --guidance.method distilled samples "
+            f"from students; give that method alone"
         )
     student = student_of(teacher, distillation.guidance_weights, distillation.sampling_steps)
     print(

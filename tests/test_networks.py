@@ -251,7 +251,9 @@ def test_choices_that_do_not_go_together_are_refused(options: dict[str, Any], to
 
 
 def test_a_patch_that_does_not_divide_the_images_is_refused_with_those_that_do() -> None:
-    with pytest.raises(LabError, match="--denoiser.patch is 2, .* of 28x28 images; choose from 1, 7$"):
+    with pytest.raises(
+        LabError, match="--denoiser.patch is 2, .* 28x28 images is not divisible by 4 times that; choose from 1, 7$"
+    ):
         small(STRONG, side=28)
 
 

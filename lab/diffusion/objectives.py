@@ -82,7 +82,7 @@ def loss_weights(
 
 PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "noise": lambda _x_t, noise, _alpha, _sigma: noise,
-    "x_0": lambda x_t, noise, alpha, sigma: (x_t - sigma * noise) / alpha,
+    "x_0": CLEAN_IMAGES["noise"],
     "v": lambda x_t, noise, alpha, sigma: ((alpha**2 + sigma**2) * noise - sigma * x_t) / alpha,
 }
 """The prediction as a function of (x_t, noise, alpha, sigma), the inverse of `NOISES`."""

@@ -75,8 +75,8 @@ class ContextUnet(nn.Module):
         if height % (4 * config.patch):
             fitting = [patch for patch in range(1, LARGEST_PATCH + 1) if height % (4 * patch) == 0]
             raise LabError(
-                f"--denoiser.patch is {config.patch}, and 4 times it does not divide the side of {height}x{width} "
-                f"images; choose from {listed(fitting)}"
+                f"--denoiser.patch is {config.patch}, and the side of {height}x{width} images is not divisible by 4 "
+                f"times that; choose from {listed(fitting)}"
             )
         channels *= config.patch**2
         full, half, quarter = (config.n_feat * times for times in config.widths)

@@ -137,7 +137,7 @@ def require_learned_steps(denoiser: DenoiserConfig, sampler: SamplerConfig) -> N
     steps = student_steps(denoiser)
     if steps and not (isinstance(sampler, DDIMConfig) and sampler.sampling_steps == steps and sampler.eta == 0):
         raise LabError(
-            f"this student learned to sample in DDIM's {steps} steps; use --sampler.kind ddim "
+            f"this student learned to sample in {steps} DDIM steps; use --sampler.kind ddim "
             f"--sampler.sampling-steps {steps}, without --sampler.eta"
         )
 
@@ -146,8 +146,8 @@ def require_all_timesteps(denoiser: DenoiserConfig, use: str) -> None:
     """Raise LabError if the denoiser is a student of few steps; `use` says what it is needed for."""
     if steps := student_steps(denoiser):
         raise LabError(
-            f"{use} needs a network that learned all timesteps, and this student learned those of {steps} steps "
-            f"alone; choose another checkpoint"
+            f"{use} needs a network that learned all timesteps, and this student learned only those of its {steps} "
+            f"steps; choose another checkpoint"
         )
 
 

@@ -45,8 +45,8 @@ def student_of(
 
     Raises:
         LabError: the teacher is no ContextUnet, or has not learned the null condition; or it is a student, and of
-            another range of w or not of twice as many steps; or it predicts noise and there are sampling steps; or the
-            range of w is empty.
+            another range of w or not of twice as many steps; or it predicts noise or has too few timesteps for the
+            sampling steps; or the range of w is empty.
     """
     if 2 * sampling_steps > teacher.schedule.timesteps:
         raise LabError(
@@ -82,7 +82,7 @@ def _student_of_student(
             f"{2 * sampling_steps}; change --distillation.sampling-steps or the teacher"
         )
     low, high = teacher.guidance_weights
-    # Its input is w's place in this range.
+    # Its network is given w's place in this range.
     if guidance_weights != (low, high):
         raise LabError(
             f"the teacher learned w from {low:g} to {high:g}; set --distillation.guidance-weights {low:g} {high:g}"
